@@ -1,0 +1,94 @@
+"""The lease's rules, pure: may I run the VM, until when, may I take the lease, what does the next record say.
+
+The invariant: **a node that may run the VM by its own clock is the only one of the cluster that may.** It rests on
+three things kept here and in the guard:
+
+1. A granted renewal lets its holder run until ``t0 + D``, with ``t0`` read *before* the request was sent.
+2. An observer counts the lease as expired ``L`` after it *received* the record's last change, which is after the commit
+   and so after ``t0``; with ``L > (D + K)·(1 + skew) + margin`` the old VM is dead by then.
+3. Whoever takes the lease does so by compare-and-set on the very index that it saw expire. So gaps in the watching, stale
+   readers and two candidates at once can only fail: an index that is still the same proves that nothing was renewed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .model import Lease, Phase, Sighting, View
+from .timing import Timings
+
+
+def may_run_vm(view: View) -> bool:
+    """Whether the VM may run on this node at this moment."""
+    return view.deadline_s is not None and view.now_s < view.deadline_s
+
+
+def deadline_after(asked_s: float, timings: Timings) -> float:
+    """Until when a renewal that was asked for at `asked_s`, and granted, lets the VM run.
+
+    Not from the reply's arrival: a reply may take longer than the lease lives.
+    """
+    return asked_s + timings.deadline_s
+
+
+def is_mine(view: View) -> bool:
+    """Whether the newest lease seen names this node as its holder."""
+    return view.lease is not None and view.lease.phase is not Phase.RELEASED and view.lease.holder == view.node
+
+
+def expires_s(sighting: Sighting, own: Timings) -> float:
+    """When, by this node's clock, the lease is expired if nothing more is seen.
+
+    By the longer of the holder's and the observer's timings, so that a change of the configuration can't shorten a wait.
+    """
+    return sighting.received_s + max(sighting.lease.timings.lease_s, own.lease_s)
+
+
+def given_up_s(sighting: Sighting, own: Timings) -> float:
+    """When the holder, by its own clock, no longer runs the VM unless it is being reset; a take-over may be prepared."""
+    return sighting.received_s + max(sighting.lease.timings.deadline_s, own.deadline_s)
+
+
+def is_expired(view: View) -> bool:
+    """Whether this node saw the lease unchanged for L. A guard that has just started waits a full L."""
+    sighting = view.sighting
+    return (
+        sighting is not None
+        and sighting.lease.phase is not Phase.RELEASED
+        and view.now_s >= expires_s(sighting, view.timings)
+    )
+
+
+def may_take(view: View) -> bool:
+    """Whether this node may try to take the lease: it is released, or expired by this node's own clock."""
+    return view.lease is not None and (view.lease.phase is Phase.RELEASED or is_expired(view))
+
+
+def renewed(lease: Lease, timings: Timings) -> Lease:
+    """The record with which its holder renews."""
+    return dataclasses.replace(lease, seq=lease.seq + 1, timings=timings)
+
+
+def taken(lease: Lease, node: str, timings: Timings, reason: str) -> Lease:
+    """The record with which `node` takes the lease."""
+    return Lease(
+        holder=node,
+        epoch=lease.epoch + 1,
+        phase=Phase.HELD,
+        target=None,
+        seq=lease.seq + 1,
+        timings=timings,
+        reason=reason,
+    )
+
+
+def released(lease: Lease, reason: str) -> Lease:
+    """The record with which a holder whose VM is dead gives the lease back."""
+    return dataclasses.replace(
+        lease, holder="", phase=Phase.RELEASED, target=None, seq=lease.seq + 1, reason=reason
+    )
+
+
+def first(timings: Timings) -> Lease:
+    """The record that an installation creates, once."""
+    return Lease(holder="", epoch=0, phase=Phase.RELEASED, seq=0, timings=timings, reason="created")

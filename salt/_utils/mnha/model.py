@@ -1,0 +1,248 @@
+"""The words of the guard as frozen data: what is known (View), what shall be done (Decision), how it is called (State)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from .errors import ConfigurationError, FailedError
+from .timing import Timings
+
+LEASE_VERSION = 1
+
+
+class LeaseRecordError(FailedError):
+    """The lease record can't be read; nobody may run the VM on the strength of it."""
+
+
+class Phase(StrEnum):
+    """What a lease says of its holder."""
+
+    HELD = "held"
+    MIGRATING = "migrating"
+    RELEASED = "released"
+
+
+class Run(StrEnum):
+    """The operator's wish."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+
+
+class Vm(StrEnum):
+    """What the guard knows of its VM's QEMU process on this node."""
+
+    OFF = "off"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    UNKNOWN = "unknown"
+
+    @property
+    def may_write(self) -> bool:
+        """Whether a process may exist that can write to the image. Only a confirmed OFF says no."""
+        return self is not Vm.OFF
+
+
+@dataclasses.dataclass(frozen=True)
+class Lease:
+    """The record in Consul: who may run the VM.
+
+    :param holder: the node's name; empty when the lease is free.
+    :param epoch: grows by one each time the lease changes hands (the fencing token).
+    :param phase: held, migrating or released.
+    :param target: the node a migration goes to.
+    :param seq: grows by one with each write.
+    :param timings: those in force at the holder; observers wait by the longer of these and their own.
+    :param reason: why it was last taken or released; for people.
+    """
+
+    holder: str
+    epoch: int
+    phase: Phase
+    seq: int
+    timings: Timings
+    target: str | None = None
+    reason: str = ""
+
+    def to_json(self) -> str:
+        """Return the record's value."""
+        data = dataclasses.asdict(self)
+        return json.dumps({"v": LEASE_VERSION, **data}, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Lease:
+        """Read a record's value.
+
+        :raises LeaseRecordError: it is no lease of a version known here.
+        """
+        try:
+            data = json.loads(text)
+            version = data.pop("v")
+            if version != LEASE_VERSION:
+                raise LeaseRecordError(
+                    f"the lease has version {version!r}, this guard knows {LEASE_VERSION}: upgrade the guard"
+                )
+            lease = cls(
+                **{**data, "phase": Phase(data["phase"]), "timings": Timings.from_dict(data["timings"])},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigurationError) as error:
+            raise LeaseRecordError(f"the lease record can't be read: {error}; repair it by hand: {text!r}") from error
+        if not isinstance(lease.epoch, int) or not isinstance(lease.seq, int) or not isinstance(lease.holder, str):
+            raise LeaseRecordError(f"the lease record has a field of a wrong type; repair it by hand: {text!r}")
+        return lease
+
+
+@dataclasses.dataclass(frozen=True)
+class Sighting:
+    """A lease as this node saw it.
+
+    :param index: its ModifyIndex, the handle of every compare-and-set.
+    :param received_s: CLOCK_BOOTTIME of this node when it first *received* this index.
+    """
+
+    lease: Lease
+    index: int
+    received_s: float
+
+
+class Op(StrEnum):
+    """What may be ordered from a guard."""
+
+    TAKEOVER = "takeover"
+    RELEASE = "release"
+    RESET = "reset"
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """An order that is not yet done.
+
+    :param epoch: with TAKEOVER, the epoch of the lease that is to be replaced.
+    :param index: the lease's ModifyIndex when the order came; a renewal changes it and voids a TAKEOVER.
+    :param until_s: CLOCK_BOOTTIME after which the order is void.
+    """
+
+    op: Op
+    reason: str
+    until_s: float
+    epoch: int = 0
+    index: int = 0
+    ticket: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Everything a decision depends on, at one moment of one node. Times are CLOCK_BOOTTIME seconds of that node.
+
+    :param sighting: the newest lease seen; None before the first.
+    :param deadline_s: until when this node may run the VM; None: it may not.
+    :param asked_s: when the newest lease request that is still unanswered was sent, None if there is none.
+    :param unanswered: how many requests are unanswered.
+    :param last_ask_s: when the last request was sent, answered or not.
+    :param must_read: something was refused or lost: only a consistent read tells how things stand.
+    :param read_asked_s: when the consistent read that is under way was sent.
+    :param kill_asked_s: when the kill that is under way was sent.
+    :param shutdown_asked_s: when the guest was first asked to shut down.
+    :param desired: the operator's wish; None while unknown.
+    :param unable: why this node can't run the VM (image, bridge, storage …); empty when it can.
+    :param failed_starts: starts that failed or VMs that died soon, in a row.
+    :param not_before_s: no start and no take-over before this moment (back-off).
+    """
+
+    now_s: float
+    node: str
+    timings: Timings
+    vm: Vm = Vm.UNKNOWN
+    sighting: Sighting | None = None
+    deadline_s: float | None = None
+    asked_s: float | None = None
+    unanswered: int = 0
+    last_ask_s: float = float("-inf")
+    must_read: bool = False
+    read_asked_s: float | None = None
+    kill_asked_s: float | None = None
+    shutdown_asked_s: float | None = None
+    shutdown_limit_s: float = 60.0
+    desired: Run | None = None
+    order: Order | None = None
+    unable: str = ""
+    failed_starts: int = 0
+    failed_starts_limit: int = 3
+    not_before_s: float = float("-inf")
+
+    @property
+    def lease(self) -> Lease | None:
+        """The newest lease seen."""
+        return self.sighting.lease if self.sighting else None
+
+
+class Action(StrEnum):
+    """What a guard can do."""
+
+    KILL = "kill"
+    READ = "read"
+    RENEW = "renew"
+    TAKE = "take"
+    RELEASE = "release"
+    START = "start"
+    SHUTDOWN = "shutdown"
+    VOID_ORDER = "void order"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """An action and why: the sentence is what the operator reads."""
+
+    action: Action
+    reason: str
+
+
+class State(StrEnum):
+    """How a guard stands, in a word; :data:`SENTENCES` has the sentence."""
+
+    BLIND = "blind"
+    UNCONFIGURED = "unconfigured"
+    CANDIDATE = "candidate"
+    ARMED = "armed"
+    TAKING = "taking"
+    STARTING = "starting"
+    HOLDING = "holding"
+    LIMPING = "limping"
+    STOPPING = "stopping"
+    IDLE = "idle"
+    FENCING = "fencing"
+    FENCED = "fenced"
+
+
+SENTENCES = {
+    State.BLIND: "has not seen the lease: Consul does not answer",
+    State.UNCONFIGURED: "the lease has not been created: run guard.create_lease",
+    State.CANDIDATE: "watches the lease and may take it",
+    State.ARMED: "ordered to take the lease as soon as it is free or expired",
+    State.TAKING: "asks Consul for the lease",
+    State.STARTING: "holds the lease, the VM is starting",
+    State.HOLDING: "holds the lease, the VM is running",
+    State.LIMPING: "holds the lease, the VM is not running",
+    State.STOPPING: "holds the lease, the VM is shutting down",
+    State.IDLE: "the VM is stopped by the operator's wish",
+    State.FENCING: "may not run the VM and is killing it",
+    State.FENCED: "its lease ran out with no quorum: the VM was killed here",
+}
+
+
+def json_of(value: Any) -> Any:
+    """Return `value` with its dataclasses, enums and infinities made JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: json_of(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): json_of(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_of(item) for item in value]
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return None
+    return value
