@@ -1,0 +1,104 @@
+"""A cluster's configuration: read, checked as a whole, written.
+
+The pillar holds it under ``mnha:cluster``. :func:`load` makes a :class:`ClusterConfig` of it, or one
+:class:`~mnha.errors.ConfigurationError` whose ``faults`` list *everything* that is wrong, each with path, value, problem
+and remedy. Further forms of a configuration (other file formats) are further modules of this package that produce or
+take the mapping of :meth:`ClusterConfig.to_mapping`.
+
+Nothing here does I/O, and nothing here holds secrets. This package needs pydantic; the guard, which must run without,
+reads what :func:`guard_config` derives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import ConfigurationError, Fault
+from . import faults as _faults
+from . import rules as _rules
+from .fields import join, nested, show, value_at
+from .guard import guard_config
+from .model import ClusterConfig, Network, Node, Vm
+
+__all__ = [
+    "Applied",
+    "ClusterConfig",
+    "Network",
+    "Node",
+    "Vm",
+    "applied_to_json",
+    "guard_config",
+    "load",
+    "load_json",
+    "load_mapping",
+    "value_at",
+]
+
+ROOT = "mnha:cluster"
+FORMAT = 1
+"""Version of the JSON form. It rises when an older reader could misunderstand a newer text."""
+
+
+def load(pillar: Mapping[str, Any]) -> ClusterConfig:
+    """Read the cluster's configuration from a minion's whole pillar.
+
+    :param pillar: the pillar; only what stands under ``mnha:cluster`` is looked at.
+    :raises ConfigurationError: with all faults.
+    """
+    cluster = nested(pillar, "mnha", "cluster")
+    if not isinstance(cluster, Mapping):
+        problem = "is missing" if cluster is None else f"{show(cluster)} is not a mapping"
+        raise ConfigurationError(
+            faults=[Fault(ROOT, cluster, problem, "assign a cluster's file to this minion in the pillar's top.sls")]
+        )
+    return load_mapping(cluster)
+
+
+def load_mapping(cluster: Mapping[str, Any]) -> ClusterConfig:
+    """Like :func:`load`, from what stands under ``mnha:cluster``."""
+    try:
+        return ClusterConfig.model_validate(cluster)
+    except ValidationError as error:
+        faults = _faults.from_pydantic(error, ClusterConfig, cluster)
+        if any(detail["loc"] for detail in error.errors()):
+            # The model runs the rules between keys only when every key is valid: run them over the valid rest.
+            faults += _rules.check(_faults.without_faulty(error, dict(cluster)))
+    absolute = (dataclasses.replace(fault, path=join(ROOT, fault.path)) for fault in faults)
+    raise ConfigurationError(faults=sorted(absolute, key=lambda fault: fault.path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Applied:
+    """A configuration as it was applied: `version` grows by one with every application to the cluster."""
+
+    version: int
+    cluster: ClusterConfig
+
+
+def applied_to_json(applied: Applied) -> str:
+    """The form kept in Consul KV. Stable: equal configurations give equal texts, whatever the order of the pillar."""
+    record = {"v": FORMAT, "version": applied.version, "cluster": applied.cluster.to_mapping()}
+    return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def load_json(text: str | bytes) -> Applied:
+    """Read what :func:`applied_to_json` wrote.
+
+    :raises ConfigurationError: it is not JSON, of another format version, or not a valid configuration.
+    """
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"the applied configuration is not JSON ({error}); apply the pillar again") from None
+    form, version = nested(record, "v"), nested(record, "version")
+    if form != FORMAT or not isinstance(version, int) or isinstance(version, bool):
+        raise ConfigurationError(
+            f"the applied configuration has form {show(form)} and version {show(version)}, this program reads form "
+            f"{FORMAT} with a whole number as version; use the program that wrote it, or apply the pillar again"
+        )
+    return Applied(version, load({"mnha": {"cluster": record.get("cluster")}}))

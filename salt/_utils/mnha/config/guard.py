@@ -1,0 +1,94 @@
+"""What the guard of one node must know, derived from the cluster's configuration. Pure.
+
+The guard reads it as JSON from ``GUARD_FILE`` and knows nothing else of the pillar; it has no pydantic. ``v`` rises when
+an older guard could misunderstand a newer file.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from ..errors import InputError
+from .fields import value_at
+from .model import ClusterConfig, Vm
+
+GUARD_FILE = "/etc/mnha/guard.json"
+GUARD_SOCKET = "/run/mnha/guard.sock"
+CA_FILE = "/etc/mnha/tls/ca.pem"
+GUARD_TOKEN_FILE = "/etc/mnha/tokens/guard"
+DOMAIN_FOLDER = "/etc/mnha/domains"
+
+
+def domain_file(vm: str) -> str:
+    """Where the rendered libvirt domain of a VM lies on every node."""
+    return posixpath.join(DOMAIN_FOLDER, f"{vm}.xml")
+
+
+def require_node(cluster: ClusterConfig, node: str) -> None:
+    """Refuse a node that the cluster does not have.
+
+    :raises InputError: with the nodes that it has.
+    """
+    if node not in cluster.nodes:
+        known = ", ".join(cluster.nodes)
+        raise InputError(f"cluster {cluster.name} has no node {node!r}; its nodes are {known}")
+
+
+def require_vm(cluster: ClusterConfig, vm: str) -> Vm:
+    """The VM of that name.
+
+    :raises InputError: there is none; with those that there are.
+    """
+    if vm not in cluster.vms:
+        raise InputError(f"cluster {cluster.name} has no VM {vm!r}; its VMs are {', '.join(cluster.vms)}")
+    return cluster.vms[vm]
+
+
+def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
+    """The guard's configuration at `node`: plain values, to be written as JSON.
+
+    Consul's servers are listed in the order in which they are asked: the local one, then the others by their storage
+    addresses.
+
+    :raises InputError: the cluster has no such node.
+    """
+    require_node(cluster, node)
+    port = cluster.consul.ports.https
+    others = [peer.storage for name, peer in cluster.nodes.items() if name != node]
+    return {
+        "v": 1,
+        "cluster": cluster.name,
+        "node": node,
+        "socket": GUARD_SOCKET,
+        "timings": cluster.effective_timings.to_dict(),
+        "watchdog": cluster.watchdog,
+        "announce_s": cluster.announce_s,
+        "masterless_takeover_after_s": cluster.masterless_takeover_after_s,
+        "image_folder": cluster.image_folder,
+        "consul": {
+            "servers": [{"host": host, "port": port} for host in ["127.0.0.1", *others]],
+            "ca": CA_FILE,
+            "token_file": GUARD_TOKEN_FILE,
+        },
+        "nodes": list(cluster.nodes),
+        "vms": [_vm(cluster, node, name, vm) for name, vm in cluster.vms.items()],
+    }
+
+
+def _vm(cluster: ClusterConfig, node: str, name: str, vm: Vm) -> dict[str, Any]:
+    address = next((n.address for n in vm.networks if n.management and n.address), None)
+    return {
+        "name": name,
+        "uuid": vm.uuid,
+        "domain_xml": domain_file(name),
+        "image": posixpath.join(cluster.image_folder, vm.image),
+        "bridges": list(dict.fromkeys(network.bridge for network in vm.networks)),
+        "cpus": vm.cpus,
+        "memory_mib": vm.memory_mib,
+        "address": value_at(address, node) if address else None,
+        "health": vm.health.model_dump(mode="json"),
+        "restarts": vm.restarts.model_dump(mode="json"),
+        "stop_timeout_s": vm.stop_timeout_s,
+        "prefer": list(vm.prefer),
+    }

@@ -1,0 +1,291 @@
+"""The model of a cluster's configuration: every key, its type, its default and its meaning, and nothing else.
+
+This is the only place where a default stands. `pillar/defaults.yaml` is generated from it (see :mod:`.reference`) and a
+test keeps the two equal. Every section is strict (no number in quotes, no ``yes`` for ``true``), immutable, and refuses
+unknown keys. What concerns several keys at once is in :mod:`.rules`; no :class:`ClusterConfig` exists that breaks one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..timing import PROFILES, Timings
+from . import fields, rules
+from .fields import PerNode, Wrong
+
+
+def _per_node(check: Callable[[Any], str]) -> BeforeValidator:
+    return BeforeValidator(lambda value: fields.check_per_node(value, check))
+
+
+def _tuple(value: Any) -> Any:
+    """YAML has lists only; the model keeps tuples, because they can't be changed afterwards."""
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise Wrong(f"{fields.show(value)} is not a list", "write a list, also around a single value: [value]")
+
+
+def _off(value: Any) -> Any:
+    """YAML 1.1 reads the unquoted word `off` as false; no other spelling of false or true is understood."""
+    return "off" if value is False else value
+
+
+def _timings(value: Any) -> Any:
+    """A profile's name, or all four timings; refused with the inequality if they would not be safe."""
+    rules.check_timings(value)
+    return value
+
+
+ClusterName = Annotated[str, BeforeValidator(fields.check_cluster_name)]
+NodeName = Annotated[str, BeforeValidator(fields.check_node_name)]
+VmName = Annotated[str, BeforeValidator(fields.check_vm_name)]
+InterfaceName = Annotated[str, BeforeValidator(fields.check_interface_name)]
+IPv4 = Annotated[str, BeforeValidator(fields.check_ipv4)]
+Host = Annotated[str, BeforeValidator(fields.check_host)]
+Mac = Annotated[str, BeforeValidator(fields.check_mac)]
+Uuid = Annotated[str, BeforeValidator(fields.check_uuid)]
+Url = Annotated[str, BeforeValidator(fields.check_url)]
+Suite = Annotated[str, BeforeValidator(fields.check_suite)]
+Sha256 = Annotated[str, BeforeValidator(fields.check_sha256)]
+AbsolutePath = Annotated[str, BeforeValidator(fields.check_absolute_path)]
+RelativePath = Annotated[str, BeforeValidator(fields.check_relative_path)]
+Text = Annotated[str, BeforeValidator(lambda value: fields.check_text(value, "a text"))]
+AddressPerNode = Annotated[PerNode, _per_node(fields.check_ipv4)]
+NetmaskPerNode = Annotated[PerNode, _per_node(fields.check_netmask)]
+ListenAddressPerNode = Annotated[PerNode, _per_node(fields.check_listen_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+SecondsOrOff = Annotated[float, Field(ge=0, le=86400)]
+TimingsOrProfile = Annotated[str | dict[str, float], BeforeValidator(_timings)]
+
+
+class Section(BaseModel):
+    """What all sections have in common."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Node(Section):
+    """One KVM host."""
+
+    management: IPv4 = Field(description="Its address in the management network.")
+    storage: IPv4 = Field(
+        description="Its address in the storage network; Consul and live migration use this one as well."
+    )
+
+
+class RepositorySource(Section):
+    """Consul from an apt repository that the states add."""
+
+    kind: Literal["repository"] = Field(description="An apt repository that the states add.")
+    url: Url = Field("https://apt.releases.hashicorp.com", description="The repository's address.")
+    suite: Suite = Field("bookworm", description="The release's code name in that repository.")
+    key_url: Url | None = Field(
+        None, description="Where its signing key is (ASCII-armored); left out: <url>/gpg, as HashiCorp has it."
+    )
+
+
+class PackageSource(Section):
+    """Consul from what apt is already set up for."""
+
+    kind: Literal["package"] = Field(description="The package `consul` of the apt sources that are set up already.")
+
+
+class FileSource(Section):
+    """Consul from a file."""
+
+    kind: Literal["file"] = Field(description="One binary or .deb that lies on every node.")
+    path: AbsolutePath = Field(description="Where it lies.")
+    sha256: Sha256 = Field(description="Its SHA-256 sum; another file is refused.")
+
+
+class ConsulPorts(Section):
+    """Consul's ports, by Consul's own names. All others of its ports are closed."""
+
+    https: Port = Field(8501, description="HTTP API with TLS, on loopback and the storage network.")
+    server: Port = Field(8300, description="RPC between the servers.")
+    serf_lan: Port = Field(8301, description="Gossip, TCP and UDP.")
+
+
+class Consul(Section):
+    """The quorum's store."""
+
+    source: Annotated[RepositorySource | PackageSource | FileSource, Field(discriminator="kind")] = Field(
+        RepositorySource(kind="repository"), description="Where the program comes from: repository, package or file."
+    )
+    ports: ConsulPorts = Field(ConsulPorts(), description="The ports it listens on.")
+
+
+class Pip(Section):
+    """How pip finds the packages of the guard's virtual environment."""
+
+    no_index: bool = Field(False, description="true: no package index is asked; find_links must then have everything.")
+    find_links: Text | None = Field(None, description="A folder on the node, or a URL, where pip finds packages.")
+
+
+class Packages(Section):
+    """Where other software comes from."""
+
+    pip: Pip = Field(Pip(), description="pip's options for the guard's virtual environment.")
+
+
+class Salt(Section):
+    """Who the nodes' masters are."""
+
+    masters_on_nodes: bool = Field(True, description="Every node is a master too (hot-hot, one shared key).")
+    masters: Annotated[tuple[Host, ...], BeforeValidator(_tuple)] = Field(
+        (), description="Addresses of masters outside the cluster, besides or instead."
+    )
+
+
+class Network(Section):
+    """One network interface of a VM."""
+
+    bridge: InterfaceName = Field(description="The bridge on every node that it is connected to.")
+    mac: Mac = Field(description="Its MAC address, unique in the layer-2 segment; made up once and kept.")
+    address: AddressPerNode | None = Field(
+        None,
+        description="The guest's address: one, or one per node if the guest moves between subnets, as a mapping "
+        '{node: address} or "ADDRESS@NODE, ADDRESS@NODE". Required if `management`.',
+    )
+    netmask: NetmaskPerNode | None = Field(
+        None, description="Its netmask, dotted; one or per node. Required with address."
+    )
+    gateway: AddressPerNode | None = Field(
+        None, description="The gateway in that network; one or per node. Required if `default_route`."
+    )
+    management: bool = Field(False, description="The guest is managed here. True for exactly one network of a VM.")
+    default_route: bool = Field(
+        False, description="The guest's default route goes here. True for exactly one network of a VM."
+    )
+
+
+class Health(Section):
+    """How the guard finds out that a running VM hangs."""
+
+    agent: bool = Field(True, description="Ask the QEMU guest agent.")
+    tcp_port: Port | None = Field(
+        None, description="Then connect to this port of the management address; left out: not asked."
+    )
+    interval_s: Seconds = Field(5.0, description="How often.")
+    timeout_s: Seconds = Field(3.0, description="How long an answer may take.")
+    failures: Annotated[int, Field(ge=1, le=1000)] = Field(
+        3, description="After this many failures in a row the VM counts as hung."
+    )
+    boot_grace_s: SecondsOrOff = Field(
+        300.0, description="How long after its start failures do not count, unless it has answered before."
+    )
+
+
+class Restarts(Section):
+    """How often a VM that ends is started again where it was, before another node gets it."""
+
+    max: Annotated[int, Field(ge=0, le=1000)] = Field(3, description="At most so many times …")
+    window_s: Seconds = Field(600.0, description="… within this time.")
+
+
+class Boot(Section):
+    """Direct kernel boot, instead of the boot loader on the VM's disk."""
+
+    kernel: RelativePath = Field(description="The kernel, a file in image_folder.")
+    initrd: RelativePath | None = Field(None, description="The initial RAM disk, a file in image_folder.")
+    cmdline: Text | None = Field(None, description="The kernel's command line.")
+
+
+class Vm(Section):
+    """One protected VM."""
+
+    uuid: Uuid = Field(description="The domain's UUID; made once with uuidgen and kept.")
+    cpus: Annotated[int, Field(ge=1, le=512)] = Field(
+        description="Virtual CPUs; at least 4 (8 for more than 100 hosts or 1,000 VMs, 12 for more than ten times that)."
+    )
+    memory_mib: Annotated[int, Field(ge=64, le=16 * 1024 * 1024)] = Field(
+        description="Memory in MiB; at least 8192 (16384 and 32768 where cpus is 8 and 12)."
+    )
+    image: RelativePath = Field(description="The disk image, a file in image_folder.")
+    image_format: Literal["qcow2", "raw"] = Field("qcow2", description="qcow2 or raw.")
+    networks: Annotated[tuple[Network, ...], BeforeValidator(_tuple)] = Field(
+        description="Its network interfaces, in the guest's order."
+    )
+    dns: Annotated[tuple[IPv4, ...], BeforeValidator(_tuple)] = Field((), description="The guest's name servers.")
+    health: Health = Field(Health(), description="How the guard finds out that it hangs.")
+    restarts: Restarts = Field(
+        Restarts(), description="How often it is started again in place before another node gets it."
+    )
+    stop_timeout_s: Seconds = Field(
+        120.0, description="How long the guest may take to shut down when it is told to; then it is killed."
+    )
+    prefer: Annotated[tuple[NodeName, ...], BeforeValidator(_tuple)] = Field(
+        (), description="Nodes in the order in which they are chosen when all else is equal."
+    )
+    boot: Boot | None = Field(None, description="Direct kernel boot; left out: from the image.")
+    domain_type: Literal["auto", "kvm", "qemu"] = Field(
+        "auto", description="kvm, qemu (emulated, slow, for tests), or auto: kvm where KVM works."
+    )
+    machine: Literal["q35", "pc"] = Field("q35", description="The machine type; pc for guests that know only PCI.")
+    cpu_model: Text | None = Field(
+        None,
+        description="A CPU model that all nodes have, as in `virsh cpu-models x86_64`; left out: that of the host "
+        "(live migration then needs hosts of one generation).",
+    )
+    console_address: ListenAddressPerNode | None = Field(
+        None, description="Where the VM's VNC console listens; one or per node. Left out: on loopback only."
+    )
+    allow_reset_root_password: bool = Field(
+        False, description="Whether the guest's root password may be reset through the guest agent."
+    )
+
+
+class ClusterConfig(Section):
+    """A cluster: everything under `mnha:cluster` in the pillar, without secrets."""
+
+    name: ClusterName = Field(description="The cluster's name; every Consul key, event tag and runner call carries it.")
+    timings: TimingsOrProfile = Field(
+        "default",
+        description="The lease's timings: default (renew_s 1, deadline_s 5, kill_s 2, lease_s 8), fast (0.5, 2.5, 1, 4), "
+        "or a mapping of these four. Unsafe ones are refused, with the inequality they violate.",
+    )
+    watchdog: Annotated[Literal["required", "automatic", "off"], BeforeValidator(_off)] = Field(
+        "automatic",
+        description="required: no VM starts without a watchdog; automatic: used where there is one; off: not used.",
+    )
+    announce_s: SecondsOrOff = Field(
+        2.0,
+        description="So long before a lease expires the other nodes announce it, so that a take-over can be prepared "
+        "(never done) early. 0: no announcement.",
+    )
+    masterless_takeover_after_s: SecondsOrOff = Field(
+        20.0, description="So long after a lease has expired a guard takes over unasked, if no master acts. 0: never."
+    )
+    image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
+    minimum_size: bool = Field(True, description="false: VMs below 4 CPUs and 8192 MiB are allowed (for tests).")
+    nodes: dict[NodeName, Node] = Field(
+        description="Three or five KVM hosts. The key is minion id, hostname and Consul node name at once."
+    )
+    consul: Consul = Field(Consul(), description="The quorum's store, a server on every node.")
+    packages: Packages = Field(Packages(), description="Where other software comes from.")
+    salt: Salt = Field(Salt(), description="Who the nodes' masters are.")
+    vms: dict[VmName, Vm] = Field(description="The protected VMs, by name.")
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        faults = rules.check(self.model_dump())
+        if faults:
+            raise Wrong(faults=faults)
+        return self
+
+    @property
+    def effective_timings(self) -> Timings:
+        """The timings in force: those of the profile, or the cluster's own."""
+        return PROFILES[self.timings] if isinstance(self.timings, str) else Timings.from_dict(self.timings)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The whole configuration, defaults included, as plain values; keys that hold nothing are left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def to_pillar(self) -> dict[str, Any]:
+        """The pillar that :func:`mnha.config.load` reads back to an equal configuration."""
+        return {"mnha": {"cluster": self.to_mapping()}}
