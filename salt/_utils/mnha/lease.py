@@ -90,5 +90,9 @@ def released(lease: Lease, reason: str) -> Lease:
 
 
 def first(timings: Timings) -> Lease:
-    """The record that an installation creates, once."""
-    return Lease(holder="", epoch=0, phase=Phase.RELEASED, seq=0, timings=timings, reason="created")
+    """The record that an installation creates, once.
+
+    It is *held by nobody*, not released: it has to expire before anybody takes it. So it is safe even if it replaces a
+    record that somebody deleted by hand under a running VM, whose holder can't renew from then on.
+    """
+    return Lease(holder="", epoch=0, phase=Phase.HELD, seq=0, timings=timings, reason="created")

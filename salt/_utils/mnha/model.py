@@ -140,17 +140,21 @@ class View:
     """Everything a decision depends on, at one moment of one node. Times are CLOCK_BOOTTIME seconds of that node.
 
     :param sighting: the newest lease seen; None before the first.
+    :param missing: a consistent read found no lease record at all.
     :param deadline_s: until when this node may run the VM; None: it may not.
-    :param asked_s: when the newest lease request that is still unanswered was sent, None if there is none.
-    :param unanswered: how many requests are unanswered.
-    :param last_ask_s: when the last request was sent, answered or not.
+    :param unanswered: how many lease requests (renew, take, release) are unanswered.
+    :param next_ask_s: no further lease request before this moment.
     :param must_read: something was refused or lost: only a consistent read tells how things stand.
-    :param read_asked_s: when the consistent read that is under way was sent.
-    :param kill_asked_s: when the kill that is under way was sent.
+    :param next_read_s: no further consistent read before this moment.
+    :param next_kill_s: no further kill before this moment (the last one is under way).
+    :param start_asked_s: when the start that is under way was sent.
+    :param start_limit_s: how long a start may take before it is voided.
     :param shutdown_asked_s: when the guest was first asked to shut down.
     :param desired: the operator's wish; None while unknown.
+    :param shutdown_limit_s: how long a guest may take to shut down before it is killed.
     :param unable: why this node can't run the VM (image, bridge, storage …); empty when it can.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
+    :param failed_starts_limit: with so many the lease is given back, for another node to try.
     :param not_before_s: no start and no take-over before this moment (back-off).
     """
 
@@ -159,13 +163,15 @@ class View:
     timings: Timings
     vm: Vm = Vm.UNKNOWN
     sighting: Sighting | None = None
+    missing: bool = False
     deadline_s: float | None = None
-    asked_s: float | None = None
     unanswered: int = 0
-    last_ask_s: float = float("-inf")
+    next_ask_s: float = float("-inf")
     must_read: bool = False
-    read_asked_s: float | None = None
-    kill_asked_s: float | None = None
+    next_read_s: float = float("-inf")
+    next_kill_s: float = float("-inf")
+    start_asked_s: float | None = None
+    start_limit_s: float = 30.0
     shutdown_asked_s: float | None = None
     shutdown_limit_s: float = 60.0
     desired: Run | None = None
@@ -200,6 +206,10 @@ class Decision:
 
     action: Action
     reason: str
+
+
+MAX_UNANSWERED = 3
+"""Lease requests in flight at once. More would only wait in the same queue; the deadline does not wait for any."""
 
 
 class State(StrEnum):

@@ -1,0 +1,208 @@
+"""What a guard does next, pure: ``decide(view) -> decisions``, ``describe(view) -> state``, ``next_moment(view) -> time``.
+
+The invariants, each kept by one rule below and by no other:
+
+- A VM that may not run is killed, before anything else is thought of (`_fence`).
+- Nothing is started without a deadline ahead (`_start`).
+- A lease is given back only when the VM is confirmed dead (`_release`).
+- A lease is taken only when it is free or expired by this node's clock, on an order, and with no VM alive here (`_take`).
+
+No rule reads a clock or does anything: the guard carries decisions out and folds what comes of them into the next view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import lease as rules
+from .model import MAX_UNANSWERED, Action, Decision, Op, Phase, Run, State, View, Vm
+
+
+def decide(view: View) -> list[Decision]:
+    """Return what is to be done at this moment, most urgent first. Nothing is a decision too: an empty list."""
+    return [
+        decision
+        for rule in (_fence, _read, _void_order, _stop, _release, _renew, _start, _take)
+        for decision in rule(view)
+    ]
+
+
+def fence_reason(view: View) -> str:
+    """Why a VM must not be alive on this node now; empty when it may."""
+    if view.lease is not None and not rules.is_mine(view):
+        holder = view.lease.holder or "nobody"
+        return f"the lease of epoch {view.lease.epoch} is held by {holder}, not by {view.node}"
+    if view.deadline_s is None:
+        return "this node has no confirmed lease"
+    if not rules.may_run_vm(view):
+        return f"no renewal was confirmed for {view.timings.deadline_s:g} s"
+    return ""
+
+
+def wants_vm(view: View) -> bool:
+    """Whether this node, given the lease, would run the VM."""
+    return (
+        view.desired is Run.STARTED
+        and not view.unable
+        and view.failed_starts < view.failed_starts_limit
+        and not (view.order and view.order.op is Op.RELEASE)
+    )
+
+
+def _fence(view: View) -> Iterator[Decision]:
+    """Kill what may not run; kill what was ordered or asked to end and did not."""
+    if not view.vm.may_write or view.now_s < view.next_kill_s:
+        return
+    if reason := fence_reason(view):
+        yield Decision(Action.KILL, reason)
+    elif view.order and view.order.op is Op.RESET:
+        yield Decision(Action.KILL, view.order.reason)
+    elif view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
+        yield Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
+    elif view.shutdown_asked_s is not None and view.now_s >= view.shutdown_asked_s + view.shutdown_limit_s:
+        yield Decision(Action.KILL, f"the guest did not shut down within {view.shutdown_limit_s:g} s")
+
+
+def _read(view: View) -> Iterator[Decision]:
+    """Look at the lease itself when an answer was *refused* or lost, or when none was ever seen."""
+    if (view.must_read or view.sighting is None) and view.now_s >= view.next_read_s:
+        why = "a lease request was refused or its answer lost" if view.must_read else "the lease was never seen"
+        yield Decision(Action.READ, why)
+
+
+def void_reason(view: View) -> str:
+    """Why the order at hand can't be carried out any more; empty when it can."""
+    order, lease = view.order, view.lease
+    if order is None or lease is None:
+        return ""
+    if rules.is_mine(view):
+        return ""
+    if order.op is not Op.TAKEOVER:
+        return f"{view.node} does not hold the lease: {lease.holder or 'nobody'} does, epoch {lease.epoch}"
+    if lease.epoch != order.epoch:
+        return f"{lease.holder or 'nobody'} has the lease by now, epoch {lease.epoch}: {lease.reason}"
+    if view.sighting is not None and view.sighting.index != order.index and lease.phase is not Phase.RELEASED:
+        return f"{lease.holder} has renewed the lease of epoch {lease.epoch}"
+    if view.desired is not Run.STARTED:
+        return f"the VM is not to run: desired is {view.desired or 'unknown'}"
+    if view.unable:
+        return f"{view.node} can't run the VM: {view.unable}"
+    if view.now_s < view.not_before_s:
+        return f"{view.node} could not start the VM and backs off for {view.not_before_s - view.now_s:.0f} s"
+    return ""
+
+
+def _void_order(view: View) -> Iterator[Decision]:
+    """End an order that time or others have overtaken. While the lease's state is in doubt nothing is ended."""
+    if view.order is None or view.must_read:
+        return
+    if reason := void_reason(view):
+        yield Decision(Action.VOID_ORDER, reason)
+    elif view.now_s >= view.order.until_s:
+        yield Decision(Action.VOID_ORDER, "the time given for the order is over")
+
+
+def _may_ask(view: View) -> bool:
+    """Whether a lease request may go out now."""
+    return not view.must_read and view.unanswered < MAX_UNANSWERED and view.now_s >= view.next_ask_s
+
+
+def _stop(view: View) -> Iterator[Decision]:
+    """Ask the guest to shut down when the operator, or an order, wants the VM off here."""
+    released = view.order is not None and view.order.op is Op.RELEASE
+    if (
+        view.vm in (Vm.RUNNING, Vm.PAUSED)
+        and view.shutdown_asked_s is None
+        and not fence_reason(view)
+        and (view.desired is Run.STOPPED or released)
+    ):
+        yield Decision(Action.SHUTDOWN, view.order.reason if view.order and released else "desired is stopped")
+
+
+def _release(view: View) -> Iterator[Decision]:
+    """Give back a lease that is of no use here. Only with the VM confirmed dead: others may start it at once."""
+    ordered = view.order is not None and view.order.op is Op.RELEASE
+    unwanted = ordered or (view.desired is not None and not wants_vm(view))
+    if rules.is_mine(view) and view.vm is Vm.OFF and unwanted and _may_ask(view):
+        yield Decision(Action.RELEASE, release_reason(view))
+
+
+def release_reason(view: View) -> str:
+    """Why a lease is given back, for its record."""
+    if view.desired is Run.STOPPED:
+        return "stopped by the operator's wish"
+    if view.order and view.order.op is Op.RELEASE:
+        return view.order.reason
+    if view.unable:
+        return f"{view.node} can't run the VM: {view.unable}"
+    return f"the VM failed {view.failed_starts} times on {view.node}"
+
+
+def _renew(view: View) -> Iterator[Decision]:
+    """Keep the lease while the VM runs here, or is about to."""
+    useful = not fence_reason(view) if view.vm.may_write else wants_vm(view)
+    if rules.is_mine(view) and useful and _may_ask(view):
+        yield Decision(Action.RENEW, "keep the lease")
+
+
+def _start(view: View) -> Iterator[Decision]:
+    """Start the VM here, with at least half of the deadline ahead so that it is not killed while it boots."""
+    if (
+        rules.is_mine(view)
+        and view.vm is Vm.OFF
+        and wants_vm(view)
+        and view.now_s >= view.not_before_s
+        and view.deadline_s is not None
+        and view.deadline_s - view.now_s >= view.timings.deadline_s / 2
+    ):
+        yield Decision(Action.START, view.lease.reason if view.lease else "")
+
+
+def _take(view: View) -> Iterator[Decision]:
+    """Take a free or expired lease, if so ordered."""
+    if (
+        view.order is not None
+        and view.order.op is Op.TAKEOVER
+        and not rules.is_mine(view)
+        and not void_reason(view)
+        and view.vm is Vm.OFF
+        and rules.may_take(view)
+        and _may_ask(view)
+    ):
+        yield Decision(Action.TAKE, view.order.reason)
+
+
+def describe(view: View) -> State:
+    """Return the state, in a word, that `view` amounts to."""
+    if view.vm.may_write and fence_reason(view):
+        return State.FENCING
+    if view.sighting is None:
+        return State.UNCONFIGURED if view.missing else State.BLIND
+    if rules.is_mine(view):
+        if view.deadline_s is None or not rules.may_run_vm(view):
+            return State.FENCED
+        if view.vm is Vm.STARTING:
+            return State.STARTING
+        if view.shutdown_asked_s is not None and view.vm.may_write:
+            return State.STOPPING
+        return State.HOLDING if view.vm is Vm.RUNNING else State.LIMPING
+    if view.order is not None and view.order.op is Op.TAKEOVER:
+        return State.TAKING if view.unanswered else State.ARMED
+    return State.IDLE if view.desired is Run.STOPPED else State.CANDIDATE
+
+
+def next_moment(view: View) -> float:
+    """When, with no news at all, another decision than at ``view.now_s`` may be due (CLOCK_BOOTTIME seconds)."""
+    moments = [view.deadline_s, view.next_ask_s, view.next_read_s, view.next_kill_s, view.not_before_s]
+    if view.deadline_s is not None:
+        moments.append(view.deadline_s - view.timings.deadline_s / 2)
+    if view.sighting is not None:
+        moments.append(rules.given_up_s(view.sighting, view.timings))
+        moments.append(rules.expires_s(view.sighting, view.timings))
+    if view.order is not None:
+        moments.append(view.order.until_s)
+    if view.start_asked_s is not None:
+        moments.append(view.start_asked_s + view.start_limit_s)
+    if view.shutdown_asked_s is not None:
+        moments.append(view.shutdown_asked_s + view.shutdown_limit_s)
+    return min((moment for moment in moments if moment is not None and moment > view.now_s), default=float("inf"))

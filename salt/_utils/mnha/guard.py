@@ -1,0 +1,529 @@
+"""The guard of one VM on one node: observe -> decide -> act, nothing else.
+
+What it guarantees
+    Of all nodes whose guards follow this code, at most one has a live QEMU process of the VM that may write, at any
+    moment, whatever happens to the network, Consul, Salt, libvirtd and the other nodes, and whatever is ordered.
+
+What it does not
+    - A node whose *kernel* stands still for longer than L and then goes on (a suspended or frozen host) runs its VM for
+      the moment until its guard is scheduled. Only an armed watchdog covers it.
+    - Clocks (CLOCK_BOOTTIME) that run apart by more than :data:`mnha.timing.SKEW`.
+    - A QEMU that can't be killed (uninterruptible sleep in I/O) on a node with no watchdog.
+    - A VM that is started around the guard, on a node with no guard. On a node with one it is killed.
+    - NFSv3, or NFS mounted ``nolock``: the image's lock, the last net, does not work there.
+
+The object is fed with events and with the time; it never waits and never reads a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from . import lease as rules
+from .decide import decide, describe, next_moment
+from .errors import BugError
+from .model import (
+    SENTENCES,
+    Action,
+    Decision,
+    Lease,
+    Op,
+    Order,
+    Phase,
+    Run,
+    Sighting,
+    State,
+    View,
+    Vm,
+    json_of,
+)
+from .ports import (
+    AbilitySeen,
+    Answered,
+    DesiredSeen,
+    Ended,
+    Event,
+    Hypervisor,
+    Journal,
+    LeaseSeen,
+    LeaseStore,
+    Ordered,
+    Outcome,
+    ReadFailed,
+    StartFailed,
+    VmSeen,
+    Watchdog,
+)
+from .timing import Timings
+
+MAX_ROUNDS = 32
+"""Decisions in one reaction. Each changes the view so that it is not taken again; more than this is a bug."""
+
+BACK_OFF_S = 10.0
+"""How long a node that could not start the VM, and gave the lease back, does not take it again."""
+
+KILL_RETRY_S = 0.2
+"""How often a kill that is not confirmed is repeated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """A lease request in flight: what it writes, and the clock *before* it was sent."""
+
+    action: Action
+    lease: Lease
+    sent_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What is no matter of safety.
+
+    :param failed_starts: so many failures within `window_s` and the lease is given back.
+    :param window_s: after this time without a failure they are forgotten.
+    :param start_s: how long libvirt may take to start it.
+    :param shutdown_s: how long a guest may take to shut down.
+    """
+
+    failed_starts: int = 3
+    window_s: float = 600.0
+    start_s: float = 30.0
+    shutdown_s: float = 60.0
+
+
+class Guard:
+    """Keeps or loses the lease of one VM, and starts and kills the VM accordingly.
+
+    :param node: this node's name, as it stands in the lease.
+    :param now_s: CLOCK_BOOTTIME at the start.
+    :param deadline_s: until when a VM found running may run: only a guard that replaced itself (exec) knows one.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        timings: Timings,
+        limits: Limits,
+        *,
+        store: LeaseStore,
+        hypervisor: Hypervisor,
+        watchdog: Watchdog,
+        journal: Journal,
+        now_s: float,
+        deadline_s: float | None = None,
+    ) -> None:
+        self._store, self._hypervisor, self._watchdog, self._journal = store, hypervisor, watchdog, journal
+        self._limits = limits
+        self._asks: dict[int, Ask] = {}
+        self._generation = 0
+        self._tickets = 0
+        self._last_failure_s = float("-inf")
+        self._ending = False
+        self.vm_pid: int | None = None
+        self.state: State | None = None
+        self.last_decision: dict[str, Any] | None = None
+        self.last_fence: dict[str, Any] | None = None
+        self.timeline: dict[str, Any] = {}
+        self.view = View(
+            now_s=now_s,
+            node=node,
+            timings=timings,
+            deadline_s=deadline_s,
+            start_limit_s=limits.start_s,
+            shutdown_limit_s=limits.shutdown_s,
+            failed_starts_limit=limits.failed_starts,
+        )
+
+    # ---- observe
+
+    def handle(self, event: Event, now_s: float) -> None:
+        """Take in what happened, and act on it."""
+        self._advance(now_s)
+        match event:
+            case LeaseSeen():
+                self._on_lease(event)
+            case Answered():
+                self._on_answer(event)
+            case ReadFailed():
+                self._set(next_read_s=now_s + self.view.timings.renew_s / 4)
+            case VmSeen():
+                self._on_vm(event)
+            case StartFailed():
+                self._on_start_failed(event)
+            case DesiredSeen():
+                self._set(desired=event.run)
+            case AbilitySeen():
+                self._set(unable=event.unable)
+            case Ordered():
+                self._on_order(event)
+            case Ended():
+                self._on_end(event)
+        self._react()
+
+    def tick(self, now_s: float) -> None:
+        """Act on the time alone."""
+        self._advance(now_s)
+        self._react()
+
+    def wake_s(self) -> float:
+        """When :meth:`tick` is due if no event comes before."""
+        return min([next_moment(self.view), *map(self._overdue_s, self._asks.values())])
+
+    @property
+    def done(self) -> bool:
+        """Whether a guard that was asked to end may do so: no VM is alive here and the lease is not held."""
+        return self._ending and self.view.vm is Vm.OFF and not rules.is_mine(self.view)
+
+    def _advance(self, now_s: float) -> None:
+        """Move the view's clock; it never goes back. Give up requests whose grant could not move the deadline any more."""
+        if now_s > self.view.now_s:
+            self._set(now_s=now_s)
+        overdue = [ticket for ticket, ask in self._asks.items() if self._overdue_s(ask) <= self.view.now_s]
+        for ticket in overdue:
+            self._on_answer(Answered(ticket, Outcome.UNREACHABLE, error="no answer within the deadline"))
+
+    def _overdue_s(self, ask: Ask) -> float:
+        """When an answer to `ask` is of no use any more."""
+        return rules.deadline_after(ask.sent_s, self.view.timings)
+
+    def _set(self, **changes: Any) -> None:
+        """Replace the view: the one setter."""
+        self.view = dataclasses.replace(self.view, **changes)
+
+    def _on_lease(self, seen: LeaseSeen) -> None:
+        """Fold a received record into the view.
+
+        A copy that nobody vouches for counts only if it is newer; a consistent one always. The moment of *first* receipt
+        stays: seeing the same index again proves nothing new.
+        """
+        known = self.view.sighting
+        if seen.consistent:
+            self._set(must_read=False)
+        elif known is not None and seen.index <= known.index:
+            return
+        if seen.lease is None:
+            if seen.consistent:
+                self._forget_lease()
+                self._set(sighting=None, missing=True, next_read_s=self.view.now_s + self.view.timings.deadline_s)
+            return
+        if known is None or known.index != seen.index:
+            # Only news lets the next request go out at once: a refusal that repeats itself must not become a busy loop.
+            self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s) if seen.consistent else self.view.next_ask_s)
+            self._sight(Sighting(seen.lease, seen.index, seen.received_s))
+
+    def _sight(self, sighting: Sighting) -> None:
+        """Adopt `sighting`; a lease that is not this node's ends every claim of this node to run the VM."""
+        before = self.view.lease
+        self._set(sighting=sighting, missing=False)
+        after = sighting.lease
+        if not rules.is_mine(self.view):
+            self._forget_lease()
+            if self.view.order and self.view.order.op is Op.RELEASE:
+                self._end_order("ok", f"{self.view.node} does not hold the lease any more: {after.reason}")
+        if before is None or (before.epoch, before.holder, before.phase) != (after.epoch, after.holder, after.phase):
+            self._journal.log(f"lease: epoch {after.epoch}, {after.phase} by {after.holder or 'nobody'} ({after.reason})")
+
+    def _forget_lease(self) -> None:
+        """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""
+        self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action is Action.RELEASE}
+        self._set(deadline_s=None, unanswered=len(self._asks))
+
+    def _on_answer(self, answered: Answered) -> None:
+        """Fold the end of a lease request into the view. Only *granted* moves the deadline."""
+        ask = self._asks.pop(answered.ticket, None)
+        if ask is None:
+            return
+        now_s = self.view.now_s
+        self._set(unanswered=len(self._asks))
+        if answered.outcome is Outcome.UNREACHABLE:
+            # Lost or never sent: nobody knows. A renewal is simply tried again (if the lost one was committed the next is
+            # refused and the lease is read); what changes hands is read first.
+            self._set(next_ask_s=min(self.view.next_ask_s, now_s + self.view.timings.renew_s / 4))
+            if ask.action is not Action.RENEW:
+                self._set(must_read=True, next_read_s=now_s)
+            return
+        if answered.outcome is Outcome.REFUSED:
+            self._set(must_read=True, next_read_s=now_s)
+            return
+        known = self.view.sighting
+        if known is None or answered.index > known.index:
+            self._sight(Sighting(ask.lease, answered.index, now_s))
+        if ask.action is Action.RELEASE:
+            self._on_released(ask.lease)
+        else:
+            self._on_granted(ask)
+
+    def _on_granted(self, ask: Ask) -> None:
+        """Move the deadline, counted from before the request was sent; pet the watchdog with it."""
+        if not rules.is_mine(self.view) or self.view.lease is None or self.view.lease.epoch != ask.lease.epoch:
+            return
+        deadline_s = rules.deadline_after(ask.sent_s, self.view.timings)
+        if self.view.deadline_s is None or deadline_s > self.view.deadline_s:
+            self._set(deadline_s=deadline_s)
+            if self.view.vm.may_write:
+                self._watchdog.arm(deadline_s + self.view.timings.kill_s)
+        if ask.action is Action.TAKE:
+            self.timeline["taken_s"] = self.view.now_s
+            self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
+
+    def _on_released(self, lease: Lease) -> None:
+        """Start afresh after the lease was given back."""
+        backs_off = self.view.failed_starts >= self.view.failed_starts_limit
+        self._set(failed_starts=0, not_before_s=self.view.now_s + BACK_OFF_S if backs_off else self.view.not_before_s)
+        self._journal.note("released", f"{self.view.node} gave the lease back: {lease.reason}", epoch=lease.epoch)
+
+    def _on_vm(self, seen: VmSeen) -> None:
+        """Fold the VM's state into the view; what was seen before the newest start says nothing about it."""
+        if seen.generation < self._generation:
+            return
+        before, self.vm_pid = self.view.vm, seen.pid
+        self._set(vm=seen.vm)
+        if seen.vm is before:
+            return
+        self._journal.log(f"VM: {before} -> {seen.vm}")
+        if seen.vm is Vm.OFF:
+            self._on_vm_off(before, seen.crashed)
+        elif seen.vm is Vm.RUNNING and before is Vm.STARTING:
+            self._on_started()
+
+    def _on_vm_off(self, before: Vm, crashed: bool) -> None:
+        """The VM is confirmed dead: the watchdog is not needed; was it a failure?"""
+        self._watchdog.disarm()
+        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        if self.view.order and self.view.order.op is Op.RESET:
+            self._end_order("ok", "the VM was killed and is being started again")
+        elif crashed and before in (Vm.RUNNING, Vm.PAUSED):
+            self._count_failure()
+            self._journal.note("died", f"the VM died on {self.view.node}", epoch=self._epoch())
+        elif before is Vm.RUNNING and not self._ending:
+            self._journal.note("off", f"the VM is off on {self.view.node}", epoch=self._epoch())
+
+    def _on_started(self) -> None:
+        """The VM runs."""
+        self._set(start_asked_s=None)
+        self.timeline["started_s"] = self.view.now_s
+        self._journal.note(
+            "started", f"the VM runs on {self.view.node}", epoch=self._epoch(), timeline=dict(self.timeline)
+        )
+        if self.view.order and self.view.order.op is Op.TAKEOVER:
+            self._end_order("ok", f"the VM runs on {self.view.node}, epoch {self._epoch()}")
+
+    def _on_start_failed(self, failed: StartFailed) -> None:
+        """Count it. With the image locked, or on an order, give the lease back at once: somebody else may do better.
+
+        Never force a locked image: its lock is the last net under everything else.
+        """
+        if failed.generation < self._generation:
+            return
+        self._count_failure()
+        ordered = self.view.order is not None and self.view.order.op is Op.TAKEOVER
+        if failed.locked or ordered:
+            self._set(failed_starts=self.view.failed_starts_limit)
+        self._journal.note("start failed", f"{self.view.node} could not start the VM: {failed.error}", epoch=self._epoch())
+        if ordered:
+            self._end_order("failed", f"{self.view.node} could not start the VM: {failed.error}")
+
+    def _count_failure(self) -> None:
+        """Count a start that failed or a VM that died; the next start waits a little longer each time."""
+        now_s = self.view.now_s
+        recent = now_s - self._last_failure_s < self._limits.window_s
+        count = self.view.failed_starts + 1 if recent else 1
+        self._last_failure_s = now_s
+        self._set(failed_starts=count, not_before_s=now_s + (0.0 if count == 1 else 1.0 * count))
+
+    def _epoch(self) -> int:
+        """The epoch of the newest lease seen."""
+        return self.view.lease.epoch if self.view.lease else 0
+
+    # ---- orders
+
+    def _on_order(self, ordered: Ordered) -> None:
+        """Accept an order, or answer at once why not."""
+        kind, message = self._objection(ordered)
+        if message:
+            self._journal.answer(ordered.ticket, kind, message, {})
+            return
+        sighting = self.view.sighting
+        self._set(
+            order=Order(
+                op=ordered.op,
+                reason=ordered.reason,
+                until_s=self.view.now_s + ordered.wait_s,
+                epoch=ordered.epoch,
+                index=sighting.index if sighting else 0,
+                ticket=ordered.ticket,
+            )
+        )
+        if ordered.op is Op.TAKEOVER:
+            self.timeline = {"ordered_s": self.view.now_s}
+
+    def _objection(self, ordered: Ordered) -> tuple[str, str]:
+        """Why an order is not even accepted: (kind, message), the message empty when it is."""
+        view, lease = self.view, self.view.lease
+        if lease is None or view.sighting is None:
+            return "unreachable", f"{view.node} has not seen the lease: {SENTENCES[describe(view)]}"
+        if self._ending:
+            return "refused", f"the guard of {view.node} is ending"
+        if view.order is not None:
+            return "refused", f"{view.node} is busy with another order: {view.order.op} ({view.order.reason})"
+        mine = rules.is_mine(view)
+        if ordered.op is not Op.TAKEOVER:
+            return "refused", "" if mine else f"{view.node} does not hold the lease: {lease.holder or 'nobody'} does"
+        if mine:
+            return "refused", f"{view.node} holds the lease already, epoch {lease.epoch}"
+        if lease.epoch != ordered.epoch:
+            return "refused", f"the lease has epoch {lease.epoch} ({lease.holder or 'nobody'}), not {ordered.epoch}"
+        age_s = view.now_s - view.sighting.received_s
+        if lease.phase is not Phase.RELEASED and view.now_s < rules.given_up_s(view.sighting, view.timings):
+            return "refused", f"{lease.holder or 'nobody'} holds the lease, seen renewed {age_s:.1f} s ago"
+        return self._unfit()
+
+    def _unfit(self) -> tuple[str, str]:
+        """Why this node can't take over for its own part."""
+        view = self.view
+        if view.desired is not Run.STARTED:
+            return "refused", f"the VM is not to run: desired is {view.desired or 'unknown'}"
+        if view.unable:
+            return "refused", f"{view.node} can't run the VM: {view.unable}"
+        if view.now_s < view.not_before_s:
+            return "refused", f"{view.node} could not start the VM, backs off for {view.not_before_s - view.now_s:.0f} s"
+        return "refused", ""
+
+    def _end_order(self, kind: str, message: str) -> None:
+        """Answer the order at hand and forget it."""
+        order = self.view.order
+        if order is None:
+            return
+        self._set(order=None)
+        data = {"epoch": self._epoch(), "node": self.view.node, "timeline": json_of(self.timeline)}
+        self._journal.answer(order.ticket, kind, message, data)
+
+    def _on_end(self, ended: Ended) -> None:
+        """The process is to end: what is held here goes to another node."""
+        self._end_order("failed", f"the guard of {self.view.node} is ending")
+        self._ending = True
+        self._set(order=Order(op=Op.RELEASE, reason=ended.reason, until_s=float("inf")))
+
+    # ---- act
+
+    def _react(self) -> None:
+        """Decide and act until nothing is left to do at this moment."""
+        for _ in range(MAX_ROUNDS):
+            decisions = decide(self.view)
+            if not decisions:
+                break
+            self._act(decisions[0])
+        else:
+            raise BugError(f"no end of decisions: {decisions}")
+        state = describe(self.view)
+        if state is not self.state:
+            self._journal.log(f"state: {self.state or 'none'} -> {state} ({SENTENCES[state]})")
+            self.state = state
+
+    def _act(self, decision: Decision) -> None:
+        """Carry out one decision. Each changes the view such that the same one does not come again at once."""
+        if decision.action is not Action.RENEW:
+            self._journal.log(f"{decision.action}: {decision.reason}")
+            self.last_decision = {"action": decision.action, "reason": decision.reason, "at_s": self.view.now_s}
+        match decision.action:
+            case Action.KILL:
+                self._kill(decision.reason)
+            case Action.READ:
+                self._set(next_read_s=self.view.now_s + self.view.timings.renew_s)
+                self._store.read()
+            case Action.RENEW | Action.TAKE | Action.RELEASE:
+                self._ask(decision)
+            case Action.START:
+                self._start()
+            case Action.SHUTDOWN:
+                self._set(shutdown_asked_s=self.view.now_s)
+                self._hypervisor.shutdown()
+            case Action.VOID_ORDER:
+                timed_out = self.view.order is not None and self.view.now_s >= self.view.order.until_s
+                self._end_order("timeout" if timed_out else "refused", decision.reason)
+
+    def _kill(self, reason: str) -> None:
+        """Kill the VM; the watchdog is not petted again unless a renewal is granted."""
+        fenced = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING) and self.last_fence_is_over()
+        self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
+        self._hypervisor.kill()
+        if fenced:
+            self.last_fence = {"at_s": self.view.now_s, "reason": reason, "epoch": self._epoch()}
+            self._journal.note("killed", f"{self.view.node} kills the VM: {reason}", epoch=self._epoch())
+
+    def last_fence_is_over(self) -> bool:
+        """Whether the next kill is a new one, not the repetition of one that is not confirmed yet."""
+        return self.view.next_kill_s == float("-inf")
+
+    def _ask(self, decision: Decision) -> None:
+        """Send a lease request; the clock was read before, by whoever called the guard."""
+        sighting = self.view.sighting
+        if sighting is None:
+            raise BugError(f"{decision.action} without having seen a lease")
+        timings, node = self.view.timings, self.view.node
+        match decision.action:
+            case Action.RENEW:
+                record = rules.renewed(sighting.lease, timings)
+            case Action.TAKE:
+                record = rules.taken(sighting.lease, node, timings, decision.reason)
+                if sighting.lease.phase is not Phase.RELEASED:
+                    self.timeline["expired_s"] = rules.expires_s(sighting, timings)
+            case _:
+                # From here on this node may not run the VM, whatever becomes of the request.
+                record = rules.released(sighting.lease, decision.reason)
+                self._forget_lease()
+        self._tickets += 1
+        self._asks[self._tickets] = Ask(decision.action, record, self.view.now_s)
+        self._set(unanswered=len(self._asks), next_ask_s=self.view.now_s + timings.renew_s)
+        self._store.cas(record, sighting.index, self._tickets)
+
+    def _start(self) -> None:
+        """Start the VM, with the watchdog armed *before*: a start that hangs is covered as well."""
+        deadline_s = self.view.deadline_s
+        if deadline_s is None:
+            raise BugError("a start without a deadline")
+        self._generation += 1
+        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
+        if not self._watchdog.arm(deadline_s + self.view.timings.kill_s):
+            self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
+            self._set(vm=Vm.OFF)
+            return
+        self._hypervisor.start(self._epoch(), self._generation)
+
+    # ---- tell
+
+    def status(self, now_s: float) -> dict[str, Any]:
+        """Return what there is to know, for the socket; the shape stands in docs/architecture.md."""
+        view = dataclasses.replace(self.view, now_s=max(now_s, self.view.now_s))
+        state = describe(view)
+        return {
+            "state": state.value,
+            "sentence": SENTENCES[state],
+            "lease": self._lease_status(view),
+            "may_run_for_s": view.deadline_s - view.now_s if rules.may_run_vm(view) and view.deadline_s else None,
+            "desired": view.desired,
+            "vm": view.vm.value,
+            "vm_pid": self.vm_pid,
+            "order": {"op": view.order.op.value, "epoch": view.order.epoch} if view.order else None,
+            "unable": view.unable,
+            "last_decision": json_of(self.last_decision),
+            "last_fence": json_of(self.last_fence),
+            "starts_failed": view.failed_starts,
+            "timeline": json_of(self.timeline),
+        }
+
+    @staticmethod
+    def _lease_status(view: View) -> dict[str, Any] | None:
+        """The lease's part of the status; None before the first sighting."""
+        sighting = view.sighting
+        if sighting is None:
+            return None
+        return {
+            **json_of(sighting.lease),
+            "index": sighting.index,
+            "age_s": view.now_s - sighting.received_s,
+            "expires_in_s": rules.expires_s(sighting, view.timings) - view.now_s,
+            "given_up": view.now_s >= rules.given_up_s(sighting, view.timings),
+            "expired": rules.is_expired(view),
+        }
