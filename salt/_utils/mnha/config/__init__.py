@@ -22,7 +22,7 @@ from ..errors import ConfigurationError, Fault
 from . import faults as _faults
 from . import rules as _rules
 from .fields import join, nested, show, value_at
-from .guard import guard_config
+from .guard import domain_file, guard_config
 from .model import ClusterConfig, Network, Node, Vm
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Node",
     "Vm",
     "applied_to_json",
+    "domain_file",
     "guard_config",
     "load",
     "load_json",

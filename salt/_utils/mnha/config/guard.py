@@ -9,7 +9,6 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from ..errors import InputError
 from .fields import value_at
 from .model import ClusterConfig, Vm
 
@@ -25,26 +24,6 @@ def domain_file(vm: str) -> str:
     return posixpath.join(DOMAIN_FOLDER, f"{vm}.xml")
 
 
-def require_node(cluster: ClusterConfig, node: str) -> None:
-    """Refuse a node that the cluster does not have.
-
-    :raises InputError: with the nodes that it has.
-    """
-    if node not in cluster.nodes:
-        known = ", ".join(cluster.nodes)
-        raise InputError(f"cluster {cluster.name} has no node {node!r}; its nodes are {known}")
-
-
-def require_vm(cluster: ClusterConfig, vm: str) -> Vm:
-    """The VM of that name.
-
-    :raises InputError: there is none; with those that there are.
-    """
-    if vm not in cluster.vms:
-        raise InputError(f"cluster {cluster.name} has no VM {vm!r}; its VMs are {', '.join(cluster.vms)}")
-    return cluster.vms[vm]
-
-
 def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
     """The guard's configuration at `node`: plain values, to be written as JSON.
 
@@ -53,7 +32,7 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
 
     :raises InputError: the cluster has no such node.
     """
-    require_node(cluster, node)
+    cluster.require_node(node)
     port = cluster.consul.ports.https
     others = [peer.storage for name, peer in cluster.nodes.items() if name != node]
     return {

@@ -12,9 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..errors import InputError
 from ..timing import PROFILES, Timings
 from . import fields, rules
 from .fields import PerNode, Wrong
+
+LOOPBACK = "127.0.0.1"
 
 
 def _per_node(check: Callable[[Any], str]) -> BeforeValidator:
@@ -238,6 +241,10 @@ class Vm(Section):
         False, description="Whether the guest's root password may be reset through the guest agent."
     )
 
+    def console_address_at(self, node: str) -> str:
+        """Where the VNC console listens while the VM runs at `node`."""
+        return fields.value_at(self.console_address, node) if self.console_address else LOOPBACK
+
 
 class ClusterConfig(Section):
     """A cluster: everything under `mnha:cluster` in the pillar, without secrets."""
@@ -281,6 +288,24 @@ class ClusterConfig(Section):
     def effective_timings(self) -> Timings:
         """The timings in force: those of the profile, or the cluster's own."""
         return PROFILES[self.timings] if isinstance(self.timings, str) else Timings.from_dict(self.timings)
+
+    def require_node(self, name: str) -> Node:
+        """The node of that name.
+
+        :raises InputError: there is none; with those that there are.
+        """
+        if name not in self.nodes:
+            raise InputError(f"cluster {self.name} has no node {name!r}; its nodes are {', '.join(self.nodes)}")
+        return self.nodes[name]
+
+    def require_vm(self, name: str) -> Vm:
+        """The VM of that name.
+
+        :raises InputError: there is none; with those that there are.
+        """
+        if name not in self.vms:
+            raise InputError(f"cluster {self.name} has no VM {name!r}; its VMs are {', '.join(self.vms)}")
+        return self.vms[name]
 
     def to_mapping(self) -> dict[str, Any]:
         """The whole configuration, defaults included, as plain values; keys that hold nothing are left out."""
