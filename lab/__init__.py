@@ -1,0 +1,6 @@
+"""A real cluster of KVM nodes on one machine: systemd-nspawn nodes, two switched networks, a shared folder, a guest.
+
+The lab gives bare Debian 12 nodes with a Salt minion and a cache of packages; everything else on them is done by the
+product's own states, as on real hosts. `lab.cluster.Cluster` is the interface for tests and benchmarks, `python3 -m
+lab VERB` the one for people.
+"""

@@ -1,0 +1,232 @@
+"""The pieces that a node is made of, cached: root file system, packages, wheels, guest.
+
+Each piece lies in a folder `<kind>-<key>` of the cache, where the key is a hash of everything the piece is made from.
+It is built under another name and renamed when whole, so an interrupted build leaves no half piece.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import debian, guest_image, warm
+from lab.settings import HERE, SALT_VERSION, SUITE, LabError, Settings
+from lab.shell import mounts_below, read_list, run, say, step, write_whole
+
+CHROOT = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""Prefix for steps that mount things: the mounts and all processes end with the step, however it ends."""
+
+DEFAULT_MINION_REQUIREMENTS = ("pydantic", "python-consul2")
+
+MASKED_UNITS = (
+    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
+    "e2scrub_reap.service", "fstrim.timer", "console-getty.service", "systemd-networkd-wait-online.service",
+)  # fmt: skip
+
+SALT_UNIT = """[Unit]
+Description=Salt {title}
+After=network.target
+[Service]
+Type=notify
+NotifyAccess=all
+KillMode=process
+LimitNOFILE=8192
+ExecStart=/usr/bin/salt-{role}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Folders of the finished pieces; `warm` and `peer` only where built."""
+
+    base: Path
+    debs: Path
+    wheels: Path
+    guest: Path
+    warm: Path | None = None
+    peer: Path | None = None
+
+
+def key_of(inputs: Iterable[str | bytes]) -> str:
+    """A short hash of all inputs, in order; two different lists never join to the same text."""
+    digest = hashlib.sha256()
+    for item in inputs:
+        data = item.encode() if isinstance(item, str) else item
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]
+
+
+def piece(settings: Settings, kind: str, inputs: Iterable[str | bytes], make: Callable[[Path], None]) -> Path:
+    """The folder of a piece, built by `make(folder)` first if the cache does not have it; older ones are removed."""
+    final = settings.cache / f"{kind}-{key_of(inputs)}"
+    if final.is_dir():
+        return final
+    temporary = settings.cache / f".building-{kind}"
+    remove_tree(temporary)
+    temporary.mkdir(parents=True)
+    with step(f"building {kind}"):
+        make(temporary)
+        temporary.rename(final)
+    for old in settings.cache.glob(f"{kind}-*"):
+        if old != final and not is_in_use(old):
+            remove_tree(old)
+    return final
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether some mount on this machine is made from `folder` (a node's lower layer, a bind mount)."""
+    return str(folder) in Path("/proc/self/mountinfo").read_text()
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder; refuses while something is mounted in it, for that would be emptied too."""
+    if mounts_below(folder):
+        raise LabError(f"{folder} has mounts in it ({mounts_below(folder)[0]}): run `python3 -m lab down`")
+    shutil.rmtree(folder, ignore_errors=False) if folder.is_dir() else None
+
+
+def source_of(*names: str) -> bytes:
+    """The lab's own files a piece is made with: a changed recipe is a new piece."""
+    return b"\0".join((HERE / name).read_bytes() for name in names)
+
+
+def code_of(*recipes: Callable) -> str:
+    """The text of the functions a piece is made by."""
+    return "\0".join(inspect.getsource(recipe) for recipe in recipes)
+
+
+def requirements(settings: Settings, name: str) -> str:
+    """The project's requirement file `name`, or what the minion needs at the least while there is none."""
+    path = settings.repository / "requirements" / name
+    return path.read_text() if path.is_file() else "\n".join(DEFAULT_MINION_REQUIREMENTS) + "\n"
+
+
+def build_wheels(settings: Settings, kind: str, wanted: str) -> Path:
+    """Wheels for `wanted` (requirement lines) and all they depend on, made by Debian's own Python."""
+    constraints = settings.repository / "requirements" / "constraints.txt"
+    limits = constraints.read_text() if constraints.is_file() else ""
+
+    def make(folder: Path) -> None:
+        log = folder / "build.log"
+        write_whole(folder / "wanted.txt", wanted)
+        write_whole(folder / "limits.txt", limits)
+        run(["/usr/bin/python3", "-m", "venv", folder / "venv"], log=log)
+        say(f"{kind}: wheels from PyPI")
+        pip = [folder / "venv/bin/python", "-m", "pip", "--disable-pip-version-check"]
+        run([*pip, "wheel", "-q", "-w", folder / "wheels", "-r", folder / "wanted.txt", "-c", folder / "limits.txt"],
+            log=log, timeout_s=1200)  # fmt: skip
+        shutil.rmtree(folder / "venv")
+
+    return piece(settings, kind, [wanted, limits, code_of(build_wheels)], make) / "wheels"
+
+
+def build_base(settings: Settings) -> Path:
+    """A bare Debian 12 host with a Salt minion (and, not enabled, a master) in /opt/salt."""
+    wanted = f"salt=={SALT_VERSION}\n" + requirements(settings, "minion.txt")
+    wheels = build_wheels(settings, "saltwheels", wanted)
+    packages = read_list(HERE / "base-packages.txt")
+    mirror = debian.mirror()
+
+    def make(folder: Path) -> None:
+        root, log = folder / "rootfs", folder / "build.log"
+        say("base: debootstrap")
+        run([*CHROOT, "debootstrap", "--variant=minbase", f"--include={','.join(packages)}", SUITE, root, mirror],
+            log=log, timeout_s=1800)  # fmt: skip
+        say("base: Salt")
+        (root / "wheels").mkdir()
+        script = (
+            f"mount --bind {wheels} {root}/wheels && exec chroot {root} /bin/sh -ec '"
+            "python3 -m venv --system-site-packages /opt/salt; "
+            f"/opt/salt/bin/pip install -q --no-index --find-links /wheels {' '.join(wanted.split())}; "
+            "ln -s /opt/salt/bin/salt* /usr/bin/'"
+        )
+        run([*CHROOT, f"--mount-proc={root}/proc", "sh", "-ec", script], log=log, env={"PIP_CONFIG_FILE": "/dev/null"})
+        (root / "wheels").rmdir()
+        configure_base(root)
+
+    inputs = [wanted, wheels.parent.name, mirror, *packages, *MASKED_UNITS, SALT_UNIT, code_of(build_base, configure_base)]
+    return piece(settings, "base", inputs, make) / "rootfs"
+
+
+def configure_base(root: Path) -> None:
+    """What makes the file system a lab node: apt's only source is the local one, units, networkd, a kept journal."""
+    for old in (root / "etc/apt/sources.list.d").glob("*"):
+        old.unlink()
+    write_whole(root / "etc/apt/sources.list", "deb [trusted=yes] file:/srv/packages/debs ./\n")
+    write_whole(root / "etc/apt/apt.conf.d/90lab", 'Acquire::Languages "none";\nAPT::Sandbox::User "root";\n')
+    for role, title in (("minion", "minion"), ("master", "master")):
+        write_whole(root / f"etc/systemd/system/salt-{role}.service", SALT_UNIT.format(role=role, title=title))
+        (root / f"etc/salt/{role}.d").mkdir(parents=True)
+        write_whole(root / f"etc/salt/{role}", "")
+    write_whole(root / "etc/default/locale", "LANG=C.UTF-8\n")
+    write_whole(root / "etc/systemd/journald.conf.d/lab.conf",
+                "[Journal]\nStorage=persistent\nSystemMaxUse=200M\nRateLimitBurst=0\n")  # fmt: skip
+    write_whole(root / "etc/machine-id", "")
+    for folder in ("srv/packages/debs", "srv/packages/wheels", "srv/packages/peer", "srv/shared"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    run([*CHROOT, "chroot", root, "systemctl", "mask", *MASKED_UNITS])
+    run([*CHROOT, "chroot", root, "systemctl", "enable", "systemd-networkd.service"])
+    shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
+    (root / "var/cache/apt/archives/partial").mkdir(parents=True)
+
+
+def build_repository(settings: Settings, kind: str, list_name: str, base: Path) -> Path:
+    """A flat apt repository with the listed packages and all that a bare node lacks to install them."""
+    wanted = read_list(HERE / list_name)
+
+    def make(folder: Path) -> None:
+        apt = debian.Apt(settings.cache / "apt", base / "var/lib/dpkg/status", wanted)
+        files = apt.download(wanted, folder / "build.log")
+        debian.index(files, folder / "debs")
+
+    inputs = [*wanted, base.parent.name, debian.mirror(), source_of("debian.py")]
+    return piece(settings, kind, inputs, make) / "debs"
+
+
+def build_all(settings: Settings, *, with_warm: bool = True, with_peer: bool = False) -> Pieces:
+    """Builds what is missing and returns where everything lies. Quick when nothing changed."""
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    base = build_base(settings)
+    debs = build_repository(settings, "packages", "node-packages.txt", base)
+    wheels = build_wheels(settings, "wheels", requirements(settings, "guard.txt"))
+    guest = build_guest(settings)
+    peer = build_repository(settings, "peer", "peer-packages.txt", base) if with_peer else None
+    pieces = Pieces(base=base, debs=debs, wheels=wheels, guest=guest, peer=peer)
+    if not with_warm:
+        return pieces
+    return Pieces(**{**pieces.__dict__, "warm": build_warm(settings, pieces)})
+
+
+def build_guest(settings: Settings) -> Path:
+    """Kernel, initrd and an empty disk of the protected VM."""
+    wanted = read_list(HERE / "guest-packages.txt")
+
+    def make(folder: Path) -> None:
+        apt = debian.Apt(settings.cache / "apt", None, wanted)
+        files = apt.download(wanted, folder / "build.log")
+        guest_image.make(files, HERE / "guest", folder)
+
+    guest_files = sorted(str(path.relative_to(HERE)) for path in (HERE / "guest").rglob("*") if path.is_file())
+    inputs = [*wanted, debian.mirror(), source_of("guest_image.py", *guest_files)]
+    return piece(settings, "guest", inputs, make)
+
+
+def build_warm(settings: Settings, pieces: Pieces) -> Path | None:
+    """The layer in which the product's own states have installed their packages; None while there are no states."""
+    states = warm.available_states(settings.repository)
+    if not states:
+        say("warm layer: the product has no package states yet, skipped")
+        return None
+    inputs = [pieces.base.parent.name, pieces.debs.parent.name, pieces.wheels.parent.name, *states,
+              source_of("warm.py"), warm.inputs(settings.repository)]  # fmt: skip
+    folder = piece(
+        settings, "warm", inputs,
+        lambda place: warm.make(place, settings.repository, pieces.base, pieces.debs, pieces.wheels, states),
+    )  # fmt: skip
+    return folder / "upper"

@@ -1,0 +1,3 @@
+"""Placeholder."""
+def lab_pillar_files(plans, repository):
+    return {}
