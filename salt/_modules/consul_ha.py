@@ -1,0 +1,383 @@
+"""The cluster's Consul: status, keys by compare-and-set, tokens and policies, autopilot.
+
+Keys are given relative to `mnha/<cluster>/` (docs/architecture.md lists them); values are plain data, kept as JSON. The
+token is that of role `policy` on this node; functions that manage Consul itself use the management token of the pillar.
+
+A refused compare-and-set is a result (False), everything else that goes wrong an error that says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mnha import consul_acl, consul_admin, consul_client, consul_config
+from mnha.errors import MnhaError
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "consul_ha"
+
+BINARY = "/usr/bin/consul"
+STAMP_SCRIPT = "/usr/lib/mnha/consul-stamp"
+STAMP = "/run/mnha-consul/stamp"
+POLL_S = 0.5
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def status() -> dict[str, Any]:
+    """Leader, servers and their health: `quorum` (writes are possible), `may_fail` (how many more servers may fail).
+
+    Without a quorum it says `why`, and the servers are those that the gossip sees.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.status
+    """
+    try:
+        health = consul_admin.health(_client("policy"))
+    except MnhaError as error:
+        rows = [{"node": row["node"], "alive": row["status"] == "alive"} for row in members()]
+        return {"quorum": False, "leader": None, "healthy": False, "may_fail": 0, "servers": rows, "why": error.message}
+    first = next((server["node"] for server in health["servers"] if server["leader"]), None)
+    return {"quorum": first is not None, "leader": first, **health}
+
+
+def members() -> list[dict[str, Any]]:
+    """Consul's members as the gossip sees them: `node`, `address`, `status` (alive, failed, left, ...).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.members
+    """
+    words = {0: "none", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
+    rows = _run(lambda: _client("policy").call(lambda consul: consul.agent.members()))
+    return [
+        {"node": row["Name"], "address": row["Addr"], "status": words.get(row["Status"], str(row["Status"]))}
+        for row in sorted(rows, key=lambda row: row["Name"])
+    ]
+
+
+def leader() -> str:
+    """Address of Consul's leader, "" if there is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.leader
+    """
+    return _run(lambda: _client("policy").leader())
+
+
+def quorum() -> bool:
+    """Whether a quorum can be read consistently right now.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.quorum
+    """
+    try:
+        _client("policy").get(_key("config"), consistent=True)
+    except MnhaError as error:
+        log.info("no quorum: %s", error)
+        return False
+    return True
+
+
+def kv_get(key: str, consistent: bool = False) -> dict[str, Any] | None:
+    """`{"value", "index"}` of a key, or None if it does not exist.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.kv_get vms/mnvm/lease
+    """
+    entry = _run(lambda: _client("policy").get(_key(key), consistent=consistent))
+    return None if entry is None else {"value": entry.value, "index": entry.index}
+
+
+def kv_list(prefix: str) -> dict[str, Any]:
+    """Values below a prefix, by their relative keys.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.kv_list history/
+    """
+    skip = len(_key(""))
+    return {entry.key[skip:]: entry.value for entry in _run(lambda: _client("policy").list(_key(prefix)))}
+
+
+def kv_put(key: str, value: Any) -> bool:
+    """Write a key whatever stands there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.kv_put vms/mnvm/desired '{"run": "stopped"}'
+    """
+    _run(lambda: _client("policy").put(_key(key), value))
+    return True
+
+
+def kv_cas(key: str, value: Any, index: int) -> bool:
+    """Write a key if it still has `index` (0: if it does not exist). False: refused, somebody was faster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.kv_cas maintenance/node2 '{"by": "me"}' 0
+    """
+    return _run(lambda: _client("policy").cas(_key(key), value, int(index)))
+
+
+def kv_delete(key: str, index: int | None = None) -> bool:
+    """Delete a key (with `index`: only if unchanged). False: refused.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.kv_delete maintenance/node2
+    """
+    return _run(lambda: _client("policy").delete(_key(key), None if index is None else int(index)))
+
+
+def kv_prune(prefix: str, keep: int) -> int:
+    """Delete all but the `keep` newest keys (by time of creation as their names sort) below a prefix; returns how many.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.kv_prune history/ 500
+    """
+    client = _client("policy")
+    surplus = _run(lambda: client.list(_key(prefix)))[: -int(keep) or None]
+    return sum(1 for entry in surplus if _run(lambda entry=entry: client.delete(entry.key, entry.index)))
+
+
+def claim(action: str, by: str | None = None) -> dict[str, Any]:
+    """Claim an action, so that of several masters one does it: `{"claimed": bool, "by": who has it}`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.claim failover-mnvm-7-1234-1
+    """
+    who = by or __opts__["id"]
+    key = _key(f"actions/{action}")
+    client = _client("policy")
+    if _run(lambda: client.cas(key, {"by": who, "at": time.time()}, 0)):
+        return {"claimed": True, "by": who}
+    entry = _run(lambda: client.get(key))
+    return {"claimed": False, "by": (entry.value or {}).get("by") if entry else None}
+
+
+def version() -> str:
+    """The installed Consul's version, e.g. `1.8.7`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.version
+    """
+    return ".".join(map(str, _version()))
+
+
+def server_config() -> str:
+    """The text of the server's configuration file, for the installed version.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.server_config
+    """
+    conf = __salt__["mnha_config.get"]()
+    cluster, ports = conf["cluster"], conf["cluster"]["consul"]["ports"]
+    server = consul_config.Server(
+        node=conf["node"],
+        datacenter=cluster["name"],
+        address=conf["own"]["storage"],
+        peers=[cluster["nodes"][peer]["storage"] for peer in conf["peers"]],
+        https_port=ports["https"],
+        server_port=ports["server"],
+        serf_port=ports["serf_lan"],
+    )
+    return consul_config.to_json(consul_config.server_config(server, _version()))
+
+
+def secret_config() -> str:
+    """The text of the configuration file that holds the gossip key and tokens. For templates, not the command line.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local consul_ha.secret_config
+    """
+    secrets = __salt__["mnha_config.secrets"]()
+    parts = (secrets["gossip_key"], secrets["management_token"], secrets["agent_token"])
+    return consul_config.to_json(consul_config.secret_config(_version(), *parts))
+
+
+def wait_for_quorum(timeout_s: float = 90) -> dict[str, Any]:
+    """Wait until Consul has a leader that knows the management token; returns its health, fails at the timeout.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' consul_ha.wait_for_quorum timeout_s=60
+    """
+    end = time.monotonic() + float(timeout_s)
+    client = _client("management")
+    while True:
+        try:
+            client.call(lambda consul: consul.acl.tokens.self())
+            return consul_admin.health(client)
+        except MnhaError as error:
+            if time.monotonic() > end:
+                raise CommandExecutionError(
+                    f"no quorum of Consul after {timeout_s} s: {error.message}. A new cluster gets one when the states are "
+                    "applied to most of its nodes at the same time"
+                ) from error
+        time.sleep(POLL_S)
+
+
+def role_present(role: str, test: bool = False) -> dict[str, Any]:
+    """Policy and token of a role (agent, guard, policy) of this node; returns what changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' consul_ha.role_present guard test=True
+    """
+    conf = __salt__["mnha_config.get"]()
+    cluster, node = conf["cluster"]["name"], conf["node"]
+    secret = __salt__["mnha_config.secrets"]()[f"{role}_token"]
+
+    def ensure() -> consul_admin.Changes:
+        client = _client("management")
+        name = consul_acl.policy_name(cluster, role, node)
+        rules = consul_acl.rules(cluster, role, node, list(conf["cluster"]["vms"]))
+        accessor = consul_acl.accessor_id(cluster, role, node)
+        return {
+            **consul_admin.ensure_policy(client, name, rules, dry_run=test),
+            **consul_admin.ensure_token(client, name, accessor, secret, dry_run=test),
+        }
+
+    return _run(ensure)
+
+
+def autopilot_present(test: bool = False) -> dict[str, Any]:
+    """Autopilot's settings that keep a quorum safe; returns what changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.autopilot_present test=True
+    """
+    settings = consul_config.autopilot_settings(len(__salt__["mnha_config.get"]()["cluster"]["nodes"]))
+    return _run(lambda: consul_admin.ensure_autopilot(_client("management"), settings, dry_run=test))
+
+
+def outdated() -> bool:
+    """Whether the running server was started before its program, certificates or configuration were last changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' consul_ha.outdated
+    """
+    now = subprocess.run([STAMP_SCRIPT], capture_output=True, text=True, timeout=10, check=True).stdout
+    try:
+        return Path(STAMP).read_text(encoding="utf-8") != now
+    except FileNotFoundError:
+        return True
+
+
+def restart_in_turn(wait_s: float = 300) -> bool:
+    """Restart this node's Consul when the quorum can do without it, one node of the cluster after the other.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' consul_ha.restart_in_turn
+    """
+    conf = __salt__["mnha_config.get"]()
+
+    def restart() -> None:
+        if not __salt__["service.restart"]("consul"):
+            raise CommandExecutionError("consul does not start; see `journalctl -u consul`")
+
+    turn = consul_admin.RestartInTurn(
+        client=_client("management"),
+        prefix=f"mnha/{conf['cluster']['name']}",
+        node=conf["node"],
+        restart=restart,
+        wait_s=float(wait_s),
+    )
+    _run(turn.run)
+    return True
+
+
+def _version() -> tuple[int, int, int]:
+    try:
+        answer = subprocess.run([BINARY, "version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CommandExecutionError(f"`{BINARY} version` fails: {error}; state.apply states.consul.packages") from error
+    return _run(lambda: consul_config.parse_version(answer.stdout))
+
+
+def _client(role: str) -> consul_client.ConsulClient:
+    """The local server first, then the others by their storage addresses."""
+    conf = __salt__["mnha_config.get"]()
+    nodes = conf["cluster"]["nodes"]
+    if role == "management":
+        token, name = __salt__["mnha_config.secrets"]()["management_token"], "the management token"
+    else:
+        path = consul_client.POLICY_TOKEN_FILE
+        token, name = _run(lambda: consul_client.read_token(path)), f"the token in {path}"
+    servers = ["127.0.0.1", *(nodes[peer]["storage"] for peer in conf["peers"])]
+    port = conf["cluster"]["consul"]["ports"]["https"]
+    return _run(lambda: consul_client.ConsulClient(servers, token, token_name=name, port=port))
+
+
+def _key(relative: str) -> str:
+    cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
+    return f"mnha/{cluster}/{relative}"
+
+
+def _run(ask: Callable[[], Any]) -> Any:
+    """Turn this project's errors into the one that Salt shows without a stack trace."""
+    try:
+        return ask()
+    except MnhaError as error:
+        raise CommandExecutionError(error.message) from error

@@ -1,0 +1,116 @@
+"""The cluster's configuration as states and modules of this minion see it.
+
+Every SLS starts with `{% set conf = salt['mnha_config.get']() %}`. A wrong pillar makes that call fail, so the run ends
+while it is still being rendered: all faults are listed, nothing is applied.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from mnha import config
+from mnha.config.guard import require_node
+from mnha.errors import MnhaError
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "mnha_config"
+_CACHE = "mnha_config.cluster"
+_TOLD = "mnha_config.told"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def get() -> dict[str, Any]:
+    """The validated configuration: `cluster` (every key, defaults included), `node` (this minion), `own` (its entry of
+    `nodes`), `peers` (the other nodes' names).
+
+    Fails with every fault of the pillar at once; a second call in the same run only refers to the first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.get
+    """
+    cluster = _cluster()
+    node = __opts__["id"]
+    mapping = cluster.to_mapping()
+    return {
+        "cluster": mapping,
+        "node": node,
+        "own": mapping["nodes"][node],
+        "peers": [name for name in mapping["nodes"] if name != node],
+    }
+
+
+def guard() -> dict[str, Any]:
+    """What stands in the guard's configuration file on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.guard
+    """
+    return config.guard_config(_cluster(), __opts__["id"])
+
+
+def problems() -> list[str]:
+    """What is wrong with this minion's pillar, one sentence each; empty if nothing is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.problems
+    """
+    try:
+        require_node(config.load(__pillar__.value()), __opts__["id"])
+    except MnhaError as error:
+        faults = getattr(error, "faults", ())
+        return [str(fault) for fault in faults] or [error.message]
+    return []
+
+
+def secrets() -> dict[str, Any]:
+    """This node's secrets from the pillar; fails with the remedy if the master has none for it.
+
+    Not meant for the command line: what it returns ends up in the master's job cache.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local mnha_config.secrets
+    """
+    found = __pillar__.get("mnha_secrets")
+    if not found:
+        name = _cluster().name
+        raise CommandExecutionError(
+            f"the pillar of {__opts__['id']} holds no secrets: run `salt-run mnha.bootstrap cluster={name}` on the master, "
+            "and see that its configuration has `ext_pillar: [{mnha_secrets: {}}]`"
+        )
+    return found
+
+
+def _cluster() -> config.ClusterConfig:
+    """The checked configuration. Kept as long as the pillar stays equal, for a run asks for it some twenty times."""
+    raw = (__pillar__.get("mnha") or {}).get("cluster")
+    cached = __context__.get(_CACHE)
+    if cached is not None and cached[0] == raw:
+        return cached[1]
+    try:
+        cluster = config.load({"mnha": {"cluster": raw}})
+        require_node(cluster, __opts__["id"])
+    except MnhaError as error:
+        if __context__.get(_TOLD) == error.message:
+            raise CommandExecutionError("the pillar is wrong, see above") from error
+        __context__[_TOLD] = error.message
+        raise CommandExecutionError(f"the pillar of {__opts__['id']} is wrong, nothing was applied: {error.message}") from error
+    __context__[_CACHE] = (raw, cluster)
+    return cluster

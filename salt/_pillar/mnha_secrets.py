@@ -1,0 +1,72 @@
+"""Hands each node its secrets, and each node that is a master what it needs to serve the cluster.
+
+Master configuration:
+
+.. code-block:: yaml
+
+    module_dirs: [/srv/mnha/salt]
+    ext_pillar:
+      - mnha_secrets: {}
+
+Which cluster a minion belongs to comes from its pillar (`mnha:cluster`), so this external pillar runs after the pillar
+tree. A minion that is no node of the cluster named there gets nothing.
+
+- `mnha_secrets`: the node's certificate, key and tokens, and what the cluster shares; never another node's.
+- `mnha_master` (only with `mnha:cluster:salt:masters_on_nodes`): the shared master key pair, all secrets of the cluster,
+  the accepted keys of its nodes, and the pillar tree. Such a node decides about the others anyway.
+
+Salt's own `file_tree` could hand out files by minion id, but not the same files to all masters of a cluster, and it gives
+everything below a folder or nothing, so that each secret would have to lie in as many copies as there are readers.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mnha import secrets
+from mnha.errors import MnhaError
+
+log = logging.getLogger(__name__)
+
+MAX_PILLAR_FILES = 2000
+
+
+def ext_pillar(minion_id: str, pillar: dict[str, Any], folder: str = str(secrets.SECRETS_FOLDER)) -> dict[str, Any]:
+    """The secrets of `minion_id`, or nothing if it is no node of a cluster.
+
+    Missing secrets are logged and left out rather than raised: an error in one external pillar would take every other
+    function of the minion away, and the states say clearly what is missing.
+    """
+    cluster = (pillar.get("mnha") or {}).get("cluster") or {}
+    name, nodes = cluster.get("name"), cluster.get("nodes") or {}
+    if not name or minion_id not in nodes:
+        return {}
+    home = Path(folder) / str(name)
+    try:
+        result: dict[str, Any] = {"mnha_secrets": secrets.for_node(home, minion_id)}
+        if (cluster.get("salt") or {}).get("masters_on_nodes", True):
+            result["mnha_master"] = _for_master(home, nodes)
+    except MnhaError as error:
+        log.warning("no secrets for %s: %s", minion_id, error)
+        return {}
+    return result
+
+
+def _for_master(home: Path, nodes: dict[str, Any]) -> dict[str, Any]:
+    accepted = Path(__opts__["pki_dir"]) / "minions"
+    keys = {node: (accepted / node).read_text() for node in nodes if (accepted / node).is_file()}
+    return {"secrets": secrets.tree(home), "minion_keys": keys, "pillar_files": _pillar_files()}
+
+
+def _pillar_files() -> dict[str, str]:
+    """The pillar tree, so that every master serves the same. Only text, only regular files."""
+    files: dict[str, str] = {}
+    for root in map(Path, __opts__["pillar_roots"].get("base", [])):
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+                files.setdefault(str(path.relative_to(root)), path.read_text(encoding="utf-8"))
+            if len(files) > MAX_PILLAR_FILES:
+                raise MnhaError(f"more than {MAX_PILLAR_FILES} files below {root}: is it the right folder?")
+    return files

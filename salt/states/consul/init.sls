@@ -1,0 +1,6 @@
+# A Consul server on every node: the quorum that keeps the leases.
+include:
+  - states.consul.packages
+  - states.consul.config
+  - states.consul.service
+  - states.consul.acl

@@ -1,0 +1,23 @@
+consul_running:
+  service.running:
+    - name: consul
+    - enable: True
+    - require:
+      - file: consul_unit
+      - file: consul_stamp
+      - file: consul_data_folder
+      - file: consul_server_config
+      - file: consul_secret_config
+
+consul_quorum:
+  consul_ha.quorum_reached:
+    - name: consul
+    - require:
+      - service: consul_running
+
+# Never all at once: a restarted server is out of the quorum for seconds, and a lost quorum makes the guard kill the VM.
+consul_current:
+  consul_ha.current:
+    - name: consul
+    - require:
+      - consul_ha: consul_quorum

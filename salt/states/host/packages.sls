@@ -1,0 +1,7 @@
+host_packages:
+  pkg.installed:
+    - pkgs:
+      - ca-certificates
+      - iproute2
+      - iputils-ping
+      - procps

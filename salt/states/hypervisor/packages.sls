@@ -1,0 +1,17 @@
+# Before the packages: libvirt-guests would shut down and start VMs on its own; only the guard may.
+hypervisor_no_libvirt_guests:
+  file.symlink:
+    - name: /etc/systemd/system/libvirt-guests.service
+    - target: /dev/null
+    - force: True
+
+hypervisor_packages:
+  pkg.installed:
+    - pkgs:
+      - libvirt-clients
+      - libvirt-daemon-system
+      - python3-libvirt
+      - qemu-system-x86
+      - qemu-utils
+    - require:
+      - file: hypervisor_no_libvirt_guests
