@@ -154,5 +154,7 @@ def _keys(model: type[BaseModel], path: list[str | int], data: Any) -> list[str]
         annotation, _ = _step(annotation, key)
     models = _models_in(annotation)
     kind = nested(data, *path, "kind")
-    chosen = [m for m in models if "kind" in m.model_fields and kind in typing.get_args(m.model_fields["kind"].annotation)]
+    chosen = [
+        m for m in models if "kind" in m.model_fields and kind in typing.get_args(m.model_fields["kind"].annotation)
+    ]
     return [name for m in chosen or models for name in m.model_fields]

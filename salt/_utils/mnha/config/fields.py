@@ -43,6 +43,8 @@ def show(value: Any) -> str:
 
 def check_text(value: Any, what: str) -> str:
     """Any non-empty string on one line."""
+    if value is None:
+        raise Wrong("is empty", f"give {what}")
     if not isinstance(value, str):
         raise Wrong(f"{show(value)} is not {what} but of type {type(value).__name__}", "quote it in YAML")
     if not value.strip() or value != value.strip() or "\n" in value:
@@ -176,7 +178,9 @@ def check_relative_path(value: Any) -> str:
     text = check_text(value, "a file in image_folder")
     path = posixpath.normpath(text)
     if text.startswith("/") or path in (".", "..") or path.startswith("../") or text.endswith("/"):
-        raise Wrong(f"{show(value)} is not a file in image_folder", "give its name relative to image_folder, without ..")
+        raise Wrong(
+            f"{show(value)} is not a file in image_folder", "give its name relative to image_folder, without .."
+        )
     return path
 
 

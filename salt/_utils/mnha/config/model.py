@@ -265,7 +265,9 @@ class ClusterConfig(Section):
         "(never done) early. 0: no announcement.",
     )
     masterless_takeover_after_s: SecondsOrOff = Field(
-        20.0, description="So long after a lease has expired a guard takes over unasked, if no master acts. 0: never."
+        20.0,
+        description="So long after a lease has expired a guard takes over unasked, if no master acts. 0: never. "
+        "(Kept and handed to the guard, which does not act on it yet.)",
     )
     image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
     minimum_size: bool = Field(True, description="false: VMs below 4 CPUs and 8192 MiB are allowed (for tests).")

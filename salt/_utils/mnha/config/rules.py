@@ -300,14 +300,19 @@ def _per_node_values(cluster: Mapping_) -> Iterator[Fault]:
         missing = [name for name in nodes if name not in given]
         if missing:
             yield Fault(
-                path, value, f"has no value for {', '.join(missing)}", "give one for every node, or a single one for all"
+                path,
+                value,
+                f"has no value for {', '.join(missing)}",
+                "give one for every node, or a single one for all",
             )
 
 
 def _prefer(cluster: Mapping_) -> Iterator[Fault]:
     nodes = _node_names(cluster)
     for name, vm in _vms(cluster):
-        places = [(join("vms", name, "prefer", i), node) for i, node in items(vm.get("prefer")) if isinstance(node, str)]
+        places = [
+            (join("vms", name, "prefer", i), node) for i, node in items(vm.get("prefer")) if isinstance(node, str)
+        ]
         for path, node in places:
             if nodes and node not in nodes:
                 yield Fault(path, node, f"{node} is no node of the cluster", _nodes_are(nodes))
