@@ -1,11 +1,13 @@
-"""What a guard does next, pure: ``decide(view) -> decisions``, ``describe(view) -> state``, ``next_moment(view) -> time``.
+"""What a guard does next, pure: ``decide(view) -> decisions``, ``describe(view) -> state``, ``next_moment(view) ->
+time``.
 
 The invariants, each kept by one rule below and by no other:
 
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
 - Nothing is started without a deadline ahead (`_start`).
 - A lease is given back only when the VM is confirmed dead (`_release`).
-- A lease is taken only when it is free or expired by this node's clock, on an order, and with no VM alive here (`_take`).
+- A lease is taken only when it is free or expired by this node's clock, on an order, and with no VM alive here
+(`_take`).
 
 No rule reads a clock or does anything: the guard carries decisions out and folds what comes of them into the next view.
 """

@@ -176,7 +176,8 @@ class Guard:
         return self._ending and self.view.vm is Vm.OFF and not rules.is_mine(self.view)
 
     def _advance(self, now_s: float) -> None:
-        """Move the view's clock; it never goes back. Give up requests whose grant could not move the deadline any more."""
+        """Move the view's clock; it never goes back. Give up requests whose grant could not move the deadline any
+        more."""
         if now_s > self.view.now_s:
             self._set(now_s=now_s)
         overdue = [ticket for ticket, ask in self._asks.items() if self._overdue_s(ask) <= self.view.now_s]
@@ -194,8 +195,8 @@ class Guard:
     def _on_lease(self, seen: LeaseSeen) -> None:
         """Fold a received record into the view.
 
-        A copy that nobody vouches for counts only if it is newer; a consistent one always. The moment of *first* receipt
-        stays: seeing the same index again proves nothing new.
+        A copy that nobody vouches for counts only if it is newer; a consistent one always. The moment of *first*
+        receipt stays: seeing the same index again proves nothing new.
         """
         known = self.view.sighting
         if seen.consistent:
@@ -209,7 +210,9 @@ class Guard:
             return
         if known is None or known.index != seen.index:
             # Only news lets the next request go out at once: a refusal that repeats itself must not become a busy loop.
-            self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s) if seen.consistent else self.view.next_ask_s)
+            self._set(
+                next_ask_s=min(self.view.next_ask_s, self.view.now_s) if seen.consistent else self.view.next_ask_s
+            )
             self._sight(Sighting(seen.lease, seen.index, seen.received_s))
 
     def _sight(self, sighting: Sighting) -> None:
@@ -222,7 +225,9 @@ class Guard:
             if self.view.order and self.view.order.op is Op.RELEASE:
                 self._end_order("ok", f"{self.view.node} does not hold the lease any more: {after.reason}")
         if before is None or (before.epoch, before.holder, before.phase) != (after.epoch, after.holder, after.phase):
-            self._journal.log(f"lease: epoch {after.epoch}, {after.phase} by {after.holder or 'nobody'} ({after.reason})")
+            self._journal.log(
+                f"lease: epoch {after.epoch}, {after.phase} by {after.holder or 'nobody'} ({after.reason})"
+            )
 
     def _forget_lease(self) -> None:
         """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""
@@ -237,8 +242,8 @@ class Guard:
         now_s = self.view.now_s
         self._set(unanswered=len(self._asks))
         if answered.outcome is Outcome.UNREACHABLE:
-            # Lost or never sent: nobody knows. A renewal is simply tried again (if the lost one was committed the next is
-            # refused and the lease is read); what changes hands is read first.
+            # Lost or never sent: nobody knows. A renewal is simply tried again (if the lost one was committed the
+            # next is refused and the lease is read); what changes hands is read first.
             self._set(next_ask_s=min(self.view.next_ask_s, now_s + self.view.timings.renew_s / 4))
             if ask.action is not Action.RENEW:
                 self._set(must_read=True, next_read_s=now_s)
@@ -320,7 +325,9 @@ class Guard:
         ordered = self.view.order is not None and self.view.order.op is Op.TAKEOVER
         if failed.locked or ordered:
             self._set(failed_starts=self.view.failed_starts_limit)
-        self._journal.note("start failed", f"{self.view.node} could not start the VM: {failed.error}", epoch=self._epoch())
+        self._journal.note(
+            "start failed", f"{self.view.node} could not start the VM: {failed.error}", epoch=self._epoch()
+        )
         if ordered:
             self._end_order("failed", f"{self.view.node} could not start the VM: {failed.error}")
 
@@ -387,7 +394,10 @@ class Guard:
         if view.unable:
             return "refused", f"{view.node} can't run the VM: {view.unable}"
         if view.now_s < view.not_before_s:
-            return "refused", f"{view.node} could not start the VM, backs off for {view.not_before_s - view.now_s:.0f} s"
+            return (
+                "refused",
+                f"{view.node} could not start the VM, backs off for {view.not_before_s - view.now_s:.0f} s",
+            )
         return "refused", ""
 
     def _end_order(self, kind: str, message: str) -> None:

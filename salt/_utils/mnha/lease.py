@@ -6,7 +6,8 @@ three things kept here and in the guard:
 1. A granted renewal lets its holder run until ``t0 + D``, with ``t0`` read *before* the request was sent.
 2. An observer counts the lease as expired ``L`` after it *received* the record's last change, which is after the commit
    and so after ``t0``; with ``L > (D + K)·(1 + skew) + margin`` the old VM is dead by then.
-3. Whoever takes the lease does so by compare-and-set on the very index that it saw expire. So gaps in the watching, stale
+3. Whoever takes the lease does so by compare-and-set on the very index that it saw expire. So gaps in the watching,
+stale
    readers and two candidates at once can only fail: an index that is still the same proves that nothing was renewed.
 """
 
@@ -39,13 +40,15 @@ def is_mine(view: View) -> bool:
 def expires_s(sighting: Sighting, own: Timings) -> float:
     """When, by this node's clock, the lease is expired if nothing more is seen.
 
-    By the longer of the holder's and the observer's timings, so that a change of the configuration can't shorten a wait.
+    By the longer of the holder's and the observer's timings, so that a change of the configuration can't shorten a
+    wait.
     """
     return sighting.received_s + max(sighting.lease.timings.lease_s, own.lease_s)
 
 
 def given_up_s(sighting: Sighting, own: Timings) -> float:
-    """When the holder, by its own clock, no longer runs the VM unless it is being reset; a take-over may be prepared."""
+    """When the holder, by its own clock, no longer runs the VM unless it is being reset; a take-over may be
+    prepared."""
     return sighting.received_s + max(sighting.lease.timings.deadline_s, own.deadline_s)
 
 
@@ -84,9 +87,7 @@ def taken(lease: Lease, node: str, timings: Timings, reason: str) -> Lease:
 
 def released(lease: Lease, reason: str) -> Lease:
     """The record with which a holder whose VM is dead gives the lease back."""
-    return dataclasses.replace(
-        lease, holder="", phase=Phase.RELEASED, target=None, seq=lease.seq + 1, reason=reason
-    )
+    return dataclasses.replace(lease, holder="", phase=Phase.RELEASED, target=None, seq=lease.seq + 1, reason=reason)
 
 
 def first(timings: Timings) -> Lease:

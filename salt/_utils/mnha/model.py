@@ -1,4 +1,5 @@
-"""The words of the guard as frozen data: what is known (View), what shall be done (Decision), how it is called (State)."""
+"""The words of the guard as frozen data: what is known (View), what shall be done (Decision), how it is called
+(State)."""
 
 from __future__ import annotations
 

@@ -121,9 +121,7 @@ class Ended:
     reason: str
 
 
-Event = (
-    LeaseSeen | ReadFailed | Answered | VmSeen | StartFailed | DesiredSeen | AbilitySeen | Ordered | Ended
-)
+Event = LeaseSeen | ReadFailed | Answered | VmSeen | StartFailed | DesiredSeen | AbilitySeen | Ordered | Ended
 
 # ---- commands: what the guard asks of the world
 

@@ -18,8 +18,8 @@ from typing import Any
 from .errors import ConfigurationError, Fault
 
 SKEW = 0.01
-"""How much faster one node's CLOCK_BOOTTIME may run than another's. Crystals stay below 100 ppm and NTP slews by at most
-500 ppm, so that 1 % is a wide bound."""
+"""How much faster one node's CLOCK_BOOTTIME may run than another's. Crystals stay below 100 ppm and NTP slews by at
+most 500 ppm, so that 1 % is a wide bound."""
 
 MARGIN_S = 0.25
 """Slack of lease_s for what the inequality does not model: the granularity of timers and of the watchdog."""
@@ -71,27 +71,28 @@ class Timings:
             (
                 lease > needed_s,
                 "lease_s",
-                f"lease_s > (deadline_s + kill_s) · (1 + skew) + margin does not hold: "
+                "lease_s > (deadline_s + kill_s) · (1 + skew) + margin",
                 f"{lease:g} > ({d:g} + {k:g}) · {1 + SKEW:g} + {MARGIN_S:g} = {needed_s:g}",
                 f"raise lease_s above {needed_s:g}, or lower deadline_s or kill_s",
             ),
             (
                 3 * r <= d,
                 "renew_s",
-                f"renew_s · 3 ≤ deadline_s does not hold: {r:g} · 3 = {3 * r:g} ≤ {d:g}",
+                "renew_s · 3 ≤ deadline_s",
+                f"{r:g} · 3 = {3 * r:g} ≤ {d:g}",
                 f"lower renew_s to {d / 3:g}, or raise deadline_s to {3 * r:g}",
             ),
             (
                 ELECTION_S + r <= d,
                 "deadline_s",
-                f"Consul's leader election + renew_s ≤ deadline_s does not hold: "
+                "Consul's leader election + renew_s ≤ deadline_s",
                 f"{ELECTION_S:g} + {r:g} = {ELECTION_S + r:g} ≤ {d:g}",
                 f"raise deadline_s to {ELECTION_S + r:g}",
             ),
         )
         return [
-            Fault(f"timings:{name}", getattr(self, name), problem, remedy)
-            for holds, name, problem, remedy in rules
+            Fault(f"timings:{name}", getattr(self, name), f"{rule} does not hold: {numbers}", remedy)
+            for holds, name, rule, numbers, remedy in rules
             if not holds
         ]
 
@@ -128,5 +129,5 @@ PROFILES = {
     "default": Timings(renew_s=1.0, deadline_s=5.0, kill_s=2.0, lease_s=8.0),
     "fast": Timings(renew_s=0.5, deadline_s=2.5, kill_s=1.0, lease_s=4.0),
 }
-"""The timings an operator names instead of giving numbers. ``fast`` leaves no room for a split vote: the loss of Consul's
-leader may cost a healthy MNVM a restart."""
+"""The timings an operator names instead of giving numbers. ``fast`` leaves no room for a split vote: the loss of
+Consul's leader may cost a healthy MNVM a restart."""

@@ -1,0 +1,13 @@
+"""The guard's clock."""
+
+from __future__ import annotations
+
+import time
+
+
+def boottime_s() -> float:
+    """CLOCK_BOOTTIME in seconds.
+
+    Not CLOCK_MONOTONIC, which stands still while the host is suspended, and not the wall clock, which may be set.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,349 @@
+"""The lease record in Consul: compare-and-set, consistent reads, and a watch that never gets ahead of what was
+received.
+
+Compare-and-set goes through Consul's transaction endpoint, because its answer names the record's new ModifyIndex; a
+plain ``PUT ?cas=`` says only *true*, and the next renewal would have to wait for a read.
+
+The watch is a *stale* blocking query at the nearest server: it is answered from that server's own copy even while
+there is no leader, and that is safe, because a late sighting only makes an observer wait longer. Whether the server
+is in touch with a leader is read from the answer's headers and reported as ``contact``.
+
+All requests are made by threads of this module. Nothing here waits in the guard's thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..consul_client import connect, read_token
+from ..errors import FailedError, MnhaError, UnreachableError
+from ..model import MAX_UNANSWERED, Lease, LeaseRecordError, Run
+from ..ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
+from .clock import boottime_s
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 0.8
+WATCH_WAIT = "1s"
+WATCH_TIMEOUT_S = 3.0
+PUBLISH_TIMEOUT_S = 5.0
+PUBLISH_QUEUE = 256
+RETURN_HOME_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Contact:
+    """What is known of the way to Consul.
+
+    :param heard_s: CLOCK_BOOTTIME of the newest answer of a server that has been in touch with a leader just then.
+    """
+
+    server: str = ""
+    reachable: bool = False
+    known_leader: bool = False
+    last_contact_s: float = 0.0
+    heard_s: float = float("-inf")
+    error: str = "not asked yet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """An HTTP answer of Consul."""
+
+    code: int
+    headers: Any
+    body: str
+
+
+class Servers:
+    """The way to Consul: the local agent first, the other servers when it does not answer.
+
+    :param servers: ``[{"host":…,"port":…}, …]``, nearest first.
+    """
+
+    def __init__(self, servers: Sequence[dict[str, Any]], ca_file: Path, token_file: Path) -> None:
+        self._addresses = [(server["host"], int(server["port"])) for server in servers]
+        self._ca_file, self._token_file = ca_file, token_file
+        self._local = threading.local()
+        self._preferred = 0
+        self._left_home_s = 0.0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._addresses)
+
+    def pick(self, skip: int = 0) -> int:
+        """The server to ask next: the preferred one, or the `skip`-th after it. Tries the local one again in time."""
+        if self._preferred and boottime_s() - self._left_home_s > RETURN_HOME_S:
+            self._preferred = 0
+        return (self._preferred + skip) % len(self._addresses)
+
+    def failed(self, number: int) -> None:
+        """Server `number` did not answer: prefer the next."""
+        if number == self._preferred:
+            self._preferred, self._left_home_s = (number + 1) % len(self._addresses), boottime_s()
+
+    def name(self, number: int) -> str:
+        """Address of server `number`, for people."""
+        host, port = self._addresses[number]
+        return f"{host}:{port}"
+
+    def request(
+        self, number: int, method: str, path: str, timeout_s: float, params: Any = None, data: str | bytes = b""
+    ) -> Reply:
+        """One request to server `number`.
+
+        :raises UnreachableError: no answer, or Consul's word that it can't (no leader, no quorum).
+        :raises FailedError: forbidden, or not understood.
+        """
+        client = self._client(number, timeout_s)
+        headers = {"X-Consul-Token": client.token}
+        call: Callable[..., Reply] = getattr(client.http, method)
+        arguments = {"params": params, "headers": headers} | ({"data": data} if method == "put" else {})
+        try:
+            reply = call(lambda answer: Reply(answer.code, answer.headers, answer.body), path, **arguments)
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors
+            raise UnreachableError(f"Consul at {self.name(number)} does not answer: {type(error).__name__}") from error
+        if reply.code >= 500:
+            raise UnreachableError(f"Consul at {self.name(number)} can't: {reply.body.strip()[:120]}")
+        if reply.code in (400, 401, 403, 405):
+            raise FailedError(
+                f"Consul at {self.name(number)} does not allow {method.upper()} {path} with the token in "
+                f"{self._token_file} ({reply.code} {reply.body.strip()[:120]}): apply states.consul"
+            )
+        return reply
+
+    def _client(self, number: int, timeout_s: float) -> Any:
+        """This thread's client for a server; sessions are not shared between threads."""
+        clients = self._local.__dict__.setdefault("clients", {})
+        key = (number, timeout_s)
+        if key not in clients:
+            host, port = self._addresses[number]
+            clients[key] = connect(host, port, read_token(self._token_file), self._ca_file, timeout_s)
+            clients[key].http.timeout = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
+        return clients[key]
+
+
+class ConsulStore:
+    """The lease and the wish of one VM: a :class:`mnha.ports.LeaseStore`.
+
+    :param post: takes the events, from any thread.
+    :param timeout_s: when an unanswered request is given up; the lease's deadline, after which no answer is of use.
+    """
+
+    def __init__(self, servers: Servers, prefix: str, post: Callable[[Event], None], timeout_s: float) -> None:
+        self._servers, self._prefix, self._post, self._timeout_s = servers, prefix, post, timeout_s
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._busy = 0
+        self._lock = threading.Lock()
+        self.contact = Contact()
+
+    def start(self) -> None:
+        """Start the watch and the workers."""
+        for number in range(MAX_UNANSWERED + 2):
+            threading.Thread(target=self._work, name=f"consul-{number}", daemon=True).start()
+        threading.Thread(target=self._watch, name="consul-watch", daemon=True).start()
+
+    def cas(self, lease: Lease, index: int, ticket: int) -> None:
+        """See :class:`mnha.ports.LeaseStore`."""
+        self._jobs.put(lambda: self._cas(lease, index, ticket))
+
+    def read(self) -> None:
+        """See :class:`mnha.ports.LeaseStore`."""
+        self._jobs.put(self._read)
+
+    def _work(self) -> None:
+        """A worker: one request at a time. Requests that hang at one server leave the next to another."""
+        while True:
+            job = self._jobs.get()
+            with self._lock:
+                self._busy += 1
+            try:
+                job()
+            except Exception:
+                log.exception("a request to Consul ended in a way nobody expected")
+            finally:
+                with self._lock:
+                    self._busy -= 1
+
+    def _pick(self) -> int:
+        """A server for this request: the more hang, the further from home."""
+        return self._servers.pick(skip=self._busy - 1)
+
+    def _cas(self, lease: Lease, index: int, ticket: int) -> None:
+        """One compare-and-set. A status that is neither yes nor no counts as lost."""
+        number = self._pick()
+        value = base64.b64encode(lease.to_json().encode()).decode()
+        operation = [{"KV": {"Verb": "cas", "Key": f"{self._prefix}/lease", "Value": value, "Index": index}}]
+        try:
+            reply = self._servers.request(number, "put", "/v1/txn", self._timeout_s, data=json.dumps(operation))
+        except MnhaError as error:
+            self._servers.failed(number)
+            self._post(Answered(ticket, Outcome.UNREACHABLE, error=error.message))
+            return
+        if reply.code == 200:
+            new_index = int(json.loads(reply.body)["Results"][0]["KV"]["ModifyIndex"])
+            self._post(Answered(ticket, Outcome.GRANTED, index=new_index))
+        elif reply.code == 409:
+            self._post(Answered(ticket, Outcome.REFUSED, error=reply.body[:200]))
+        else:
+            self._post(Answered(ticket, Outcome.UNREACHABLE, error=f"status {reply.code}"))
+
+    def _read(self) -> None:
+        """One consistent read."""
+        number = self._pick()
+        path = f"/v1/kv/{self._prefix}/lease"
+        try:
+            reply = self._servers.request(number, "get", path, self._timeout_s, params=[("consistent", "1")])
+            received_s = boottime_s()
+            rows = json.loads(reply.body) if reply.code == 200 else []
+            lease, index = _lease_of(rows[0]) if rows else (None, 0)
+        except LeaseRecordError as error:
+            log.error("%s", error)
+            self._post(ReadFailed(error.message))
+        except MnhaError as error:
+            self._servers.failed(number)
+            self._post(ReadFailed(error.message))
+        else:
+            self._post(LeaseSeen(lease, index, received_s, consistent=True))
+
+    def _watch(self) -> None:
+        """Watch the VM's keys for ever: the lease, and the wish."""
+        index, pause = "0", threading.Event()
+        while True:
+            number = self._servers.pick()
+            try:
+                index = self._watch_once(number, index)
+            except MnhaError as error:
+                self._servers.failed(number)
+                self._lose_contact(number, error.message)
+                index = "0"
+                pause.wait(0.25)
+            except Exception:
+                log.exception("the watch ended in a way nobody expected")
+                pause.wait(1.0)
+
+    def _watch_once(self, number: int, index: str) -> str:
+        """One blocking query; returns the index for the next."""
+        params = [("recurse", "1"), ("stale", "1"), ("index", index), ("wait", WATCH_WAIT)]
+        reply = self._servers.request(number, "get", f"/v1/kv/{self._prefix}/", WATCH_TIMEOUT_S, params=params)
+        received_s = boottime_s()
+        self._note_contact(number, reply, received_s)
+        rows = {row["Key"]: row for row in json.loads(reply.body)} if reply.code == 200 else {}
+        if row := rows.get(f"{self._prefix}/lease"):
+            try:
+                lease, modify_index = _lease_of(row)
+                self._post(LeaseSeen(lease, modify_index, received_s))
+            except LeaseRecordError as error:
+                log.error("%s", error)
+        if row := rows.get(f"{self._prefix}/desired"):
+            self._post(DesiredSeen(_run_of(row)))
+        new_index = reply.headers.get("X-Consul-Index", "0")
+        return new_index if int(new_index) >= int(index) else "0"
+
+    def _note_contact(self, number: int, reply: Reply, received_s: float) -> None:
+        """Remember how near a leader the server is."""
+        last_contact_s = int(reply.headers.get("X-Consul-LastContact", "0")) / 1000
+        known = reply.headers.get("X-Consul-KnownLeader", "false") == "true"
+        heard_s = received_s - last_contact_s if known else self.contact.heard_s
+        self.contact = Contact(
+            server=self._servers.name(number),
+            reachable=True,
+            known_leader=known,
+            last_contact_s=last_contact_s,
+            heard_s=heard_s,
+            error="" if known else "Consul has no leader",
+        )
+
+    def _lose_contact(self, number: int, error: str) -> None:
+        """Remember that a server did not answer."""
+        if self.contact.reachable:
+            log.warning("%s", error)
+        self.contact = dataclasses.replace(
+            self.contact, server=self._servers.name(number), reachable=False, known_leader=False, error=error
+        )
+
+
+class Publisher:
+    """Writes records that nothing depends on (history, the node's record), one after the other, never waiting.
+
+    The newest value of a key replaces an older one that is still waiting; when Consul is away for long the oldest go.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._waiting: dict[str, str] = {}
+        self._some = threading.Condition()
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._work, name="consul-publish", daemon=True).start()
+
+    def put(self, key: str, value: dict[str, Any]) -> None:
+        """Write `value` at `key` soon."""
+        with self._some:
+            self._waiting.pop(key, None)
+            self._waiting[key] = json.dumps(value, sort_keys=True, ensure_ascii=False)
+            if len(self._waiting) > PUBLISH_QUEUE:
+                self._waiting.pop(next(iter(self._waiting)))
+            self._some.notify()
+
+    def drain(self, limit_s: float) -> None:
+        """Wait until all is written, for `limit_s` at the most."""
+        end_s = boottime_s() + limit_s
+        with self._some:
+            while self._waiting and boottime_s() < end_s:
+                self._some.wait(0.05)
+
+    def _work(self) -> None:
+        """Write for ever."""
+        pause = threading.Event()
+        while True:
+            with self._some:
+                while not self._waiting:
+                    self._some.wait()
+                key, body = next(iter(self._waiting.items()))
+            if not self._write(key, body):
+                pause.wait(1.0)
+                continue
+            with self._some:
+                if self._waiting.get(key) == body:
+                    del self._waiting[key]
+
+    def _write(self, key: str, body: str) -> bool:
+        """Write one key; whether it is done with (a refusal for good is)."""
+        number = self._servers.pick()
+        try:
+            self._servers.request(number, "put", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S, data=body.encode())
+        except FailedError as error:
+            log.error("%s", error.message)
+            return True
+        except MnhaError:
+            self._servers.failed(number)
+            return False
+        return True
+
+
+def _lease_of(row: dict[str, Any]) -> tuple[Lease, int]:
+    """The lease and ModifyIndex in a KV row.
+
+    :raises LeaseRecordError: it is no lease.
+    """
+    return Lease.from_json(base64.b64decode(row["Value"] or "")), int(row["ModifyIndex"])
+
+
+def _run_of(row: dict[str, Any]) -> Run | None:
+    """The wish in a KV row; what can't be read is no wish."""
+    try:
+        return Run(json.loads(base64.b64decode(row["Value"] or ""))["run"])
+    except (ValueError, KeyError, TypeError):
+        log.error("the wish in %s can't be read: %r", row["Key"], row["Value"])
+        return None

@@ -1,0 +1,319 @@
+"""The VM on this node: started, watched and shut down through libvirt, killed without it.
+
+A start is the dangerous order: libvirtd may hang with it and carry it out much later. So OFF is reported only when no
+QEMU of the VM is alive **and** no start is under way; and a kill that meets a start under way which does not end kills
+libvirtd, which voids the start. (Waiting instead was rejected: the lease does not wait. Starting the VM paused was
+rejected too: the resume would be just such an order.) systemd starts libvirtd again, and running VMs outlive it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from ..domain import with_epoch
+from ..errors import FailedError
+from ..model import Vm
+from ..ports import Event, StartFailed, VmSeen
+from .processes import Process, kill_all, libvirt_pids, qemu_pids
+
+log = logging.getLogger(__name__)
+
+URI = "qemu:///system"
+RECONNECT_S = 1.0
+SCAN_S = 5.0
+CONFIRM_S = 0.25
+"""How long one round of a kill waits for QEMU to be gone; the guard repeats a kill that is not confirmed."""
+VOID_AFTER_S = 0.5
+"""How long a kill lets a start under way end by itself before it kills libvirtd."""
+SETTLE_S = 1.0
+"""How long libvirt may take to say how a QEMU ended that is seen to be gone."""
+
+# QEMU's own words when another process has the image open; libvirt has no error code for it.
+_LOCKED_WORDS = ('Failed to get "write" lock', "Failed to get shared", "Is another process using the image")
+
+
+class Connection:
+    """A connection to libvirtd that comes back by itself, and its event loop."""
+
+    def __init__(self, uri: str = URI) -> None:
+        self._uri = uri
+        self._connection: Any = None
+        self._listeners: list[Callable[[str, int, int], None]] = []
+        self.error = "not connected yet"
+
+    def start(self) -> None:
+        """Start the event loop and connect."""
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        libvirt.virEventRegisterDefaultImpl()
+        threading.Thread(target=self._loop, name="libvirt-events", daemon=True).start()
+        threading.Thread(target=self._connect_for_ever, name="libvirt-connect", daemon=True).start()
+
+    def listen(self, listener: Callable[[str, int, int], None]) -> None:
+        """Call `listener(vm, event, detail)` at each lifecycle event, and ``(“”, -1, -1)`` after a reconnection."""
+        self._listeners.append(listener)
+
+    def get(self) -> Any:
+        """The libvirt connection.
+
+        :raises FailedError: there is none now.
+        """
+        connection = self._connection
+        if connection is None:
+            raise FailedError(f"libvirtd does not answer at {self._uri}: {self.error}")
+        return connection
+
+    @staticmethod
+    def _loop() -> None:
+        """Run libvirt's events."""
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    def _connect_for_ever(self) -> None:
+        """Connect whenever the connection is gone."""
+        gone = threading.Event()
+        while True:
+            try:
+                connection = libvirt.open(self._uri)
+                gone.clear()
+                connection.registerCloseCallback(lambda _connection, _reason, _data: gone.set(), None)
+                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
+                connection.setKeepAlive(5, 3)
+                self._connection, self.error = connection, ""
+                self._tell("", -1, -1)
+                gone.wait()
+                self.error = "the connection was closed"
+                log.warning("libvirtd closed the connection")
+            except libvirt.libvirtError as error:
+                self.error = str(error)
+            self._connection = None
+            time.sleep(RECONNECT_S)
+
+    def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _data: Any) -> None:
+        """Pass an event on."""
+        self._tell(domain.name(), event, detail)
+
+    def _tell(self, vm: str, event: int, detail: int) -> None:
+        """Call the listeners; none may end the event loop."""
+        for listener in self._listeners:
+            try:
+                listener(vm, event, detail)
+            except Exception:
+                log.exception("a listener for libvirt's events failed")
+
+
+class LibvirtHypervisor:
+    """One VM: a :class:`mnha.ports.Hypervisor`.
+
+    :param domain_xml: file with its rendered domain.
+    :param post: takes the events, from any thread.
+    """
+
+    def __init__(
+        self, connection: Connection, name: str, uuid: str, domain_xml: Path, post: Callable[[Event], None]
+    ) -> None:
+        self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
+        self._post = post
+        self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._starting = False
+        self._voided = 0
+        self._killing = False
+        self._killed_pid = 0
+        self._process: Process | None = None
+        self._paused = False
+        self._stopped_detail: int | None = None
+        self._stopped = threading.Event()
+
+    def open(self) -> None:
+        """Start the threads, and look."""
+        self._connection.listen(self._on_event)
+        threading.Thread(target=self._work, name=f"vm-{self.name}", daemon=True).start()
+        threading.Thread(target=self._scan_for_ever, name=f"vm-{self.name}-scan", daemon=True).start()
+
+    # ---- the port
+
+    def start(self, epoch: int, generation: int) -> None:
+        """See :class:`mnha.ports.Hypervisor`."""
+        with self._lock:
+            self._generation, self._starting = generation, True
+        self._orders.put(lambda: self._start(epoch, generation))
+
+    def shutdown(self) -> None:
+        """See :class:`mnha.ports.Hypervisor`. Agent first (it tells the guest), ACPI if there is none."""
+        self._orders.put(self._shutdown)
+
+    def kill(self) -> None:
+        """See :class:`mnha.ports.Hypervisor`."""
+        with self._lock:
+            self._voided = self._generation
+            if self._killing:
+                return
+            self._killing = True
+        threading.Thread(target=self._kill, name=f"vm-{self.name}-kill", daemon=True).start()
+
+    # ---- orders
+
+    def _work(self) -> None:
+        """Carry out orders one by one."""
+        while True:
+            order = self._orders.get()
+            try:
+                order()
+            except Exception:
+                log.exception("an order to libvirt ended in a way nobody expected")
+
+    def _start(self, epoch: int, generation: int) -> None:
+        """Define the domain with its epoch and start it, unless a kill came in between."""
+        error, locked = "", False
+        try:
+            xml = with_epoch(self._domain_xml.read_text(encoding="utf-8"), epoch)
+            domain = self._connection.get().defineXML(xml)
+            self._wait_until_inactive(domain)
+            if self._voided >= generation:
+                raise FailedError("the start was voided before it began")
+            self._stopped.clear()
+            domain.create()
+        except libvirt.libvirtError as failure:
+            error = str(failure)
+            locked = any(words in error for words in _LOCKED_WORDS)
+        except (OSError, FailedError) as failure:
+            error = str(failure)
+        except Exception as failure:
+            log.exception("starting %s", self.name)
+            error = repr(failure)
+        self._paused = False
+        with self._lock:
+            self._starting = False
+        if error:
+            self._post(StartFailed(generation, error, locked))
+        self._look()
+
+    def _wait_until_inactive(self, domain: Any) -> None:
+        """Let libvirt notice the end of a QEMU that is seen to be gone; until then it would refuse a start."""
+        end_s = time.monotonic() + SETTLE_S
+        while domain.isActive() and not qemu_pids(self._uuid) and time.monotonic() < end_s:
+            time.sleep(0.02)
+
+    def _shutdown(self) -> None:
+        """Ask the guest to shut down."""
+        try:
+            domain = self._connection.get().lookupByUUIDString(self._uuid)
+            try:
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+            except libvirt.libvirtError as error:
+                log.info("no shutdown through the guest agent (%s); asking through ACPI", error)
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        except (libvirt.libvirtError, FailedError) as error:
+            log.warning("can't ask %s to shut down: %s", self.name, error)
+
+    def _kill(self) -> None:
+        """One attempt to make sure that nothing is left; the guard repeats it."""
+        try:
+            began_s = time.monotonic()
+            self._kill_processes()
+            while self._starting and time.monotonic() - began_s < VOID_AFTER_S:
+                time.sleep(0.02)
+                self._kill_processes()
+            if self._starting:
+                log.error("a start of %s is under way and does not end: killing libvirtd to void it", self.name)
+                kill_all(libvirt_pids(), CONFIRM_S)
+                self._wait_for_start_to_end()
+                self._kill_processes()
+        finally:
+            self._killing = False
+        self._look()
+
+    def _kill_processes(self) -> None:
+        """SIGKILL every QEMU of the VM, and wait a moment."""
+        if pids := qemu_pids(self._uuid):
+            self._killed_pid = pids[0]
+            log.warning("SIGKILL to QEMU of %s: %s", self.name, pids)
+            if not kill_all(pids, CONFIRM_S):
+                log.error("QEMU of %s is not gone %g s after SIGKILL: %s", self.name, CONFIRM_S, pids)
+
+    def _wait_for_start_to_end(self) -> None:
+        """Give the call into the killed libvirtd a moment to return."""
+        end_s = time.monotonic() + VOID_AFTER_S
+        while self._starting and time.monotonic() < end_s:
+            time.sleep(0.02)
+
+    # ---- observation
+
+    def _on_event(self, vm: str, event: int, detail: int) -> None:
+        """libvirt's lifecycle events, in its event thread."""
+        if vm not in ("", self.name):
+            return
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._stopped_detail = detail
+            self._stopped.set()  # the process' end is what counts; its watcher reports it
+        elif event != libvirt.VIR_DOMAIN_EVENT_DEFINED:
+            self._orders.put(self._ask_state)
+
+    def _scan_for_ever(self) -> None:
+        """Look at the start, and now and then: nothing may run unseen, whatever libvirt says."""
+        while True:
+            try:
+                self._look()
+            except Exception:
+                log.exception("looking for %s", self.name)
+            time.sleep(SCAN_S)
+
+    def _look(self) -> None:
+        """Report how the VM stands, by its process alone: libvirt may hang and is not asked here."""
+        with self._lock:
+            generation = self._generation
+            if self._starting:
+                return
+            if self._process is not None and self._process.wait(0):
+                return  # its watcher is about to report the end, and knows more of it
+            process = self._process or self._adopt()
+        if process is None:
+            self._post(VmSeen(Vm.OFF, generation))
+        else:
+            self._post(VmSeen(Vm.PAUSED if self._paused else Vm.RUNNING, generation, pid=process.pid))
+
+    def _adopt(self) -> Process | None:
+        """Find the VM's QEMU and watch for its end."""
+        self._process = None
+        for pid in qemu_pids(self._uuid):
+            try:
+                self._process = Process(pid)
+            except ProcessLookupError:
+                continue
+            threading.Thread(
+                target=self._watch, args=(self._process, self._generation), name=f"vm-{self.name}-end", daemon=True
+            ).start()
+        return self._process
+
+    def _watch(self, process: Process, generation: int) -> None:
+        """Wait for the end of a QEMU, and report it with what libvirt knows of its cause."""
+        process.wait(None)
+        killed = process.pid == self._killed_pid
+        if not killed:
+            self._stopped.wait(SETTLE_S)
+        clean = self._stopped.is_set() and self._stopped_detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN
+        with self._lock:
+            current = self._process is process and not self._starting
+            if self._process is process:
+                self._process = None
+        if current and not qemu_pids(self._uuid):
+            self._post(VmSeen(Vm.OFF, generation, crashed=not clean and not killed))
+        process.close()
+
+    def _ask_state(self) -> None:
+        """Ask libvirt whether a live VM is paused; while it does not answer, a live process counts as running."""
+        try:
+            state, _reason = self._connection.get().lookupByUUIDString(self._uuid).state()
+            self._paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
+        except (libvirt.libvirtError, FailedError) as error:
+            log.info("libvirt does not tell the state of %s: %s", self.name, error)
+        self._look()

@@ -1,0 +1,151 @@
+"""Whether this node could run a VM: the folder with the image, the image, the bridges, libvirt, memory.
+
+Each probe runs in a thread of its own that may hang for ever (NFS does); a probe that has not come back in time says
+so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .clock import boottime_s
+
+BLOCK = 4096
+STORAGE_LIMIT_S = 4.0
+PROBE_EVERY_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """The result of one probe; `why` is what to do about it when it is not `ok`."""
+
+    ok: bool
+    why: str = ""
+
+
+def storage(folder: Path, node: str) -> Check:
+    """Write a block to `folder` and read it back, past the page cache (O_DIRECT). May hang as long as the storage
+    does."""
+    path = folder / ".mnha" / f"probe-{node}"
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with mmap.mmap(-1, BLOCK) as block:
+            text = f"{node} {boottime_s():.6f}\n".encode().ljust(BLOCK)
+            block[:] = text
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT | os.O_DSYNC, 0o600)
+            try:
+                os.pwritev(fd, [block], 0)
+                block[:] = bytes(BLOCK)
+                os.preadv(fd, [block], 0)
+            finally:
+                os.close(fd)
+            if block[:] != text:
+                return Check(False, f"{folder} gives back other data than was written")
+    except OSError as error:
+        return Check(False, f"{folder} can't be written: {error.strerror}; is it mounted?")
+    return Check(True)
+
+
+def image(path: Path) -> Check:
+    """The VM's image is there."""
+    return Check(True) if path.is_file() else Check(False, f"the image {path} is missing: copy it there")
+
+
+def bridge(names: list[str]) -> Check:
+    """The bridges that the VM's NICs hang on exist."""
+    missing = [name for name in names if not Path("/sys/class/net", name, "bridge").is_dir()]
+    return Check(not missing, f"no bridge {', '.join(missing)} on this node: apply states.network" if missing else "")
+
+
+def domain(path: Path) -> Check:
+    """The VM's rendered domain is there."""
+    return Check(True) if path.is_file() else Check(False, f"{path} is missing: apply states.mnvm")
+
+
+def memory(needed_mib: int, running: bool) -> Check:
+    """Enough memory is free; a VM that runs here has its share already."""
+    free = free_memory_mib()
+    if running or free >= needed_mib:
+        return Check(True)
+    return Check(False, f"{free} MiB of memory are free, the VM needs {needed_mib} MiB")
+
+
+def free_memory_mib() -> int:
+    """MemAvailable in MiB."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) // 1024
+    return 0
+
+
+class Prober:
+    """Runs one VM's probes for ever; :attr:`checks` has the newest results, :meth:`unable` their sum.
+
+    :param vm: its part of the guard's configuration.
+    :param is_running: whether the VM runs here.
+    :param libvirt_error: why libvirt does not answer, empty when it does.
+    :param changed: called, in the prober's thread, when `unable` has changed.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        vm: dict[str, Any],
+        is_running: Callable[[], bool],
+        libvirt_error: Callable[[], str],
+        changed: Callable[[str], None],
+    ) -> None:
+        self._node, self._vm = node, vm
+        self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
+        self._storage: tuple[float, Check | None] = (float("-inf"), None)
+        self._pause = threading.Event()
+        self.checks: dict[str, Check] = {}
+
+    def probe(self) -> str:
+        """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`; return why the VM can't run here."""
+        vm = self._vm
+        self._probe_storage()
+        ground = self._storage[1] or Check(False, f"the storage does not answer within {STORAGE_LIMIT_S:g} s")
+        # On hanging storage a look at the image would hang too.
+        picture = image(Path(vm["image"])) if ground.ok else Check(False, "not looked at: the storage fails")
+        error = self._libvirt_error()
+        self.checks = {
+            "storage": ground,
+            "image": picture,
+            "bridge": bridge(vm["bridges"]),
+            "domain": domain(Path(vm["domain_xml"])),
+            "libvirt": Check(not error, error),
+            "memory": memory(vm["memory_mib"], self._is_running()),
+        }
+        return next((check.why for check in self.checks.values() if not check.ok), "")
+
+    def run(self) -> None:
+        """Probe for ever, telling of changes."""
+        last: str | None = None
+        while True:
+            unable = self.probe()
+            if unable != last:
+                self._changed(unable)
+                last = unable
+            self._pause.wait(PROBE_EVERY_S if not unable else PROBE_EVERY_S / 4)
+
+    def _probe_storage(self) -> None:
+        """Start a storage probe unless one still hangs, and wait for its result."""
+        began_s, result = self._storage
+        if result is not None or began_s == float("-inf"):
+            done = threading.Event()
+            self._storage = (boottime_s(), None)
+
+            def work() -> None:
+                self._storage = (self._storage[0], storage(Path(self._vm["image"]).parent, self._node))
+                done.set()
+
+            threading.Thread(target=work, name="probe-storage", daemon=True).start()
+            done.wait(STORAGE_LIMIT_S)

@@ -1,0 +1,87 @@
+"""QEMU processes of a VM, found and killed without libvirt: libvirtd may hang just when it matters."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+PROC = Path("/proc")
+LIBVIRT_DAEMONS = ("libvirtd", "virtqemud")
+
+
+def qemu_pids(uuid: str) -> list[int]:
+    """Process ids of every live QEMU of the VM with `uuid` on this node, paused and incoming ones included."""
+    needle = uuid.encode()
+    return [pid for pid in _pids() if _is_qemu_of(pid, needle)]
+
+
+def _pids() -> list[int]:
+    """All process ids."""
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+
+
+def _is_qemu_of(pid: int, needle: bytes) -> bool:
+    """Whether `pid` is a QEMU started with ``-uuid <needle>``. A zombie has no command line: it can't write any
+    more."""
+    try:
+        arguments = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return needle in arguments and arguments[arguments.index(needle) - 1] == b"-uuid"
+
+
+def libvirt_pids() -> list[int]:
+    """Process ids of the libvirt daemons that may start a QEMU, their children that are about to become one
+    included."""
+    found = []
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if (PROC / str(pid) / "comm").read_text().strip() in LIBVIRT_DAEMONS:
+                found.append(pid)
+    return found
+
+
+class Process:
+    """A handle of one process that can't come to mean another one (pidfd).
+
+    :raises ProcessLookupError: it has ended already.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = os.pidfd_open(pid)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Whether it has ended, all its threads included, within `timeout_s` (None: for ever)."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return bool(poller.poll(None if timeout_s is None else max(0, int(timeout_s * 1000))))
+
+    def close(self) -> None:
+        """Give the handle back."""
+        os.close(self._fd)
+
+
+def kill_all(pids: list[int], timeout_s: float) -> bool:
+    """SIGKILL `pids` at once; whether all have ended within `timeout_s`."""
+    processes = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            processes.append(Process(pid))
+    try:
+        for process in processes:
+            process.kill()
+        end_s = time.monotonic() + timeout_s
+        return all(process.wait(end_s - time.monotonic()) for process in processes)
+    finally:
+        for process in processes:
+            process.close()

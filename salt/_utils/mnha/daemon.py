@@ -1,0 +1,525 @@
+"""``mnha-guard``: the process around the guards of one node.
+
+One thread, the main one, owns the guards: it takes events from a queue, gives them to a guard, and wakes by itself
+when a guard wants to act on the time. All waiting is done by the adapters' threads.
+
+    python3 -m mnha.daemon --config /etc/mnha/guard.json            run (systemd's Type=notify)
+    python3 -m mnha.daemon --config /etc/mnha/guard.json --check    say whether this node is ready, and why not
+    python3 -m mnha.daemon --config /etc/mnha/guard.json --fence    kill what is left of the VMs (systemd's
+    ExecStopPost)
+
+SIGTERM shuts the VMs down, gives their leases back and ends. SIGHUP replaces the process by a new one of the installed
+version, without touching a running VM: the deadline goes along, and if the new one does not renew before, the VM dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .adapters.clock import boottime_s
+from .adapters.consul import ConsulStore, Publisher, Servers
+from .adapters.libvirt import Connection, LibvirtHypervisor
+from .adapters.probe import Check, Prober, free_memory_mib
+from .adapters.processes import kill_all, qemu_pids
+from .adapters.watchdog import LinuxWatchdog
+from .check import check, report
+from .errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
+from .guard import Guard, Limits
+from .model import Op, Run, Vm
+from .ports import AbilitySeen, Ended, Event, Ordered
+from .server import Request, Server, Subscribers
+from .timing import Timings
+
+log = logging.getLogger("mnha.guard")
+
+CONFIG_VERSION = 1
+HANDOVER = "MNHA_GUARD_HANDOVER"
+LONGEST_SLEEP_S = 1.0
+PET_EVERY_S = 1.0
+END_LIMIT_S = 90.0
+DEFAULT_WAIT_S = 30.0
+SETTLE_S = 3.0
+MEMORY_STEP_MIB = 256
+REALTIME_PRIORITY = 50
+_MCL_CURRENT_AND_FUTURE = 3
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read the guard's configuration.
+
+    :raises ConfigurationError: it is missing, not JSON, or of another version.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}; apply states.guard") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not JSON: {error}; apply states.guard") from error
+    if not isinstance(config, dict) or config.get("v") != CONFIG_VERSION:
+        raise ConfigurationError(
+            f"{path} is not of version {CONFIG_VERSION}, which this guard knows; apply states.guard"
+        )
+    return config
+
+
+@dataclasses.dataclass
+class Protected:
+    """One VM under guard, with its adapters."""
+
+    name: str
+    guard: Guard
+    store: ConsulStore
+    hypervisor: LibvirtHypervisor
+    watchdog: LinuxWatchdog
+    prober: Prober
+
+
+class GuardJournal:
+    """Logs, history and answers of one VM's guard: a :class:`mnha.ports.Journal`."""
+
+    def __init__(self, daemon: Daemon, vm: str) -> None:
+        self._daemon, self._vm = daemon, vm
+        self._count = 0
+
+    def log(self, text: str) -> None:
+        """See :class:`mnha.ports.Journal`."""
+        log.info("%s: %s", self._vm, text)
+        self._daemon.subscribers.publish({"vm": self._vm, "at_s": boottime_s(), "text": text})
+
+    def note(self, event: str, text: str, **data: Any) -> None:
+        """See :class:`mnha.ports.Journal`."""
+        log.warning("%s: %s: %s", self._vm, event, text)
+        now = datetime.datetime.now(datetime.UTC)
+        self._count += 1
+        record = {
+            "at": now.isoformat(timespec="milliseconds"),
+            "boottime_s": boottime_s(),
+            "node": self._daemon.node,
+            "vm": self._vm,
+            "event": event,
+            "text": text,
+            **data,
+        }
+        self._daemon.subscribers.publish(record)
+        name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._daemon.node}-{self._count}"
+        self._daemon.publisher.put(f"{self._daemon.prefix}/history/{name}", record)
+        if event == "started":
+            start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
+            self._daemon.publisher.put(f"{self._daemon.prefix}/vms/{self._vm}/last_start", start)
+
+    def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
+        """See :class:`mnha.ports.Journal`."""
+        log.info("%s: order %d: %s: %s", self._vm, ticket, kind, message)
+        self._daemon.answers.put(ticket, (kind, message, data))
+
+
+class Answers:
+    """Where those who gave an order wait for its end."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, queue.SimpleQueue[tuple[str, str, dict[str, Any]]]] = {}
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def ticket(self) -> int:
+        """A new number to wait for."""
+        with self._lock:
+            self._last += 1
+            self._waiting[self._last] = queue.SimpleQueue()
+            return self._last
+
+    def put(self, ticket: int, answer: tuple[str, str, dict[str, Any]]) -> None:
+        """Answer; nobody may be waiting any more."""
+        if waiting := self._waiting.get(ticket):
+            waiting.put(answer)
+
+    def wait(self, ticket: int, timeout_s: float) -> dict[str, Any]:
+        """Return the answer's data with its message.
+
+        :raises MnhaError: of the answer's kind; DeadlineError when none came.
+        """
+        try:
+            kind, message, data = self._waiting[ticket].get(timeout=timeout_s)
+        except queue.Empty:
+            raise DeadlineError(f"no outcome within {timeout_s:g} s; see the guard's status") from None
+        finally:
+            self._waiting.pop(ticket, None)
+        if kind != "ok":
+            raise from_wire({"kind": kind, "message": message})
+        return {"message": message, **data}
+
+
+class Daemon:
+    """The guards of one node and their main loop.
+
+    :param config: what :func:`load` returned.
+    :param handover: VM -> deadline_s, from the process that this one replaces.
+    """
+
+    def __init__(self, config: dict[str, Any], handover: dict[str, float]) -> None:
+        self._config = config
+        self.node, self.cluster = config["node"], config["cluster"]
+        self.prefix = f"mnha/{self.cluster}"
+        self._events: queue.SimpleQueue[tuple[str, Event] | Callable[[], None]] = queue.SimpleQueue()
+        consul = config["consul"]
+        self._servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
+        self.publisher = Publisher(self._servers)
+        self.subscribers, self.answers = Subscribers(), Answers()
+        self._connection = Connection()
+        self._started_s = boottime_s()
+        self._record: dict[str, Any] = {}
+        self._ending_s: float | None = None
+        self._replace = False
+        self._realtime = self._memory_locked = False
+        self._protected = {vm["name"]: self._protect(vm, handover.get(vm["name"])) for vm in config["vms"]}
+
+    def _protect(self, vm: dict[str, Any], deadline_s: float | None) -> Protected:
+        """Put one VM under guard."""
+        name, timings = vm["name"], Timings.from_dict(self._config["timings"])
+
+        def post(event: Event) -> None:
+            self._events.put((name, event))
+
+        store = ConsulStore(self._servers, f"{self.prefix}/vms/{name}", post, timings.deadline_s)
+        hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), post)
+        watchdog = LinuxWatchdog(self._config["watchdog"], self._config.get("watchdog_device", "/dev/watchdog"))
+        restarts = vm.get("restarts", {})
+        guard = Guard(
+            self.node,
+            timings,
+            Limits(
+                failed_starts=restarts.get("max", 3),
+                window_s=restarts.get("window_s", 600.0),
+                shutdown_s=vm.get("stop_timeout_s", 60.0),
+            ),
+            store=store,
+            hypervisor=hypervisor,
+            watchdog=watchdog,
+            journal=GuardJournal(self, name),
+            now_s=boottime_s(),
+            deadline_s=deadline_s,
+        )
+        prober = Prober(
+            self.node,
+            vm,
+            is_running=lambda: guard.view.vm is not Vm.OFF,
+            libvirt_error=lambda: self._connection.error,
+            changed=lambda unable: post(AbilitySeen(unable)),
+        )
+        return Protected(name, guard, store, hypervisor, watchdog, prober)
+
+    # ---- main loop
+
+    def run(self) -> None:
+        """Run until SIGTERM; then end with the VMs off. SIGHUP replaces the process."""
+        self._become_prompt()
+        signal.signal(signal.SIGTERM, lambda *_: self._events.put(self._end))
+        signal.signal(signal.SIGHUP, lambda *_: self._events.put(self._ask_replacement))
+        self._connection.start()
+        self.publisher.start()
+        for protected in self._protected.values():
+            protected.hypervisor.open()
+            threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
+            threading.Thread(target=self._open_store, args=(protected,), name="settle", daemon=True).start()
+        Server(Path(self._config["socket"]), self._handlers(), {"events": self._stream}).start()
+        log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
+        notify("READY=1")
+        self._loop()
+        notify("STOPPING=1")
+        self.publisher.drain(2.0)
+
+    @staticmethod
+    def _open_store(protected: Protected) -> None:
+        """Look at the lease once the first probes are in: a node that holds it would give it back while it knows
+        nothing of itself. Meanwhile the guard has no deadline, so that nothing can run."""
+        end_s = boottime_s() + SETTLE_S
+        while boottime_s() < end_s and not all(
+            check.ok for check in protected.prober.checks.values() or [Check(False)]
+        ):
+            time.sleep(0.05)
+        protected.store.start()
+
+    def _loop(self) -> None:
+        """Take events and act on the time, until all is done."""
+        next_pet_s = 0.0
+        while not self._is_over():
+            wake_s = min([protected.guard.wake_s() for protected in self._protected.values()], default=float("inf"))
+            now_s = boottime_s()
+            pause_s = max(0.0, min(wake_s - now_s, LONGEST_SLEEP_S))
+            try:
+                item = self._events.get(timeout=pause_s) if pause_s else self._events.get_nowait()
+            except queue.Empty:
+                for protected in self._protected.values():
+                    protected.guard.tick(boottime_s())
+            else:
+                if callable(item):
+                    item()
+                else:
+                    self._deliver(*item)
+            if (now_s := boottime_s()) >= next_pet_s:
+                next_pet_s = now_s + PET_EVERY_S
+                self._tell()
+
+    def _deliver(self, vm: str, event: Event) -> None:
+        """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a deadline."""
+        self._protected[vm].guard.handle(event, boottime_s())
+        for protected in self._protected.values():
+            if protected.name != vm:
+                protected.guard.tick(boottime_s())
+
+    def _is_over(self) -> bool:
+        """Whether the process may end."""
+        if self._replace:
+            return True
+        if self._ending_s is None:
+            return False
+        guards = [protected.guard for protected in self._protected.values()]
+        if all(guard.done for guard in guards):
+            return True
+        waited_s = boottime_s() - self._ending_s
+        dead = all(guard.view.vm is Vm.OFF for guard in guards)
+        return waited_s > END_LIMIT_S or (
+            dead and waited_s > guards[0].view.timings.lease_s + guards[0].view.shutdown_limit_s
+        )
+
+    def _end(self) -> None:
+        """SIGTERM: shut down what runs here, and give it to another node."""
+        if self._ending_s is None:
+            self._ending_s = boottime_s()
+            for name in self._protected:
+                self._deliver(name, Ended(f"the guard of {self.node} was stopped"))
+
+    def _ask_replacement(self) -> None:
+        """SIGHUP: end the loop, to be replaced by :func:`replace_process`."""
+        self._replace = self._ending_s is None
+
+    @property
+    def handover(self) -> dict[str, float] | None:
+        """What the next process must know, None if this one does not ask for one."""
+        if not self._replace:
+            return None
+        deadlines = {name: protected.guard.view.deadline_s for name, protected in self._protected.items()}
+        return {name: deadline for name, deadline in deadlines.items() if deadline is not None}
+
+    def _become_prompt(self) -> None:
+        """Ask for real-time priority and locked memory; refused in containers, which status shows."""
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REALTIME_PRIORITY))
+            self._realtime = True
+        except OSError as error:
+            log.info("no real-time priority: %s", error)
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._memory_locked = libc.mlockall(_MCL_CURRENT_AND_FUTURE) == 0
+        if not self._memory_locked:
+            log.info("memory is not locked: %s", os.strerror(ctypes.get_errno()))
+
+    # ---- telling
+
+    def _tell(self) -> None:
+        """Pet systemd's watchdog and publish this node's record if it has changed."""
+        sentences = "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())
+        notify(f"WATCHDOG=1\nSTATUS={sentences}")
+        record = {
+            "v": 1,
+            "node": self.node,
+            "guard": {
+                "version": __version__,
+                "vms": {name: {"state": p.guard.state, "vm": p.guard.view.vm} for name, p in self._protected.items()},
+            },
+            "checks": self._checks(),
+            "free_memory_mib": free_memory_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
+            "cpus": os.cpu_count(),
+        }
+        steady = {key: value for key, value in record.items() if key != "free_memory_mib"}
+        before = {key: value for key, value in self._record.items() if key != "free_memory_mib"}
+        moved_mib = abs(record["free_memory_mib"] - self._record.get("free_memory_mib", 0))
+        if steady != before or moved_mib >= 4 * MEMORY_STEP_MIB:
+            self._record = record
+            self.publisher.put(f"{self.prefix}/nodes/{self.node}", record)
+
+    def _checks(self) -> dict[str, Any]:
+        """The newest probes; of several VMs the first failing one counts."""
+        merged: dict[str, Any] = {}
+        for protected in self._protected.values():
+            for name, found in protected.prober.checks.items():
+                if merged.get(name, {"ok": True})["ok"]:
+                    merged[name] = dataclasses.asdict(found)
+        return merged
+
+    def status(self) -> dict[str, Any]:
+        """The whole status; in the main thread only."""
+        now_s = boottime_s()
+        protected = list(self._protected.values())
+        contact = protected[0].store.contact if protected else None
+        watchdog = protected[0].watchdog if protected else None
+        return {
+            "v": 1,
+            "guard": {
+                "version": __version__,
+                "pid": os.getpid(),
+                "since_s": self._started_s,
+                "uptime_s": now_s - self._started_s,
+                "realtime": self._realtime,
+                "memory_locked": self._memory_locked,
+            },
+            "cluster": self.cluster,
+            "node": self.node,
+            "boottime_s": now_s,
+            "consul": contact
+            and {
+                **{key: value for key, value in dataclasses.asdict(contact).items() if key != "heard_s"},
+                "heard_s_ago": now_s - contact.heard_s if contact.heard_s > 0 else None,
+            },
+            "watchdog": watchdog
+            and {
+                "mode": watchdog.mode,
+                "device": watchdog.device,
+                "armed": watchdog.armed,
+                "why": watchdog.why,
+            },
+            "checks": self._checks(),
+            "vms": {p.name: p.guard.status(now_s) for p in protected},
+        }
+
+    # ---- requests
+
+    def _handlers(self) -> dict[str, Callable[[Request], dict[str, Any]]]:
+        """op -> handler; called in the clients' threads."""
+        return {
+            "status": lambda request: self._in_main(self.status),
+            "takeover": lambda request: self._order(Op.TAKEOVER, request),
+            "release": lambda request: self._order(Op.RELEASE, request),
+            "reset": lambda request: self._order(Op.RESET, request),
+            "stop": self._stop,
+        }
+
+    def _in_main(self, function: Callable[[], dict[str, Any]], timeout_s: float = 5.0) -> dict[str, Any]:
+        """Run `function` in the main thread, which alone may look at a guard.
+
+        :raises DeadlineError: the main thread does not come to it.
+        """
+        results: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._events.put(lambda: results.put(function()))
+        try:
+            return results.get(timeout=timeout_s)
+        except queue.Empty:
+            raise DeadlineError(f"the guard's main loop does not answer within {timeout_s:g} s") from None
+
+    def _vm_of(self, request: Request) -> str:
+        """The VM a request is about.
+
+        :raises InputError: it is not named though there are several, or not known.
+        """
+        name = request.get("vm")
+        if name is None and len(self._protected) == 1:
+            return next(iter(self._protected))
+        if not isinstance(name, str) or name not in self._protected:
+            known = ", ".join(self._protected) or "none"
+            raise InputError(f"no VM {name!r} is under guard on {self.node}; known: {known}")
+        return str(name)
+
+    def _order(self, op: Op, request: Request) -> dict[str, Any]:
+        """Give an order to a guard and wait for its outcome."""
+        vm = self._vm_of(request)
+        wait_s, epoch = request.get("wait_s", DEFAULT_WAIT_S), request.get("epoch", -1)
+        if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 < wait_s <= 3600:
+            raise InputError(f"wait_s is {wait_s!r}: give a number of seconds between 0 and 3600")
+        if op is Op.TAKEOVER and (isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0):
+            raise InputError("a takeover names the epoch of the lease that it replaces: see the status")
+        ticket = self.answers.ticket()
+        reason = str(request.get("reason", "ordered by an operator"))[:500]
+        self._events.put((vm, Ordered(op, ticket, reason, float(wait_s), epoch)))
+        return self.answers.wait(ticket, wait_s + 2.0)
+
+    def _stop(self, request: Request) -> dict[str, Any]:
+        """Wait until the VM is off here and the lease given back; the wish in Consul is what stops it."""
+        vm, end_s = self._vm_of(request), boottime_s() + float(request.get("wait_s", DEFAULT_WAIT_S))
+        wish_end_s = boottime_s() + 3.0
+        while True:
+            status = self._in_main(lambda: self._protected[vm].guard.status(boottime_s()))
+            lease = status["lease"] or {}
+            if status["desired"] != Run.STOPPED and boottime_s() > wish_end_s:
+                raise InputError(f"the wish for {vm} is {status['desired']}, not stopped: set it first")
+            if status["desired"] == Run.STOPPED and status["vm"] == Vm.OFF and lease.get("holder") != self.node:
+                return {"message": f"{vm} is off on {self.node}", "node": self.node}
+            if boottime_s() > end_s:
+                raise DeadlineError(f"{vm} is still {status['vm']} on {self.node}: {status['sentence']}")
+            time.sleep(0.1)
+
+    def _stream(self, request: Request) -> Iterator[dict[str, Any]]:
+        """The stream of events, with the status first."""
+        return self.subscribers.subscribe(self._in_main(self.status))
+
+
+def notify(text: str) -> None:
+    """Tell systemd (sd_notify(3)); nothing happens outside of it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.sendall(text.encode())
+
+
+def replace_process(handover: dict[str, float]) -> None:
+    """Become a new process of the installed version, keeping the process id: systemd sees no end, the VMs live on."""
+    environment = {**os.environ, HANDOVER: json.dumps(handover)}
+    log.warning("replaced by a new process; deadlines: %s", handover)
+    os.execve(sys.executable, [sys.executable, "-m", "mnha.daemon", *sys.argv[1:]], environment)
+
+
+def fence(config: dict[str, Any]) -> int:
+    """Kill every QEMU of the protected VMs; 1 if one is still alive."""
+    pids = [pid for vm in config["vms"] for pid in qemu_pids(vm["uuid"])]
+    if not pids:
+        return 0
+    log.warning("the guard has ended: SIGKILL to %s", pids)
+    gone = kill_all(pids, config["timings"]["kill_s"])
+    return 0 if gone and not any(qemu_pids(vm["uuid"]) for vm in config["vms"]) else 1
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        prog="mnha-guard", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=Path("/etc/mnha/guard.json"))
+    parser.add_argument("--check", action="store_true", help="say whether this node is ready")
+    parser.add_argument("--fence", action="store_true", help="kill what is left of the VMs")
+    parser.add_argument("--json", action="store_true", help="with --check: print JSON")
+    parser.add_argument("--version", action="version", version=__version__)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        config = load(arguments.config)
+        if arguments.fence:
+            return fence(config)
+        if arguments.check:
+            return report(check(config), as_json=arguments.json)
+        daemon = Daemon(config, json.loads(os.environ.pop(HANDOVER, "{}")))
+        daemon.run()
+    except MnhaError as error:
+        log.critical("%s", error.message)
+        return 2
+    if daemon.handover is not None:
+        replace_process(daemon.handover)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
