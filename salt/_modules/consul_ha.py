@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 __virtualname__ = "consul_ha"
 
 BINARY = "/usr/bin/consul"
-STAMP_SCRIPT = "/usr/lib/mnha/consul-stamp"
-STAMP = "/run/mnha-consul/stamp"
 POLL_S = 0.5
 
 
@@ -304,22 +302,6 @@ def autopilot_present(test: bool = False) -> dict[str, Any]:
     """
     settings = consul_config.autopilot_settings(len(__salt__["mnha_config.get"]()["cluster"]["nodes"]))
     return _run(lambda: consul_admin.ensure_autopilot(_client("management"), settings, dry_run=test))
-
-
-def outdated() -> bool:
-    """Whether the running server was started before its program, certificates or configuration were last changed.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' consul_ha.outdated
-    """
-    now = subprocess.run([STAMP_SCRIPT], capture_output=True, text=True, timeout=10, check=True).stdout
-    try:
-        return Path(STAMP).read_text(encoding="utf-8") != now
-    except FileNotFoundError:
-        return True
 
 
 def restart_in_turn(wait_s: float = 300) -> bool:

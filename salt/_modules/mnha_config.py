@@ -10,7 +10,6 @@ import logging
 from typing import Any
 
 from mnha import config
-from mnha.config.guard import require_node
 from mnha.errors import MnhaError
 from salt.exceptions import CommandExecutionError
 
@@ -70,7 +69,7 @@ def problems() -> list[str]:
         salt node1 mnha_config.problems
     """
     try:
-        require_node(config.load(__pillar__.value()), __opts__["id"])
+        config.load({"mnha": {"cluster": (__pillar__.get("mnha") or {}).get("cluster")}}).require_node(__opts__["id"])
     except MnhaError as error:
         faults = getattr(error, "faults", ())
         return [str(fault) for fault in faults] or [error.message]
@@ -106,7 +105,7 @@ def _cluster() -> config.ClusterConfig:
         return cached[1]
     try:
         cluster = config.load({"mnha": {"cluster": raw}})
-        require_node(cluster, __opts__["id"])
+        cluster.require_node(__opts__["id"])
     except MnhaError as error:
         if __context__.get(_TOLD) == error.message:
             raise CommandExecutionError("the pillar is wrong, see above") from error

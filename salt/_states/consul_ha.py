@@ -52,7 +52,7 @@ def current(name: str, wait_s: float = 300) -> Result:
     If not it is restarted, when the quorum can do without it and one node after the other.
     """
     try:
-        if not __salt__["consul_ha.outdated"]():
+        if not __salt__["mnha_service.outdated"]("consul"):
             return _result(name, True, {}, "the running server is up to date")
         changes = {name: {"old": "running with former files", "new": "restarted"}}
         if __opts__["test"]:

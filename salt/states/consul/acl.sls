@@ -1,3 +1,6 @@
+include:
+  - states.consul.service
+
 consul_autopilot:
   consul_ha.autopilot:
     - name: autopilot

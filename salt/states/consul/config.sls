@@ -1,3 +1,6 @@
+include:
+  - states.consul.packages
+
 {%- set conf = salt['mnha_config.get']() %}
 {%- do salt['mnha_config.secrets']() %}
 

@@ -7,13 +7,6 @@ consul_unit:
     - source: salt://states/consul/files/consul.service
     - mode: '0644'
 
-consul_stamp:
-  file.managed:
-    - name: /usr/lib/mnha/consul-stamp
-    - source: salt://states/consul/files/consul-stamp
-    - mode: '0755'
-    - makedirs: True
-
 consul_user:
   user.present:
     - name: consul

@@ -1,10 +1,15 @@
+include:
+  - states.host.config
+  - states.consul.packages
+  - states.consul.config
+
 consul_running:
   service.running:
     - name: consul
     - enable: True
     - require:
       - file: consul_unit
-      - file: consul_stamp
+      - file: host_stamp
       - file: consul_data_folder
       - file: consul_server_config
       - file: consul_secret_config

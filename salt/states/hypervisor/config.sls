@@ -1,3 +1,6 @@
+include:
+  - states.hypervisor.packages
+
 # Debian's default lets libvirtd exit when nobody asked for two minutes; the guard's connection and events would break.
 hypervisor_daemon_arguments:
   file.managed:

@@ -1,3 +1,6 @@
+include:
+  - states.hypervisor.config
+
 # A restart of libvirtd leaves running VMs alone.
 hypervisor_running:
   service.running:

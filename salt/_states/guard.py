@@ -1,0 +1,62 @@
+"""States of the guard; the execution module of the same name talks to it.
+
+.. code-block:: yaml
+
+    mnha-guard:
+      guard.current: []
+    mnvm:
+      guard.lease_created: []
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "guard"
+
+Result = dict[str, Any]
+
+
+def __virtual__():
+    if "guard.status" in __salt__:
+        return __virtualname__
+    return False, "the execution module guard is missing"
+
+
+def current(name: str) -> Result:
+    """The running guard is that of the library and configuration on disk.
+
+    If not it is reloaded: it replaces itself and keeps its lease; a running VM does not notice.
+    """
+    if not __salt__["mnha_service.outdated"](name):
+        return _result(name, True, {}, "the running guard is up to date")
+    changes = {name: {"old": "running with former files", "new": "reloaded"}}
+    if __opts__["test"]:
+        return _result(name, None, changes, "the guard would be reloaded")
+    if not __salt__["service.reload"](name):
+        return _result(name, False, {}, f"the guard cannot be reloaded; see `journalctl -u {name}`")
+    return _result(name, True, changes, "the guard was reloaded")
+
+
+def lease_created(name: str) -> Result:
+    """The lease record of a VM exists in Consul. It is created once, released, and never touched again.
+
+    name
+        the VM
+    """
+    try:
+        if __salt__["consul_ha.kv_get"](f"vms/{name}/lease") is not None:
+            return _result(name, True, {}, f"the lease of {name} exists")
+        changes = {f"lease of {name}": {"old": None, "new": "released, epoch 0"}}
+        if __opts__["test"]:
+            return _result(name, None, changes, f"the lease of {name} would be created")
+        __salt__["guard.create_lease"](name)
+    except CommandExecutionError as error:
+        return _result(name, False, {}, str(error))
+    return _result(name, True, changes, f"the lease of {name} was created")
+
+
+def _result(name: str, result: bool | None, changes: dict[str, Any], comment: str) -> Result:
+    return {"name": name, "result": result, "changes": changes, "comment": comment}

@@ -1,0 +1,5 @@
+# The guard: keeps or loses the lease, starts and kills the VM. Independent of Salt once it is installed.
+include:
+  - states.guard.packages
+  - states.guard.config
+  - states.guard.service

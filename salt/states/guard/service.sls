@@ -1,0 +1,37 @@
+include:
+  - states.host.config
+  - states.guard.packages
+  - states.guard.config
+
+guard_unit:
+  file.managed:
+    - name: /etc/systemd/system/mnha-guard.service
+    - source: salt://states/guard/files/mnha-guard.service
+    - template: jinja
+    - mode: '0644'
+
+guard_running:
+  service.running:
+    - name: mnha-guard
+    - enable: True
+    - require:
+      - file: guard_config
+      - file: host_stamp
+      - file: guard_unit
+      - file: guard_library
+      - cmd: guard_python_packages
+
+# Reloaded, never restarted: a guard that is stopped stops its VM.
+guard_current:
+  guard.current:
+    - name: mnha-guard
+    - require:
+      - service: guard_running
+{%- for vm in salt['mnha_config.get']().cluster.vms %}
+
+guard_lease_{{ vm }}:
+  guard.lease_created:
+    - name: {{ vm }}
+    - require:
+      - guard: guard_current
+{%- endfor %}

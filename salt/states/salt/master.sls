@@ -1,0 +1,114 @@
+# Every node is a master as well: one key pair, one tree, one set of accepted minions and secrets on all of them. What is
+# here comes from the master through which the states are applied, so edit there; the former version stays as a backup.
+{%- set conf = salt['mnha_config.get']() %}
+{%- do salt['mnha_config.secrets']() %}
+{%- set shared = salt['pillar.get']('mnha_master') %}
+{%- set home = '/etc/mnha/secrets/' ~ conf.cluster.name %}
+{%- set pki = '/etc/salt/pki/master' %}
+include:
+  - states.salt.restart
+
+salt_master_tree:
+  file.recurse:
+    - name: /srv/mnha/salt
+    - source: salt://
+    - clean: True
+    - exclude_pat: E@__pycache__
+    - file_mode: keep
+    - dir_mode: '0755'
+{%- for path in shared.pillar_files %}
+
+salt_master_pillar_{{ path }}:
+  file.managed:
+    - name: /srv/mnha/pillar/{{ path }}
+    - contents_pillar: mnha_master:pillar_files:{{ path }}
+    - mode: '0640'
+    - makedirs: True
+    - dir_mode: '0750'
+    - backup: minion
+{%- endfor %}
+
+salt_master_secrets_folder:
+  file.directory:
+    - names:
+      - /etc/mnha/secrets
+      - {{ home }}
+    - mode: '0700'
+    - makedirs: True
+{%- for path in shared.secrets %}
+
+salt_master_secret_{{ path }}:
+  file.managed:
+    - name: {{ home }}/{{ path }}
+    - contents_pillar: mnha_master:secrets:{{ path }}
+    - mode: '0600'
+    - makedirs: True
+    - dir_mode: '0700'
+    - show_changes: False
+    - require:
+      - file: salt_master_secrets_folder
+{%- endfor %}
+
+salt_master_pki:
+  file.directory:
+    - name: {{ pki }}
+    - mode: '0700'
+    - makedirs: True
+{%- for suffix, mode in (('pem', '0400'), ('pub', '0644')) %}
+
+# Salt 3008 names the pair after the master's id; older versions follow the link.
+salt_master_key_{{ suffix }}:
+  file.managed:
+    - name: {{ pki }}/{{ conf.node }}.{{ suffix }}
+    - contents_pillar: mnha_master:secrets:salt/master.{{ suffix }}
+    - mode: '{{ mode }}'
+    - show_changes: False
+    - require:
+      - file: salt_master_pki
+
+salt_master_key_link_{{ suffix }}:
+  file.symlink:
+    - name: {{ pki }}/master.{{ suffix }}
+    - target: {{ pki }}/{{ conf.node }}.{{ suffix }}
+    - force: True
+    - require:
+      - file: salt_master_key_{{ suffix }}
+{%- endfor %}
+{%- for node in shared.minion_keys %}
+
+salt_master_minion_{{ node }}:
+  file.managed:
+    - name: {{ pki }}/minions/{{ node }}
+    - contents_pillar: mnha_master:minion_keys:{{ node }}
+    - mode: '0644'
+    - makedirs: True
+{%- endfor %}
+
+salt_master_config:
+  file.managed:
+    - name: /etc/salt/master.d/mnha.conf
+    - source: salt://states/salt/files/master.conf
+    - mode: '0640'
+    - makedirs: True
+
+salt_master_running:
+  service.running:
+    - name: salt-master
+    - enable: True
+    - require:
+      - file: salt_master_config
+      - file: salt_master_key_link_pem
+      - file: salt_master_key_link_pub
+      - file: salt_master_tree
+
+# Only one that was running already has to be restarted; for one just started this costs a moment.
+salt_master_restart:
+  cmd.run:
+    - name: /usr/lib/mnha/restart-when-idle salt-master
+    - onchanges:
+      - file: salt_master_config
+      - file: salt_master_key_pem
+    - require:
+      - file: salt_restart_script
+      - service: salt_master_running
+    - order: last

@@ -1,0 +1,6 @@
+salt_restart_script:
+  file.managed:
+    - name: /usr/lib/mnha/restart-when-idle
+    - source: salt://states/salt/files/restart-when-idle
+    - mode: '0755'
+    - makedirs: True
