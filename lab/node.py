@@ -185,18 +185,18 @@ class Node:
             "env", "-i", *(f"{key}={value}" for key, value in settings.items()), *argv,
         ]  # fmt: skip
 
-    def enter_group(self) -> None:
-        """For a child process before its exec: it belongs to the node, so it is killed and frozen with it."""
-        for folder in cgroups.folders(self.name):
-            payload = folder / "payload"
-            target = payload / ENTERED if payload.is_dir() else folder
-            with contextlib.suppress(OSError):
-                target.mkdir(exist_ok=True)
-                (target / "cgroup.procs").write_text("0")
-
     def popen(self, argv: Sequence[str], env: Mapping[str, str] | None = None, **options) -> subprocess.Popen:
-        """Starts a command in the node; `options` are Popen's."""
-        return subprocess.Popen(self.entry(argv, env), preexec_fn=self.enter_group, **options)  # noqa: PLW1509
+        """Starts a command in the node; `options` are Popen's.
+
+        The command belongs to the node's groups, so it is killed and frozen with it. A shell moves itself there and
+        then becomes the command: were it done before that shell is started, a frozen node would hold up the caller.
+        """
+        targets = [folder / "payload" / ENTERED if (folder / "payload").is_dir() else folder
+                   for folder in cgroups.folders(self.name)]  # fmt: skip
+        entry = self.entry(argv, env)
+        moves = [f"mkdir {folder} 2>/dev/null; echo 0 >{folder}/cgroup.procs" for folder in targets]
+        words = ["/bin/sh", "-c", "{ " + "; ".join(moves) + '; } 2>/dev/null; exec "$@"', "sh", *entry]
+        return subprocess.Popen(words, **options)
 
     def run(
         self,
