@@ -38,8 +38,8 @@ def console_log(vm: str) -> str:
 def render(cluster: ClusterConfig, vm_name: str, node: str, *, kvm_works: bool) -> str:
     """The domain XML of a VM as it is defined at one node.
 
-    Nodes get the same domain but for the console's listen address, where that is given per node. Live migration therefore
-    passes the target's own definition along.
+    Nodes get the same domain but for the console's listen address, where that is given per node. Live migration
+    therefore passes the target's own definition along.
 
     :param kvm_works: whether a guest runs under KVM at that node; decides where `domain_type` is auto.
     :raises InputError: the cluster has no such VM or node.

@@ -12,9 +12,9 @@ FailedError            failed       the environment: something answered, tried, 
 BugError               failed       us: an invariant of this code does not hold
 =====================  ===========  ==============================================================================
 
-*Refused* and *unreachable* are never mixed up: a refusal is knowledge, silence is not. Callers tell errors apart by class
-or by ``kind``, never by text. ``kind`` is also the word in the guard's socket protocol (docs/architecture.md), so an
-error crosses the socket and comes out as the same class: ``to_wire`` and ``from_wire``.
+*Refused* and *unreachable* are never mixed up: a refusal is knowledge, silence is not. Callers tell errors apart by
+class or by ``kind``, never by text. ``kind`` is also the word in the guard's socket protocol (docs/architecture.md),
+so an error crosses the socket and comes out as one of the same kind: ``to_wire`` and ``from_wire``.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class ConfigurationError(MnhaError):
 
 
 class RefusedError(MnhaError):
-    """Somebody who knows said no: the lease has another holder, the epoch is not the one expected, maintenance is on."""
+    """Somebody who knows said no: the lease has another holder, the epoch is another, maintenance is on."""
 
     kind = "refused"
 

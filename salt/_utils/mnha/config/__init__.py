@@ -2,8 +2,8 @@
 
 The pillar holds it under ``mnha:cluster``. :func:`load` makes a :class:`ClusterConfig` of it, or one
 :class:`~mnha.errors.ConfigurationError` whose ``faults`` list *everything* that is wrong, each with path, value,
-problem and remedy. Further forms of a configuration (other file formats) are further modules of this package that produce or
-take the mapping of :meth:`ClusterConfig.to_mapping`.
+problem and remedy. Further forms of a configuration (other file formats) are further modules of this package that
+produce or take the mapping of :meth:`ClusterConfig.to_mapping`.
 
 Nothing here does I/O, and nothing here holds secrets. This package needs pydantic; the guard, which must run without,
 reads what :func:`guard_config` derives.

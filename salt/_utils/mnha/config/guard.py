@@ -1,7 +1,7 @@
 """What the guard of one node must know, derived from the cluster's configuration. Pure.
 
-The guard reads it as JSON from ``GUARD_FILE`` and knows nothing else of the pillar; it has no pydantic. ``v`` rises when
-an older guard could misunderstand a newer file.
+The guard reads it as JSON from ``GUARD_FILE`` and knows nothing else of the pillar; it has no pydantic. ``v`` rises
+when an older guard could misunderstand a newer file.
 """
 
 from __future__ import annotations

@@ -42,6 +42,14 @@ def _timings(value: Any) -> Any:
     return value
 
 
+def _profiles() -> str:
+    """The profiles' names and numbers, as the reference shows them."""
+    return ", ".join(
+        f"{name} ({', '.join(f'{key} {value:g}' for key, value in timings.to_dict().items())})"
+        for name, timings in PROFILES.items()
+    )
+
+
 ClusterName = Annotated[str, BeforeValidator(fields.check_cluster_name)]
 NodeName = Annotated[str, BeforeValidator(fields.check_node_name)]
 VmName = Annotated[str, BeforeValidator(fields.check_vm_name)]
@@ -203,7 +211,7 @@ class Vm(Section):
 
     uuid: Uuid = Field(description="The domain's UUID; made once with uuidgen and kept.")
     cpus: Annotated[int, Field(ge=1, le=512)] = Field(
-        description="Virtual CPUs; at least 4 (8 for more than 100 hosts or 1,000 VMs, 12 for more than ten times that)."
+        description="Virtual CPUs; at least 4 (8 for more than 100 hosts or 1,000 VMs, 12 beyond 1,000 and 10,000)."
     )
     memory_mib: Annotated[int, Field(ge=64, le=16 * 1024 * 1024)] = Field(
         description="Memory in MiB; at least 8192 (16384 and 32768 where cpus is 8 and 12)."
@@ -252,8 +260,8 @@ class ClusterConfig(Section):
     name: ClusterName = Field(description="The cluster's name; every Consul key, event tag and runner call carries it.")
     timings: TimingsOrProfile = Field(
         "default",
-        description="The lease's timings: default (renew_s 1, deadline_s 5, kill_s 2, lease_s 8), fast (0.5, 2.5, 1, 4), "
-        "or a mapping of these four. Unsafe ones are refused, with the inequality they violate.",
+        description=f"The lease's timings: {_profiles()}, or a mapping of these four. Unsafe ones are refused, with "
+        "the inequality they violate.",
     )
     watchdog: Annotated[Literal["required", "automatic", "off"], BeforeValidator(_off)] = Field(
         "automatic",
