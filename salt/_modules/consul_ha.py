@@ -12,12 +12,12 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from salt.exceptions import CommandExecutionError
 
 from mnha import consul_acl, consul_admin, consul_client, consul_config
 from mnha.errors import MnhaError
-from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
@@ -259,8 +259,8 @@ def wait_for_quorum(timeout_s: float = 90) -> dict[str, Any]:
         except MnhaError as error:
             if time.monotonic() > end:
                 raise CommandExecutionError(
-                    f"no quorum of Consul after {timeout_s} s: {error.message}. A new cluster gets one when the states are "
-                    "applied to most of its nodes at the same time"
+                    f"no quorum of Consul after {timeout_s} s: {error.message}. A new cluster gets one when the states"
+                    " are applied to most of its nodes at the same time"
                 ) from error
         time.sleep(POLL_S)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from salt.exceptions import CommandExecutionError
+
 from mnha import config
 from mnha.errors import MnhaError
-from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,8 @@ def secrets() -> dict[str, Any]:
     if not found:
         name = _cluster().name
         raise CommandExecutionError(
-            f"the pillar of {__opts__['id']} holds no secrets: run `salt-run mnha.bootstrap cluster={name}` on the master, "
-            "and see that its configuration has `ext_pillar: [{mnha_secrets: {}}]`"
+            f"the pillar of {__opts__['id']} holds no secrets: run `salt-run mnha.bootstrap cluster={name}` on the"
+            " master, and see that its configuration has `ext_pillar: [{mnha_secrets: {}}]`"
         )
     return found
 
@@ -110,6 +111,7 @@ def _cluster() -> config.ClusterConfig:
         if __context__.get(_TOLD) == error.message:
             raise CommandExecutionError("the pillar is wrong, see above") from error
         __context__[_TOLD] = error.message
-        raise CommandExecutionError(f"the pillar of {__opts__['id']} is wrong, nothing was applied: {error.message}") from error
+        text = f"the pillar of {__opts__['id']} is wrong, nothing was applied: {error.message}"
+        raise CommandExecutionError(text) from error
     __context__[_CACHE] = (raw, cluster)
     return cluster

@@ -12,11 +12,11 @@ Which cluster a minion belongs to comes from its pillar (`mnha:cluster`), so thi
 tree. A minion that is no node of the cluster named there gets nothing.
 
 - `mnha_secrets`: the node's certificate, key and tokens, and what the cluster shares; never another node's.
-- `mnha_master` (only with `mnha:cluster:salt:masters_on_nodes`): the shared master key pair, all secrets of the cluster,
-  the accepted keys of its nodes, and the pillar tree. Such a node decides about the others anyway.
+- `mnha_master` (only with `mnha:cluster:salt:masters_on_nodes`): the shared master key pair, all secrets of the
+  cluster, the accepted keys of its nodes, and the pillar tree. Such a node decides about the others anyway.
 
-Salt's own `file_tree` could hand out files by minion id, but not the same files to all masters of a cluster, and it gives
-everything below a folder or nothing, so that each secret would have to lie in as many copies as there are readers.
+Salt's own `file_tree` could hand out files by minion id, but not the same files to all masters of a cluster, and it
+gives everything below a folder or nothing: each secret would have to lie in as many copies as there are readers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_PILLAR_FILES = 2000
 
 
-def ext_pillar(minion_id: str, pillar: dict[str, Any], folder: str = str(secrets.SECRETS_FOLDER)) -> dict[str, Any]:
+def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, Any]:
     """The secrets of `minion_id`, or nothing if it is no node of a cluster.
 
     Missing secrets are logged and left out rather than raised: an error in one external pillar would take every other
@@ -43,7 +43,7 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], folder: str = str(secrets
     name, nodes = cluster.get("name"), cluster.get("nodes") or {}
     if not name or minion_id not in nodes:
         return {}
-    home = Path(folder) / str(name)
+    home = secrets.folder(__opts__) / str(name)
     try:
         result: dict[str, Any] = {"mnha_secrets": secrets.for_node(home, minion_id)}
         if (cluster.get("salt") or {}).get("masters_on_nodes", True):

@@ -2,9 +2,9 @@
 
 | role | who | may write | may read |
 |---|---|---|---|
-| agent | the Consul agent of the node | its own node and agent record | nodes, services |
-| guard | the node's guard | leases, last_start, history, its own `nodes/<node>` | the cluster's keys, nodes |
-| policy | Salt's modules on the node | desired, actions, maintenance, config, history | the cluster's keys, nodes, agents, operator |
+| agent | the node's Consul agent | its own node and agent record | nodes, services |
+| guard | the node's guard | leases, last_start, history, `nodes/<node>` | the cluster's keys, nodes |
+| policy | Salt's modules there | desired, actions, maintenance, config, history | the same, agents, operator |
 
 So Salt cannot write a lease and a guard cannot write an operator's intent, even by mistake.
 """

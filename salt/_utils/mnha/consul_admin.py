@@ -169,7 +169,9 @@ class RestartInTurn:
                     raise FailedError(f"the lock {self._key} vanished just after it was taken; apply again")
                 return taken.index
             if self.clock() > end:
-                raise RefusedError(f"{self._key} is held by {entry.value if entry else 'another node'}; apply again later")
+                raise RefusedError(
+                    f"{self._key} is held by {entry.value if entry else 'another node'}; apply again later"
+                )
             self.sleep(POLL_S)
 
     def _unlock(self, index: int) -> None:

@@ -31,6 +31,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -82,7 +83,14 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
 
-def bootstrap(folder: Path, plan: Plan, renew_certificates: bool = False, now: datetime.datetime | None = None) -> Report:
+def folder(master_options: Mapping[str, Any]) -> Path:
+    """Where a master keeps the secrets of its clusters: `mnha_secrets_folder` of its configuration, or the default."""
+    return Path(master_options.get("mnha_secrets_folder") or SECRETS_FOLDER)
+
+
+def bootstrap(
+    folder: Path, plan: Plan, renew_certificates: bool = False, now: datetime.datetime | None = None
+) -> Report:
     """Make every secret of `plan` that does not exist yet below `folder`; existing ones stay as they are.
 
     `renew_certificates` makes new certificates and keys for the nodes (same authority): after a change of address or
@@ -114,7 +122,9 @@ def for_node(folder: Path, node: str) -> dict[str, str]:
     """
     own = folder / "nodes" / node
     if not own.is_dir():
-        raise FailedError(f"no secrets for node {node} in {folder}: run `salt-run mnha.bootstrap cluster={folder.name}`")
+        raise FailedError(
+            f"no secrets for node {node} in {folder}: run `salt-run mnha.bootstrap cluster={folder.name}`"
+        )
     result = {
         "ca": _read(folder / "ca.pem"),
         "certificate": _read(own / "node.pem"),
@@ -183,7 +193,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii")
     except OSError as error:
-        raise FailedError(f"cannot read {path}: {error.strerror}: run `salt-run mnha.bootstrap` for its cluster") from error
+        raise FailedError(
+            f"cannot read {path}: {error.strerror}: run `salt-run mnha.bootstrap` for its cluster"
+        ) from error
     except UnicodeDecodeError as error:
         raise FailedError(f"{path} is not a secret that mnha.bootstrap made: it is not ASCII") from error
 
@@ -199,15 +211,15 @@ def _private_bytes(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes
 
 
 def _public_bytes(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _bootstrap_authority(store: _Store, plan: Plan, now: datetime.datetime) -> None:
     """Key first: a certificate without its key would be useless, a key without certificate is completed next time."""
     if store.exists("ca.pem") and not store.exists("ca-key.pem"):
-        raise FailedError(f"{store.root}/ca.pem has no ca-key.pem: restore it from another master; never make a new one")
+        raise FailedError(
+            f"{store.root}/ca.pem has no ca-key.pem: restore it from another master; never make a new one"
+        )
     store.once("ca-key.pem", lambda: _private_bytes(ec.generate_private_key(ec.SECP256R1())))
     store.once("ca.pem", lambda: _make_authority(_load_key(store.root / "ca-key.pem"), plan, now))
 
@@ -258,9 +270,7 @@ def _bootstrap_certificate(
         store.replace(name, _make_certificate(store, plan, node, addresses, key, now))
         return
     store.once(key_name, lambda: _private_bytes(ec.generate_private_key(ec.SECP256R1())))
-    store.once(
-        name, lambda: _make_certificate(store, plan, node, addresses, _load_key(store.root / key_name), now)
-    )
+    store.once(name, lambda: _make_certificate(store, plan, node, addresses, _load_key(store.root / key_name), now))
     store.report.warnings.extend(_certificate_faults(store.root / name, plan, node, addresses, now))
 
 
@@ -275,7 +285,12 @@ def _alternative_names(plan: Plan, node: str, addresses: Sequence[str]) -> list[
 
 
 def _make_certificate(
-    store: _Store, plan: Plan, node: str, addresses: Sequence[str], key: ec.EllipticCurvePrivateKey, now: datetime.datetime
+    store: _Store,
+    plan: Plan,
+    node: str,
+    addresses: Sequence[str],
+    key: ec.EllipticCurvePrivateKey,
+    now: datetime.datetime,
 ) -> bytes:
     authority = _load_certificate(store.root / "ca.pem")
     authority_key = _load_key(store.root / "ca-key.pem")
@@ -292,9 +307,7 @@ def _make_certificate(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
         .add_extension(x509.SubjectAlternativeName(_alternative_names(plan, node, addresses)), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
