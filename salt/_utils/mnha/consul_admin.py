@@ -1,11 +1,12 @@
 """What states do to a running Consul: policies, tokens, autopilot, and restarts that never cost the quorum.
 
-Each `ensure_*` compares, changes only what differs, and returns what changed as `{what: {"old", "new"}}` (empty: nothing);
-with `dry_run` it returns the same and changes nothing.
+Each `ensure_*` compares, changes only what differs, and returns what changed as `{what: {"old", "new"}}` (empty:
+nothing); with `dry_run` it returns the same and changes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -144,8 +145,8 @@ class RestartInTurn:
                 why = error.message
             if self.clock() > end:
                 raise RefusedError(
-                    f"Consul at {self.node} is not restarted, or not healthy since: within {self.wait_s:.0f} s the cluster did"
-                    f" not become able to do without one server ({why}); repair the other servers and apply again"
+                    f"Consul at {self.node} is not restarted, or not healthy since: within {self.wait_s:.0f} s the cluster"
+                    f" did not become able to do without one server ({why}); repair the other servers and apply again"
                 )
             self.sleep(POLL_S)
 
@@ -176,7 +177,5 @@ class RestartInTurn:
 
     def _unlock(self, index: int) -> None:
         """Give it back; if that fails it becomes stale, which costs time but does no harm."""
-        try:
+        with contextlib.suppress(MnhaError):
             self.client.delete(self._key, index)
-        except MnhaError:
-            pass

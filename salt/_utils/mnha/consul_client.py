@@ -4,7 +4,7 @@ What it keeps apart, because callers act differently:
 
 - *refused*: Consul said no to a compare-and-set. That is knowledge, so it is a value (`False`), never an exception.
 - *unreachable* (UnreachableError): no server took the request, or none has a leader; nothing happened.
-- *not known* (DeadlineError): a request that may not be repeated was sent and its answer got lost. It may have happened.
+- *not known* (DeadlineError): a request that may not be repeated was sent and its answer got lost.
 - *forbidden* (ForbiddenError): the token lacks the right. Names the token's file, because that is what to look at.
 
 The guard has its own adapter with other needs (blocking queries, the deadline's clock); both follow these four words.

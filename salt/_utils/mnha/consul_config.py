@@ -1,13 +1,13 @@
 """The configuration of a node's Consul server, for Consul 1.8 (Debian 11's) up to HashiCorp's current ones.
 
-Pure: from the node's names, addresses and secrets to what stands in /etc/mnha/consul/. The names of options changed over
-the years; each change is a line in the code with the version that brought it.
+Pure: from the node's names, addresses and secrets to what stands in /etc/mnha/consul/. The names of options changed
+over the years; each change is a line in the code with the version that brought it.
 
 Values that differ from Consul's defaults, and why:
 
 - `raft_multiplier: 1`: an election must fit into the lease's deadline (the default 5 takes up to 10 s).
-- `cleanup_dead_servers: false`: autopilot would remove a crashed server within seconds; when a second one fails then and
-  the first returns, two of three are up without a quorum. For the same reason `reconnect_timeout` is long: after it
+- `cleanup_dead_servers: false`: autopilot would remove a crashed server within seconds; when a second one fails then
+  and the first returns, two of three are up without a quorum. For the same reason `reconnect_timeout` is long: after it
   (72 h by default) a dead server would be removed from Raft, too.
 - gossip on the LAN at 200 ms: a node's death is seen in about a second. Faster flaps under load.
 - `retry_interval: 2s` instead of 30 s: three nodes that boot together must find each other in seconds.

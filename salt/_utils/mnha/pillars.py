@@ -31,6 +31,6 @@ def find_cluster(name: str, minions: Iterable[str], compile_pillar: CompilePilla
             others.add(str(found))
     known = f"known are {', '.join(sorted(others))}" if others else "no minion's pillar names any"
     raise InputError(
-        f"no accepted minion belongs to a cluster {name!r}; {known}. Accept the nodes' keys (salt-key -a) and assign the"
-        " cluster's file to them in the pillar's top.sls"
+        f"no accepted minion belongs to a cluster {name!r}; {known}. Accept the nodes' keys (salt-key -a) and assign"
+        " the cluster's file to them in the pillar's top.sls"
     )

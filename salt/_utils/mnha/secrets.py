@@ -349,6 +349,6 @@ def _bootstrap_salt_key(store: _Store, plan: Plan) -> None:
     own = plan.salt_master_key
     if own is not None and own.is_file() and own.read_text().strip() != _read(store.root / "salt/master.pem").strip():
         store.report.warnings.append(
-            f"this master's key {own} is not the shared key of {plan.cluster}: its minions would refuse the other masters;"
-            " put the shared key in its place and restart the master, or remove the key from the minions"
+            f"this master's key {own} is not the shared key of {plan.cluster}: its minions would refuse the other"
+            " masters; put the shared key in its place and restart the master, or remove the key from the minions"
         )
