@@ -1,0 +1,221 @@
+"""This node's guard: what it says, and what it is ordered.
+
+Everything goes through its unix socket; only the guard writes the lease and only the guard starts and kills the VM. The
+one exception is :func:`create_lease`, which writes the record that does not exist yet.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mnha import consul_client, guard_client, lease
+from mnha.errors import DeadlineError, MnhaError, RefusedError
+from mnha.timing import Timings
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "guard"
+
+TOKEN_FILE = Path("/etc/mnha/tokens/guard")
+SLACK_S = 5.0
+"""How much longer than the guard's own time limit its answer is waited for."""
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def status(timeout_s: float = 2.0) -> dict[str, Any]:
+    """Everything the guard knows: lease, VM, checks, Consul, watchdog (docs/architecture.md has the keys).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.status
+    """
+    return _run(lambda: _request("status", timeout_s=float(timeout_s)))
+
+
+def takeover(epoch: int, vm: str | None = None, wait_s: float = 30.0, reason: str = "") -> dict[str, Any]:
+    """Order the take-over of the lease of `epoch`; it is done when this guard itself sees that lease expired or free.
+
+    Returns in any case, with `result`: `ok` (the VM runs here), `refused` (and who has it), `failed` (could not start,
+    lease given back), `timeout`, `unreachable` or `invalid`, and a `message`. Everything but `ok` has a non-zero return
+    code. `timeline` has the moments of this node's CLOCK_BOOTTIME.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node2 guard.takeover 7 reason='node1 is lost'
+    """
+    arrived_s = _boottime_s()
+    answer: dict[str, Any] = {"node": __opts__["id"], "epoch": int(epoch)}
+    try:
+        result = _request(
+            "takeover", timeout_s=float(wait_s) + SLACK_S, vm=vm, epoch=int(epoch), wait_s=float(wait_s), reason=reason
+        )
+    except MnhaError as error:
+        __context__["retcode"] = 1
+        return {**answer, "result": error.kind, "message": error.message, "timeline": {"arrived_s": arrived_s}}
+    timeline = {"arrived_s": arrived_s, **(result.get("timeline") or {})}
+    return {**answer, **result, "result": "ok", "message": result.get("message", "the VM runs here"), "timeline": timeline}
+
+
+def stop(vm: str | None = None, wait_s: float = 180.0) -> dict[str, Any]:
+    """Shut the VM down here and give the lease back, if it is held here. Set `desired` first: see mnvm.stop.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.stop
+    """
+    return _order("stop", vm, wait_s)
+
+
+def release(vm: str | None = None, wait_s: float = 180.0, reason: str = "ordered") -> dict[str, Any]:
+    """Shut the VM down here and give the lease back, for another node to take.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.release reason='storage path lost'
+    """
+    return _order("release", vm, wait_s, reason=reason)
+
+
+def reset(vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered") -> dict[str, Any]:
+    """Kill the VM and start it again in place.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.reset reason='the guest hangs'
+    """
+    return _order("reset", vm, wait_s, reason=reason)
+
+
+def history(limit: int = 20) -> list[dict[str, Any]]:
+    """The cluster's newest events, the newest last.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.history limit=50
+    """
+    records = __salt__["consul_ha.kv_list"]("history/")
+    return [records[key] for key in sorted(records)][-max(1, int(limit)) :]
+
+
+def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
+    """Create the VM's lease record and its `desired: stopped`, if they do not exist. What exists is never touched.
+
+    Returns `{"lease": created?, "desired": created?}`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.create_lease mnvm
+    """
+    conf = __salt__["mnha_config.guard"]()
+    name = _vm_name(conf, vm)
+    prefix = f"vms/{name}/"
+    existing = __salt__["consul_ha.kv_list"](prefix)
+    created = {"lease": f"{prefix}lease" not in existing, "desired": f"{prefix}desired" not in existing}
+    if test:
+        return created
+    if created["desired"]:
+        wish = {"run": "stopped", "by": f"installation on {conf['node']}", "at": time.time()}
+        created["desired"] = __salt__["consul_ha.kv_cas"](f"{prefix}desired", wish, 0)
+    if created["lease"]:
+        created["lease"] = _run(lambda: _create_lease(conf, name))
+    return created
+
+
+def check() -> list[dict[str, Any]]:
+    """What this node needs to run its VMs, each `{"what", "ok", "why"}`; a non-zero return code if something is wrong.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' guard.check
+    """
+    try:
+        found = _request("status", timeout_s=2.0)
+    except MnhaError as error:
+        rows = [{"what": "guard", "ok": False, "why": error.message}]
+    else:
+        consul, watchdog = found.get("consul") or {}, found.get("watchdog") or {}
+        rows = [
+            {"what": "guard", "ok": True, "why": ""},
+            {"what": "consul", "ok": bool(consul.get("reachable")), "why": consul.get("error", "")},
+            {
+                "what": "watchdog",
+                "ok": watchdog.get("mode") != "required" or bool(watchdog.get("device")),
+                "why": watchdog.get("why", ""),
+            },
+        ]
+        for name, one in sorted((found.get("checks") or {}).items()):
+            rows.append({"what": name, "ok": bool(one.get("ok")), "why": one.get("why", "")})
+    if not all(row["ok"] for row in rows):
+        __context__["retcode"] = 1
+    return rows
+
+
+def _create_lease(conf: dict[str, Any], vm: str) -> bool:
+    """Write the first record with the guard's own token: nobody else's may write a lease. False: it is there already."""
+    record = json.loads(lease.first(Timings.from_dict(conf["timings"])).to_json())
+    token = consul_client.read_token(TOKEN_FILE)
+    servers = conf["consul"]["servers"]
+    client = consul_client.ConsulClient(
+        [server["host"] for server in servers], token, token_name=f"the token in {TOKEN_FILE}", port=servers[0]["port"]
+    )
+    return client.cas(f"mnha/{conf['cluster']}/vms/{vm}/lease", record, 0)
+
+
+def _vm_name(conf: dict[str, Any], vm: str | None) -> str:
+    """The VM meant; it may be left out where there is one only."""
+    names = [one["name"] for one in conf["vms"]]
+    if vm is None and len(names) == 1:
+        return names[0]
+    if vm in names:
+        return vm
+    raise CommandExecutionError(f"cluster {conf['cluster']} has no VM {vm!r}; its VMs are {', '.join(names)}")
+
+
+def _order(op: str, vm: str | None, wait_s: float, **fields: Any) -> dict[str, Any]:
+    """An order whose failure is the function's failure."""
+    return _run(lambda: _request(op, timeout_s=float(wait_s) + SLACK_S, vm=vm, wait_s=float(wait_s), **fields))
+
+
+def _request(op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
+    """One request to the socket of this node (`mnha_guard_socket` of the minion configuration overrides its path)."""
+    path = __opts__.get("mnha_guard_socket") or guard_client.SOCKET
+    return guard_client.request(op, path=path, timeout_s=timeout_s, **fields)
+
+
+def _boottime_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _run(ask: Callable[[], Any]) -> Any:
+    """Turn this project's errors into the one that Salt shows without a stack trace."""
+    try:
+        return ask()
+    except (RefusedError, DeadlineError) as error:
+        raise CommandExecutionError(f"{error.kind}: {error.message}") from error
+    except MnhaError as error:
+        raise CommandExecutionError(error.message) from error
