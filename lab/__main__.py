@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--bare", action="store_true", help="nodes install every package themselves")
     sub.add_argument("--peer", action="store_true", help="offer the peer benchmark's packages too")
     sub.add_argument("--no-provision", action="store_true", help="bare nodes only, without the product")
-    verb("provision", "install the product on the running cluster")
+    provision = verb("provision", "install the product on the running cluster")
+    for each in (sub, provision):
+        each.add_argument("--timings", choices=("default", "fast"), default="default", help="profile of the lease")
     verb("down", "remove the cluster and all that belongs to it")
     sub = verb("status", "which nodes have power, are frozen, are cut")
     sub.add_argument("--json", action="store_true")
@@ -136,9 +138,13 @@ def dispatch(options: argparse.Namespace) -> int:
         "prepare": lambda: host.prepare(),
         "build": lambda: build_only(cluster, options),
         "up": lambda: cluster.up(
-            options.nodes, bare=options.bare, provision=not options.no_provision, peer=options.peer
+            options.nodes,
+            bare=options.bare,
+            provision=not options.no_provision,
+            peer=options.peer,
+            timings=options.timings,
         ),
-        "provision": cluster.provision,
+        "provision": lambda: cluster.provision(options.timings),
         "down": cluster.down,
         "status": lambda: print_status(cluster, options.json),
         "shell": lambda: enter(cluster, options),

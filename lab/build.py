@@ -107,6 +107,13 @@ def requirements(settings: Settings, name: str) -> str:
     return path.read_text() if path.is_file() else "\n".join(DEFAULT_MINION_REQUIREMENTS) + "\n"
 
 
+def wanted_on_nodes(settings: Settings) -> str:
+    """What the product's states install with pip on a node, by the states' own requirement files."""
+    files = sorted((settings.repository / "salt" / "states").glob("*/files/requirements.txt"))
+    lines = [line for file in files for line in read_list(file)] or list(DEFAULT_MINION_REQUIREMENTS)
+    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
+
+
 def build_wheels(settings: Settings, kind: str, wanted: str) -> Path:
     """Wheels for `wanted` (requirement lines) and all they depend on, made by Debian's own Python."""
     constraints = settings.repository / "requirements" / "constraints.txt"
@@ -141,9 +148,9 @@ def build_base(settings: Settings) -> Path:
         say("base: Salt")
         (root / "wheels").mkdir()
         script = (
-            f"mount --bind {wheels} {root}/wheels && exec chroot {root} /bin/sh -ec '"
+            f"mount --bind {wheels.parent} {root}/wheels && exec chroot {root} /bin/sh -ec '"
             "python3 -m venv --system-site-packages /opt/salt; "
-            f"/opt/salt/bin/pip install -q --no-index --find-links /wheels {' '.join(wanted.split())}; "
+            f"/opt/salt/bin/pip install -q --no-index --find-links /wheels/wheels -r /wheels/wanted.txt; "
             "ln -s /opt/salt/bin/salt* /usr/bin/'"
         )
         run([*CHROOT, f"--mount-proc={root}/proc", "sh", "-ec", script], log=log, env={"PIP_CONFIG_FILE": "/dev/null"})
@@ -194,7 +201,7 @@ def build_all(settings: Settings, *, with_warm: bool = True, with_peer: bool = F
     settings.cache.mkdir(parents=True, exist_ok=True)
     base = build_base(settings)
     debs = build_repository(settings, "packages", "node-packages.txt", base)
-    wheels = build_wheels(settings, "wheels", requirements(settings, "guard.txt"))
+    wheels = build_wheels(settings, "wheels", wanted_on_nodes(settings))
     guest = build_guest(settings)
     peer = build_repository(settings, "peer", "peer-packages.txt", base) if with_peer else None
     pieces = Pieces(base=base, debs=debs, wheels=wheels, guest=guest, peer=peer)

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab import build, cgroups, host, network
+from lab import provision as provisioning
 from lab.node import Node, package_binds
 from lab.settings import (
     CONSOLE_LOG_FOLDER,
@@ -78,11 +79,19 @@ class Cluster:
 
     # life
 
-    def up(self, nodes: int = 3, *, bare: bool = False, provision: bool = True, peer: bool = False) -> None:
+    def up(
+        self,
+        nodes: int = 3,
+        *,
+        bare: bool = False,
+        provision: bool = True,
+        peer: bool = False,
+        timings: str = "default",
+    ) -> None:
         """A fresh cluster: whatever was there is removed first. With `provision` the product is installed on it.
 
         `bare` leaves the warm layer out: the nodes install every package themselves. `peer` offers the packages of
-        the peer benchmark as well.
+        the peer benchmark as well; `timings` is the profile of the lease's timings in the pillar.
         """
         plans = plan_nodes(nodes)
         host.prepare()
@@ -94,7 +103,7 @@ class Cluster:
                 pieces = build.build_all(self.settings, with_warm=not bare, with_peer=peer)
             self._start(plans, pieces, bare)
         if provision:
-            self.provision()
+            self.provision(timings)
 
     def _start(self, plans: list[NodePlan], pieces: build.Pieces, bare: bool) -> None:
         settings = self.settings
@@ -125,11 +134,9 @@ class Cluster:
         record = self.record()
         node.power_on([Path(layer) for layer in record["lowers"]], record["binds"])
 
-    def provision(self) -> None:
+    def provision(self, timings: str = "default") -> None:
         """Installs the product on the nodes as its README tells an operator to."""
-        from lab import provision
-
-        provision.provision(self)
+        provisioning.provision(self, timings=timings)
 
     def down(self) -> None:
         """Removes everything the lab made but its cache: after a crash too, and without complaint if nothing is there."""

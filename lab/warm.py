@@ -14,10 +14,13 @@ from pathlib import Path
 from lab.settings import LabError
 from lab.shell import run, say, write_whole
 
-PACKAGE_STATES = ("states.hypervisor.packages", "states.consul.packages", "states.guard.packages")
+PACKAGE_STATES = (
+    "states.host.packages", "states.hypervisor.packages", "states.consul.packages", "states.guard.packages",
+    "states.salt.packages",
+)  # fmt: skip
 """States that install packages and do nothing else; those that exist are applied."""
 
-UNITS_OFF = ("consul.service", "chrony.service", "libvirt-guests.service")
+UNITS_OFF = ("consul.service", "libvirt-guests.service")
 """Enabled by their packages; on a node the product's states decide about them."""
 
 FORGET = (
@@ -43,6 +46,7 @@ def available_states(repository: Path) -> list[str]:
 def inputs(repository: Path) -> str:
     """Text of the package states and the pillar defaults: a changed one makes a new layer."""
     files = [state_file(repository, name) for name in available_states(repository)]
+    files += sorted((repository / "salt" / "states").glob("*/files/requirements.txt"))
     return "\0".join(file.read_text() for file in files if file)
 
 
@@ -54,9 +58,9 @@ def make(folder: Path, repository: Path, base: Path, debs: Path, wheels: Path, s
     upper, work, root, given = (folder / name for name in ("upper", "work", "root", "given"))
     for place in (upper, work, root, given):
         place.mkdir()
-    for relative, text in lab_pillar_files(plan_nodes(3), repository).items():
+    for relative, text in lab_pillar_files(plan_nodes(3)).items():
         write_whole(given / "pillar" / relative, text)
-    shutil.copytree(repository / "salt", given / "salt")
+    shutil.copytree(repository / "salt", given / "salt", ignore=shutil.ignore_patterns("__pycache__"))
     lines = ["set -e", f"mount -t overlay overlay -o lowerdir={base},upperdir={upper},workdir={work} {root}",
              f"mount -t tmpfs tmpfs {root}/run", f"mount -t proc proc {root}/proc", f"mount --rbind /dev {root}/dev",
              f"mkdir -p {root}/srv/mnha", f"mount --bind {given} {root}/srv/mnha",
@@ -64,11 +68,9 @@ def make(folder: Path, repository: Path, base: Path, debs: Path, wheels: Path, s
              f"mount --bind -o ro {wheels} {root}/srv/packages/wheels",
              f"printf '#!/bin/sh\\nexit 101\\n' >{root}/usr/sbin/policy-rc.d; chmod 755 {root}/usr/sbin/policy-rc.d",
              f"chroot {root} apt-get update -q"]  # fmt: skip
-    lines += [
-        f"chroot {root} salt-call --local --retcode-passthrough --file-root=/srv/mnha/salt "
-        f"--pillar-root=/srv/mnha/pillar --id=node1 state.apply {name}"
-        for name in states
-    ]
+    call = f"chroot {root} salt-call --local --retcode-passthrough --file-root=/srv/mnha/salt " \
+        "--pillar-root=/srv/mnha/pillar --id=node1"  # fmt: skip
+    lines += [f"{call} saltutil.sync_all", f"{call} state.apply {','.join(states)}"]
     lines.append(f"chroot {root} systemctl disable {' '.join(UNITS_OFF)} || true")
     say(f"warm layer: {', '.join(states)}")
     log = folder / "build.log"
