@@ -26,7 +26,7 @@ def __virtual__():
 
 
 def get() -> dict[str, Any]:
-    """The validated configuration: `cluster` (every key, defaults included), `node` (this minion), `own` (its entry of
+    """The validated configuration: `cluster` (every key, defaults included, None where nothing is), `node` (this minion), `own` (its entry of
     `nodes`), `peers` (the other nodes' names).
 
     Fails with every fault of the pillar at once; a second call in the same run only refers to the first.
@@ -39,7 +39,7 @@ def get() -> dict[str, Any]:
     """
     cluster = _cluster()
     node = __opts__["id"]
-    mapping = cluster.to_mapping()
+    mapping = cluster.model_dump(mode="json")
     return {
         "cluster": mapping,
         "node": node,

@@ -22,7 +22,7 @@ consul_repository:
   pkgrepo.managed:
     - name: deb [signed-by=/etc/apt/keyrings/hashicorp.asc] {{ source.url }} {{ source.suite }} main
     - file: /etc/apt/sources.list.d/hashicorp.list
-    - key_url: {{ source.key_url | default(source.url ~ '/gpg') }}
+    - key_url: {{ source.key_url or source.url ~ '/gpg' }}
     - aptkey: False
     - require_in:
       - pkg: consul_package

@@ -2,10 +2,12 @@
 {%- set conf = salt['mnha_config.get']() %}
 {%- for vm in conf.cluster.vms.values() %}
 {%-   for network in vm.networks %}
-{%-     set present = salt['file.directory_exists']('/sys/class/net/' ~ network.bridge ~ '/bridge') %}
+{%-     set bridge = network.bridge %}
+{%-     set present = salt['file.directory_exists']('/sys/class/net/' ~ bridge ~ '/bridge') %}
+{%-     set remedy = 'is missing on ' ~ conf.node ~ ': create it, with the address of the host on it, and apply again' %}
 
 network_bridge_{{ network.mac }}:
   test.{{ 'succeed' if present else 'fail' }}_without_changes:
-    - name: bridge {{ network.bridge }} {{ 'is there' if present else 'is missing on ' ~ conf.node ~ ': create it, with the host\'s address on it, and apply again' }}
+    - name: {{ ('bridge ' ~ bridge ~ ' ' ~ ('is there' if present else remedy)) | json }}
 {%-   endfor %}
 {%- endfor %}

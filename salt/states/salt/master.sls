@@ -88,7 +88,7 @@ salt_master_config:
   file.managed:
     - name: /etc/salt/master.d/mnha.conf
     - source: salt://states/salt/files/master.conf
-    - mode: '0640'
+    - mode: '0644'
     - makedirs: True
 
 salt_master_running:

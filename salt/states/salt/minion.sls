@@ -7,7 +7,7 @@ salt_minion_config:
     - name: /etc/salt/minion.d/mnha.conf
     - source: salt://states/salt/files/minion.conf
     - template: jinja
-    - mode: '0640'
+    - mode: '0644'
     - makedirs: True
 
 salt_minion_enabled:
