@@ -146,6 +146,6 @@ def from_wire(error: Mapping[str, Any]) -> MnhaError:
     An object that does not follow the protocol is a :class:`BugError`: the two ends differ in version.
     """
     kind, message = error.get("kind"), error.get("message")
-    if kind not in _BY_KIND or not isinstance(message, str):
+    if not isinstance(kind, str) or kind not in _BY_KIND or not isinstance(message, str):
         return BugError(f"the guard answered with an error that the protocol does not know: {dict(error)!r}")
     return _BY_KIND[kind](message)

@@ -37,7 +37,7 @@ def check_timings(value: Any) -> Timings:
     if not isinstance(value, Mapping):
         raise Wrong(f"{show(value)} is no profile", f"write one of {names}, or a mapping of the four timings")
     try:
-        return Timings.from_dict(dict(value))
+        return Timings.from_dict({str(name): seconds for name, seconds in value.items()})
     except ConfigurationError as error:
         faults = error.faults or (Fault("", value, error.message, ""),)
     raise Wrong(
@@ -206,8 +206,9 @@ def _one_of_each_network(cluster: Mapping_) -> Iterator[Fault]:
         if not isinstance(networks, list | tuple) or None in networks:
             continue
         for key in ("management", "default_route"):
-            count = sum(1 for network in networks if nested(network, key) is True)
-            if count != 1:
+            values = [nested(network, key) for network in networks]
+            count = values.count(True)
+            if count != 1 and TAKEN_OUT not in values:
                 yield Fault(
                     join("vms", name, "networks"),
                     count,
@@ -226,9 +227,11 @@ def _networks(cluster: Mapping_) -> Iterator[Fault]:
         ("default_route", "gateway", "the default route goes through it"),
     )
     for path, network in _vm_networks(cluster):
+        missing: set[str] = set()
         for key, needed, why in needs:
             wanted = network.get(key) not in (None, False, TAKEN_OUT)
-            if wanted and network.get(needed) is None:
+            if wanted and network.get(needed) is None and needed not in missing:
+                missing.add(needed)
                 yield Fault(join(path, needed), None, f"is missing although {key} is set: {why}", "give it")
 
 

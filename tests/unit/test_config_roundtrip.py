@@ -1,0 +1,165 @@
+"""Whatever configuration is valid survives every form it is written in."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnha import config, domain
+from mnha.errors import ConfigurationError, Fault
+from tests.support.example import example_pillar
+
+names = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+seconds = st.integers(1, 3600) | st.floats(0.1, 3600, allow_nan=False)
+
+
+@st.composite
+def networks(draw: st.DrawFn, nodes: list[str], subnet: int, *, first: bool) -> dict[str, Any]:
+    network: dict[str, Any] = {
+        "bridge": draw(st.from_regex(r"br[a-z0-9_]{0,10}", fullmatch=True)),
+        # The low byte keeps the addresses of one configuration apart.
+        "mac": f"52:54:00:{draw(st.integers(0, 255)):02x}:{draw(st.integers(0, 255)):02x}:{subnet:02X}",
+        "management": first,
+        "default_route": first,
+    }
+    if first or draw(st.booleans()):
+        host = draw(st.integers(2, 254))
+        spelling = draw(st.sampled_from(["one", "mapping", "text"]))
+        by_node = {node: f"10.{index}.{subnet}.{host}" for index, node in enumerate(nodes)}
+        gateways = {node: f"10.{index}.{subnet}.1" for index, node in enumerate(nodes)}
+        pairs = {"address": by_node, "gateway": gateways}
+        for key, values in pairs.items():
+            network[key] = {
+                "one": values[nodes[0]],
+                "mapping": values,
+                "text": ", ".join(f"{value}@{node}" for node, value in values.items()),
+            }[spelling]
+        network["netmask"] = "255.255.255.0"
+    return network
+
+
+@st.composite
+def vms(draw: st.DrawFn, nodes: list[str], index: int) -> dict[str, Any]:
+    count = draw(st.integers(1, 3))
+    vm: dict[str, Any] = {
+        "uuid": str(uuid.UUID(int=draw(st.integers(1, 2**64)) * 4 + index)),
+        "cpus": draw(st.integers(4, 64)),
+        "memory_mib": draw(st.integers(8192, 65536)),
+        "image": f"disk{index}.img",
+        "networks": [draw(networks(nodes, 8 * index + n + 1, first=n == 0)) for n in range(count)],
+    }
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "image_format": st.sampled_from(["qcow2", "raw"]),
+        "dns": st.lists(st.integers(1, 200).map("9.9.9.{}".format), max_size=3),
+        "prefer": st.permutations(nodes),
+        "health": st.fixed_dictionaries({}, optional={"tcp_port": st.integers(1, 65535), "interval_s": seconds}),
+        "restarts": st.fixed_dictionaries({"max": st.integers(0, 9)}, optional={"window_s": seconds}),
+        "stop_timeout_s": seconds,
+        "boot": st.just({"kernel": "vmlinuz", "initrd": "initrd", "cmdline": "console=ttyS0 quiet"}),
+        "domain_type": st.sampled_from(["auto", "kvm", "qemu"]),
+        "machine": st.sampled_from(["q35", "pc"]),
+        "console_address": st.just(dict.fromkeys(nodes, "0.0.0.0")) | st.just("127.0.0.1"),
+    }
+    return vm | draw(st.fixed_dictionaries({}, optional=optional))
+
+
+@st.composite
+def pillars(draw: st.DrawFn) -> dict[str, Any]:
+    nodes = draw(st.sampled_from([3, 5]).flatmap(lambda n: st.lists(names, min_size=n, max_size=n, unique=True)))
+    cluster: dict[str, Any] = {
+        "name": draw(names),
+        "image_folder": "/" + draw(names),
+        "nodes": {
+            node: {"management": f"172.20.198.{i + 3}", "storage": f"192.168.93.{i + 3}"}
+            for i, node in enumerate(nodes)
+        },
+        "vms": {f"vm{i}": draw(vms(nodes, i)) for i in range(draw(st.integers(1, 3)))},
+    }
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "timings": st.sampled_from(["default", "fast", {"renew_s": 1, "deadline_s": 10, "kill_s": 2.5, "lease_s": 15}]),
+        "watchdog": st.sampled_from(["required", "automatic", "off", False]),
+        "announce_s": st.sampled_from([0, 1, 2.5]),
+        "minimum_size": st.booleans(),
+        "consul": st.sampled_from(
+            [
+                {"source": {"kind": "package"}},
+                {"source": {"kind": "file", "path": "/srv/consul.deb", "sha256": "ab" * 32}},
+                {"source": {"kind": "repository", "url": "https://mirror/consul/"}, "ports": {"https": 9501}},
+            ]
+        ),
+        "salt": st.just({"masters_on_nodes": False, "masters": ["salt.example.org", "10.9.9.9"]}),
+        "packages": st.just({"pip": {"no_index": True, "find_links": "/srv/wheels"}}),
+    }
+    cluster |= draw(st.fixed_dictionaries({}, optional=optional))
+    return {"mnha": {"cluster": cluster}}
+
+
+@settings(max_examples=150, deadline=None)
+@given(pillars())
+def test_every_valid_configuration_survives_pillar_yaml_and_json(pillar: dict[str, Any]) -> None:
+    cluster = config.load(pillar)
+    assert config.load(cluster.to_pillar()) == cluster
+    assert config.load(yaml.safe_load(yaml.safe_dump(cluster.to_pillar()))) == cluster
+    text = config.applied_to_json(config.Applied(1, cluster))
+    assert config.load_json(text).cluster == cluster
+    assert config.applied_to_json(config.load_json(text)) == text
+
+
+@settings(max_examples=50, deadline=None)
+@given(pillars(), st.integers(0, 2**63), st.booleans())
+def test_every_valid_configuration_has_a_guard_file_and_domains(
+    pillar: dict[str, Any], epoch: int, kvm_works: bool
+) -> None:
+    cluster = config.load(pillar)
+    for node in cluster.nodes:
+        for vm in config.guard_config(cluster, node)["vms"]:
+            xml = domain.render(cluster, vm["name"], node, kvm_works=kvm_works)
+            assert domain.differences(xml, domain.with_epoch(xml, epoch)) == []
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 70000) | st.floats() | st.text(max_size=5) | st.just("1.2.3.4@node1"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(0, 3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+places = st.sampled_from(
+    [
+        [],
+        *[[key] for key in ("name", "timings", "watchdog", "announce_s", "image_folder", "nodes", "consul", "vms")],
+        *[["consul", key] for key in ("source", "ports")],
+        ["nodes", "node1"],
+        ["nodes", "node1", "storage"],
+        ["vms", "mnvm"],
+        *[["vms", "mnvm", key] for key in ("uuid", "cpus", "image", "networks", "health", "boot", "console_address")],
+        ["vms", "mnvm", "networks", 0],
+        *[["vms", "mnvm", "networks", 0, key] for key in ("mac", "address", "netmask", "gateway", "management")],
+        ["packages"],
+        ["salt"],
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(places, json_values)
+def test_garbage_anywhere_gives_faults_and_never_another_error(place: list[str | int], garbage: Any) -> None:
+    pillar = example_pillar()
+    here: Any = pillar["mnha"]
+    for key in (way := ["cluster", *place])[:-1]:
+        here = here.setdefault(key, {}) if isinstance(here, dict) else here[key]
+    here[way[-1]] = garbage
+    faults: tuple[Fault, ...] | None = None
+    try:
+        cluster = config.load(pillar)
+    except ConfigurationError as error:
+        faults = error.faults
+    if faults is None:
+        assert config.load(cluster.to_pillar()) == cluster
+    else:
+        assert faults
+        assert all(fault.problem and fault.remedy for fault in faults)
