@@ -10,7 +10,7 @@ PY     := .venv/bin/python
 STAMP  := .venv/.made-from-requirements
 APT    := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get -q
 
-TEST_FOLDERS   = $(wildcard tests/unit tests/simulation tests/integration)
+TEST_FOLDERS   = $(wildcard tests/unit tests/functional tests/simulation tests/integration)
 PYTEST_OPTIONS ?=
 
 # `make lab-shell node1` and `make lab-cut node1 storage` mean the same as NODE=node1 NET=storage.

@@ -103,9 +103,9 @@ class ConsulClient:
             except (requests.exceptions.RequestException, consul_errors.ConsulException, ValueError) as error:
                 if not repeatable and not _was_never_sent(error):
                     raise DeadlineError(
-                        f"Consul at {server} gave no usable answer ({_cause(error)}); whether it happened is not known"
+                        f"Consul at {server} gave no usable answer ({cause(error)}); whether it happened is not known"
                     ) from error
-                failures.append(f"{server}: {_cause(error)}")
+                failures.append(f"{server}: {cause(error)}")
                 answered = answered or type(error) is consul_errors.ConsulException
         if answered and self.leader():
             raise FailedError(f"Consul has a leader but failed the request ({'; '.join(failures)})")
@@ -172,7 +172,7 @@ def _is_refused_connection(error: BaseException) -> bool:
     return type(reason).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """A short reason for a message."""
     if isinstance(error, requests.exceptions.Timeout):
         return "timed out"

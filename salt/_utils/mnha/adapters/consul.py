@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..consul_client import connect, read_token
+from ..consul_client import cause, connect, read_token
 from ..errors import FailedError, MnhaError, UnreachableError
 from ..model import MAX_UNANSWERED, Lease, LeaseRecordError, Run
 from ..ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
@@ -111,7 +111,7 @@ class Servers:
         try:
             reply = call(lambda answer: Reply(answer.code, answer.headers, answer.body), path, **arguments)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            raise UnreachableError(f"Consul at {self.name(number)} does not answer: {type(error).__name__}") from error
+            raise UnreachableError(f"Consul at {self.name(number)} does not answer: {cause(error)}") from error
         if reply.code >= 500:
             raise UnreachableError(f"Consul at {self.name(number)} can't: {reply.body.strip()[:120]}")
         if reply.code in (400, 401, 403, 405):

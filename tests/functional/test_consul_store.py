@@ -1,0 +1,119 @@
+"""The guard's door to Consul, against a real server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mnha import lease as rules
+from mnha.adapters.consul import ConsulStore, Publisher
+from mnha.model import Run
+from mnha.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
+from mnha.timing import PROFILES
+
+from tests.support.consul_server import ConsulServer, binary, running
+
+PREFIX = "mnha/t/vms/v"
+FIRST = rules.first(PROFILES["default"])
+
+
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return binary(tmp_path_factory.mktemp("consul"))
+
+
+@pytest.fixture
+def server(consul: Path, tmp_path: Path) -> Iterator[ConsulServer]:
+    with running(consul, tmp_path) as running_server:
+        yield running_server
+
+
+class Inbox:
+    """The events of one store."""
+
+    def __init__(self) -> None:
+        self._events: queue.Queue[Event] = queue.Queue()
+        self.post = self._events.put
+
+    def expect(self, kind: type, timeout_s: float = 5.0):
+        """The next event of a kind; others are passed over."""
+        while True:
+            event = self._events.get(timeout=timeout_s)
+            if isinstance(event, kind):
+                return event
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def store(server: ConsulServer, inbox: Inbox) -> ConsulStore:
+    made = ConsulStore(server.servers(), PREFIX, inbox.post, timeout_s=5.0)
+    made.start()
+    return made
+
+
+def test_a_missing_record_is_reported_as_missing_by_a_consistent_read(store: ConsulStore, inbox: Inbox) -> None:
+    store.read()
+    assert inbox.expect(LeaseSeen).lease is None
+
+
+def test_granted_names_the_new_index_and_refused_is_not_lost(store: ConsulStore, inbox: Inbox) -> None:
+    store.cas(FIRST, 0, ticket=1)
+    granted = inbox.expect(Answered)
+    assert (granted.ticket, granted.outcome) == (1, Outcome.GRANTED)
+    store.read()
+    assert inbox.expect(LeaseSeen) is not None
+    store.cas(rules.renewed(FIRST, FIRST.timings), granted.index, ticket=2)
+    renewed = inbox.expect(Answered)
+    assert renewed.outcome is Outcome.GRANTED
+    assert renewed.index > granted.index
+    store.cas(rules.renewed(FIRST, FIRST.timings), granted.index, ticket=3)
+    assert inbox.expect(Answered).outcome is Outcome.REFUSED
+
+
+def test_the_watch_tells_each_change_of_the_lease_and_of_the_wish(store: ConsulStore, inbox: Inbox) -> None:
+    store.cas(FIRST, 0, ticket=1)
+    index = inbox.expect(Answered).index
+    seen = inbox.expect(LeaseSeen)
+    while seen.lease is None:
+        seen = inbox.expect(LeaseSeen)
+    assert (seen.lease, seen.index, seen.consistent) == (FIRST, index, False)
+    publisher = Publisher(store._servers)
+    publisher.start()
+    publisher.put(f"{PREFIX}/desired", {"run": "started"})
+    assert inbox.expect(DesiredSeen).run is Run.STARTED
+    assert store.contact.known_leader
+
+
+def test_a_server_that_is_gone_is_unreachable_and_comes_back(
+    server: ConsulServer, store: ConsulStore, inbox: Inbox
+) -> None:
+    store.cas(FIRST, 0, ticket=1)
+    index = inbox.expect(Answered).index
+    server.stop()
+    store.cas(FIRST, index, ticket=2)
+    assert inbox.expect(Answered).outcome is Outcome.UNREACHABLE
+    store.read()
+    assert "does not answer" in inbox.expect(ReadFailed).error
+    server.start()
+    store.read()
+    assert inbox.expect(LeaseSeen, 10).index == index
+
+
+def test_publisher_keeps_the_newest_value_of_a_key_while_consul_is_away(server: ConsulServer) -> None:
+    publisher = Publisher(server.servers())
+    publisher.start()
+    server.stop()
+    for number in range(300):
+        publisher.put("mnha/t/nodes/n1", {"number": number, "why": "ü"})
+    server.start()
+    publisher.drain(10.0)
+    reply = server.servers().request(0, "get", "/v1/kv/mnha/t/nodes/n1", 2.0)
+    assert json.loads(base64.b64decode(json.loads(reply.body)[0]["Value"])) == {"number": 299, "why": "ü"}
