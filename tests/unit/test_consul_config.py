@@ -1,0 +1,211 @@
+"""Consul's configuration, policies and client, as far as they need no Consul."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+import requests
+from mnha import consul_acl, consul_config
+from mnha.consul_client import ConsulClient, ForbiddenError, read_token
+from mnha.errors import ConfigurationError, DeadlineError, FailedError, UnreachableError
+
+SERVER = consul_config.Server(
+    node="node1", datacenter="c1", address="192.168.93.3", peers=["192.168.93.4", "192.168.93.5"]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("Consul v1.8.7\nProtocol 2 spoken by default", (1, 8, 7)),
+        ("Consul v1.20.1\nRevision abc", (1, 20, 1)),
+        ("Consul v1.18.0+ent", (1, 18, 0)),
+    ],
+)
+def test_version_is_read_from_the_programs_answer(text: str, version: tuple[int, int, int]) -> None:
+    assert consul_config.parse_version(text) == version
+
+
+@pytest.mark.parametrize("text", ["Consul v1.7.4", "Consul v0.9.0", "bash: consul: command not found", ""])
+def test_an_unusable_version_is_refused(text: str) -> None:
+    with pytest.raises(FailedError):
+        consul_config.parse_version(text)
+
+
+def test_a_quorum_is_expected_of_all_servers_and_none_is_removed() -> None:
+    config = consul_config.server_config(SERVER, (1, 8, 7))
+    assert config["bootstrap_expect"] == 3
+    assert config["retry_join"] == ["192.168.93.4:8301", "192.168.93.5:8301"]
+    assert config["performance"]["raft_multiplier"] == 1
+    assert config["autopilot"]["cleanup_dead_servers"] is False
+    assert config["autopilot"]["min_quorum"] == 3
+    assert config["leave_on_terminate"] is False
+
+
+def test_only_https_on_loopback_and_storage_is_open() -> None:
+    config = consul_config.server_config(SERVER, (1, 20, 0))
+    assert {name for name, port in config["ports"].items() if port > 0} == {"https", "server", "serf_lan"}
+    assert config["addresses"] == {"https": "127.0.0.1 192.168.93.3"}
+    assert config["acl"]["default_policy"] == "deny"
+
+
+def test_old_versions_get_the_old_names_and_new_ones_the_new() -> None:
+    old = consul_config.server_config(SERVER, (1, 8, 7))
+    new = consul_config.server_config(SERVER, (1, 20, 0))
+    assert old["verify_server_hostname"] is True
+    assert old["verify_incoming_rpc"] is True
+    assert "tls" not in old
+    assert "grpc_tls" not in old["ports"]
+    assert new["tls"]["internal_rpc"]["verify_server_hostname"] is True
+    assert new["tls"]["defaults"]["verify_incoming"] is True
+    assert "ca_file" not in new
+    assert "master" in consul_config.secret_config((1, 8, 7), "g", "m", "a")["acl"]["tokens"]
+    assert "initial_management" in consul_config.secret_config((1, 11, 0), "g", "m", "a")["acl"]["tokens"]
+
+
+def test_secrets_stand_in_their_own_file_only() -> None:
+    assert not {"encrypt", "tokens"} & set(str(consul_config.server_config(SERVER, (1, 20, 0))).split("'"))
+
+
+def test_guard_may_write_leases_and_policy_may_not() -> None:
+    guard = json.loads(consul_acl.rules("c1", "guard", "node1", ["mnvm", "other"]))
+    policy = json.loads(consul_acl.rules("c1", "policy", "node1", ["mnvm", "other"]))
+    for vm in ("mnvm", "other"):
+        assert guard["key"][f"mnha/c1/vms/{vm}/lease"]["policy"] == "write"
+        assert f"mnha/c1/vms/{vm}/lease" not in policy["key"]
+        assert policy["key"][f"mnha/c1/vms/{vm}/desired"]["policy"] == "write"
+        assert f"mnha/c1/vms/{vm}/desired" not in guard["key"]
+    assert [key for key in guard["key"] if "/nodes/" in key] == ["mnha/c1/nodes/node1"]
+    assert policy["key_prefix"]["mnha/c1/"]["policy"] == "read"
+
+
+def test_every_role_has_its_own_accessor_on_every_node() -> None:
+    ids = {consul_acl.accessor_id("c1", role, node) for role in consul_acl.ROLES for node in ("node1", "node2")}
+    assert len(ids) == 6
+    assert all(uuid.UUID(text) for text in ids)
+    assert consul_acl.accessor_id("c1", "guard", "node1") in ids
+
+
+def test_an_unknown_role_is_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        consul_acl.rules("c1", "root", "node1", [])
+    with pytest.raises(ConfigurationError):
+        consul_acl.policy_name("c1", "root", "node1")
+
+
+def test_a_missing_or_empty_token_names_its_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=str(tmp_path / "policy")):
+        read_token(tmp_path / "policy")
+    (tmp_path / "policy").write_text("\n")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        read_token(tmp_path / "policy")
+
+
+class Answer(Exception):
+    """What a fake server does: raised out of the request, as requests does, or as a plain HTTP answer."""
+
+    def __init__(self, code: int, body: str) -> None:
+        super().__init__(code)
+        self.code, self.body, self.content, self.headers = code, body, body.encode(), {"X-Consul-Index": "1"}
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A client whose servers answer by a script: `{address: [Answer or exception, …]}`; notes who was asked."""
+    monkeypatch.setenv("CONSUL_HTTP_ADDR", "somewhere.else:8500")
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "wrong")
+    (tmp_path / "ca.pem").write_text("")
+    script: dict[str, list[Exception]] = {}
+    asked: list[str] = []
+    made = ConsulClient(["127.0.0.1", "10.0.0.2"], "t", "the token in F", ca_file=tmp_path / "ca.pem")
+
+    def send(method, url, **_):
+        server = url.split("//")[1].split(":")[0]
+        asked.append(server)
+        step = script[server].pop(0)
+        if isinstance(step, Answer):
+            response = requests.Response()
+            response.status_code, response._content = step.code, step.content
+            response.headers.update(step.headers)
+            return response
+        raise step
+
+    for server in made.servers:
+        session = made._clients[server].http.session
+        monkeypatch.setattr(session, "request", send)
+    made.script, made.asked = script, asked
+    return made
+
+
+def not_opened() -> Exception:
+    import urllib3.exceptions as u3
+
+    return requests.ConnectionError(u3.MaxRetryError(None, "/", u3.NewConnectionError(None, "refused")))
+
+
+def test_environment_variables_lead_nowhere_else(client) -> None:
+    assert client._clients["127.0.0.1"].token == "t"
+    client.script["127.0.0.1"] = [Answer(200, "true")]
+    assert client.cas("k", {}, 0) is True
+    assert client.asked == ["127.0.0.1"]
+
+
+def test_a_refused_cas_is_a_value(client) -> None:
+    client.script["127.0.0.1"] = [Answer(200, "false")]
+    assert client.cas("k", {}, 7) is False
+
+
+def test_the_next_server_is_asked_when_one_is_down(client) -> None:
+    client.script.update({"127.0.0.1": [not_opened()], "10.0.0.2": [Answer(200, "true")]})
+    assert client.cas("k", {}, 0) is True
+
+
+def test_a_cas_whose_answer_got_lost_is_not_repeated(client) -> None:
+    client.script["127.0.0.1"] = [requests.ReadTimeout("timed out")]
+    with pytest.raises(DeadlineError, match="not known"):
+        client.cas("k", {}, 0)
+    assert client.asked == ["127.0.0.1"]
+
+
+def test_a_read_whose_answer_got_lost_is_repeated_elsewhere(client) -> None:
+    client.script.update({"127.0.0.1": [requests.ReadTimeout("slow")], "10.0.0.2": [Answer(404, "")]})
+    assert client.get("k") is None
+
+
+def test_a_wrong_token_is_forbidden_and_named(client) -> None:
+    client.script["127.0.0.1"] = [Answer(403, "ACL not found")]
+    with pytest.raises(ForbiddenError, match="the token in F"):
+        client.get("k")
+
+
+def test_no_server_is_unreachable_and_each_is_named(client) -> None:
+    down = [not_opened(), not_opened()]
+    client.script.update({"127.0.0.1": list(down), "10.0.0.2": list(down)})
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1: connection refused; 10\.0\.0\.2"):
+        client.get("k")
+
+
+def test_no_leader_is_unreachable_but_a_failure_with_a_leader_is_not(client) -> None:
+    for leader, expected in (('""', UnreachableError), ('"10.0.0.2:8300"', FailedError)):
+        client.script["127.0.0.1"] = [Answer(500, "No cluster leader"), Answer(200, leader)]
+        client.script["10.0.0.2"] = [Answer(500, "No cluster leader"), Answer(200, leader)]
+        with pytest.raises(expected) as caught:
+            client.get("k")
+        assert type(caught.value) is expected
+
+
+def test_a_value_that_is_no_json_names_its_key(client) -> None:
+    row = json.dumps([{"Key": "k", "Value": "e25v", "ModifyIndex": 3}])
+    client.script["127.0.0.1"] = [Answer(200, row)]
+    with pytest.raises(FailedError, match="the value of k"):
+        client.get("k")
+
+
+def test_a_client_without_ca_or_servers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is missing"):
+        ConsulClient(["127.0.0.1"], "t", ca_file=tmp_path / "none.pem")
+    with pytest.raises(ConfigurationError, match="no Consul server"):
+        ConsulClient([], "t")

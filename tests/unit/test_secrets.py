@@ -1,0 +1,174 @@
+"""Secrets: made once, never overwritten, each node sees its own only."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import stat
+import uuid
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from mnha import secrets
+from mnha.errors import ConfigurationError, FailedError
+
+NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+NODES = {f"node{n}": (f"192.168.93.{n + 2}", f"172.20.198.{n + 2}") for n in (1, 2, 3)}
+
+
+def plan(**changes) -> secrets.Plan:
+    values = {"cluster": "c1", "datacenter": "c1", "nodes": NODES, "masters_on_nodes": True, **changes}
+    return secrets.Plan(**values)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets" / "c1"
+    secrets.bootstrap(folder, plan(), now=NOW)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_bootstrap_changes_nothing(home: Path) -> None:
+    before = contents(home)
+    report = secrets.bootstrap(home, plan(), now=NOW)
+    assert report.created == []
+    assert sorted(report.kept) == sorted(before)
+    assert report.warnings == []
+    assert contents(home) == before
+
+
+def test_an_added_node_gets_secrets_and_the_others_keep_theirs(home: Path) -> None:
+    before = contents(home)
+    more = {**NODES, "node4": ("192.168.93.6", "172.20.198.6"), "node5": ("192.168.93.7", "172.20.198.7")}
+    report = secrets.bootstrap(home, plan(nodes=more), now=NOW)
+    assert {name.split("/")[1] for name in report.created} == {"node4", "node5"}
+    assert {name: text for name, text in contents(home).items() if name in before} == before
+
+
+def test_only_root_may_read_anything(home: Path) -> None:
+    for path in (home, *home.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_nothing_temporary_is_left(home: Path) -> None:
+    assert [path for path in home.rglob(".*")] == []
+
+
+def test_tokens_are_distinct_uuids_and_the_gossip_key_has_32_bytes(home: Path) -> None:
+    tokens = [path.read_text().strip() for path in home.rglob("*-token")]
+    assert len(tokens) == 1 + 3 * len(NODES)
+    assert len({uuid.UUID(token) for token in tokens}) == len(tokens)
+    assert len(base64.b64decode((home / "gossip.key").read_text())) == 32
+
+
+def test_a_node_sees_its_own_secrets_and_no_other(home: Path) -> None:
+    seen = secrets.for_node(home, "node1")
+    others = {
+        path.read_text().strip() for path in (home / "nodes").rglob("*") if path.is_file() and "node1" not in path.parts
+    }
+    assert not others & {value.strip() for value in seen.values()}
+    assert (home / "ca-key.pem").read_text() not in seen.values()
+    assert seen["guard_token"] == (home / "nodes/node1/guard-token").read_text().strip()
+
+
+def test_a_master_gets_the_whole_tree(home: Path) -> None:
+    assert secrets.tree(home) == {name: text.decode() for name, text in contents(home).items()}
+
+
+def test_certificate_names_what_consul_and_its_clients_ask_for(home: Path) -> None:
+    certificate = x509.load_pem_x509_certificate((home / "nodes/node2/node.pem").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {"server.c1.consul", "localhost", "node2"} <= set(names.get_values_for_type(x509.DNSName))
+    assert {"127.0.0.1", *NODES["node2"]} <= {str(ip) for ip in names.get_values_for_type(x509.IPAddress)}
+    authority = x509.load_pem_x509_certificate((home / "ca.pem").read_bytes())
+    certificate.verify_directly_issued_by(authority)
+    key = serialization.load_pem_private_key((home / "nodes/node2/node-key.pem").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert key.public_key() == certificate.public_key()
+
+
+def test_a_clock_that_is_an_hour_behind_accepts_the_certificate(home: Path) -> None:
+    certificate = x509.load_pem_x509_certificate((home / "nodes/node1/node.pem").read_bytes())
+    assert certificate.not_valid_before_utc <= NOW - datetime.timedelta(hours=1)
+
+
+def test_a_changed_address_is_reported_and_renewed_on_request_only(home: Path) -> None:
+    moved = plan(nodes={**NODES, "node1": ("192.168.93.99", "172.20.198.3")})
+    before = contents(home)
+    report = secrets.bootstrap(home, moved, now=NOW)
+    assert len(report.warnings) == 1
+    assert "node1" in report.warnings[0]
+    assert "192.168.93.99" in report.warnings[0]
+    assert contents(home) == before
+    secrets.bootstrap(home, moved, renew_certificates=True, now=NOW)
+    assert secrets.bootstrap(home, moved, now=NOW).warnings == []
+    after = contents(home)
+    assert {name for name in before if after[name] != before[name]} == {
+        f"nodes/{node}/{name}" for node in NODES for name in ("node.pem", "node-key.pem")
+    }
+
+
+def test_a_certificate_that_ends_soon_is_reported(home: Path) -> None:
+    late = NOW + datetime.timedelta(days=secrets.NODE_DAYS - 10)
+    warnings = secrets.bootstrap(home, plan(), now=late).warnings
+    assert len(warnings) == len(NODES)
+    assert all("ends in 10 days" in warning for warning in warnings)
+
+
+def test_an_interrupted_renewal_is_reported(home: Path) -> None:
+    (home / "nodes/node1/node-key.pem").write_bytes((home / "nodes/node2/node-key.pem").read_bytes())
+    assert any("does not belong to its key" in warning for warning in secrets.bootstrap(home, plan(), now=NOW).warnings)
+
+
+def test_a_lost_authority_key_is_never_replaced(home: Path) -> None:
+    (home / "ca-key.pem").unlink()
+    with pytest.raises(FailedError, match="restore it from another master"):
+        secrets.bootstrap(home, plan(), now=NOW)
+
+
+def test_the_running_masters_key_becomes_the_shared_one(tmp_path: Path) -> None:
+    own = tmp_path / "master.pem"
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    own.write_bytes(pem)
+    report = secrets.bootstrap(tmp_path / "c1", plan(salt_master_key=own), now=NOW)
+    assert (tmp_path / "c1/salt/master.pem").read_bytes() == pem
+    assert report.warnings == []
+    public = serialization.load_pem_public_key((tmp_path / "c1/salt/master.pub").read_bytes())
+    assert public == key.public_key()
+
+
+def test_a_master_whose_key_is_another_is_told(home: Path, tmp_path: Path) -> None:
+    own = tmp_path / "master.pem"
+    own.write_text("another key")
+    assert any("is not the shared key" in text for text in secrets.bootstrap(home, plan(salt_master_key=own)).warnings)
+
+
+def test_no_salt_key_where_masters_are_elsewhere(tmp_path: Path) -> None:
+    secrets.bootstrap(tmp_path / "c1", plan(masters_on_nodes=False), now=NOW)
+    assert not (tmp_path / "c1/salt").exists()
+
+
+def test_missing_secrets_name_the_remedy(home: Path) -> None:
+    with pytest.raises(FailedError, match="salt-run mnha.bootstrap cluster=c1"):
+        secrets.for_node(home, "node9")
+    (home / "nodes/node1/guard-token").unlink()
+    with pytest.raises(FailedError, match=r"nodes/node1/guard-token"):
+        secrets.for_node(home, "node1")
+
+
+@pytest.mark.parametrize("name", ["../etc", "a/b", "", ".hidden"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        plan(cluster=name)
+    with pytest.raises(ConfigurationError):
+        plan(nodes={name: ("192.168.93.3", "172.20.198.3")})
