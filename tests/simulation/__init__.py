@@ -1,0 +1,23 @@
+"""A world in which the production guard runs unchanged: seeded, single-threaded, without a wall clock.
+
+=============  ==========================================================================================
+module         what it models
+=============  ==========================================================================================
+``engine``     global time in microseconds, the one heap of events, the one source of chance
+``host``       a node: clock, power, freeze, the guard's process (stall, crash, replacement), the watchdog
+``hypervisor`` libvirtd, QEMU and the image's lock
+``consul``     the lease and the wish in Consul: leader, requests, replies, cuts, lagging watches
+``policy``     Salt's masters and the operator: who orders what, rightly or wrongly
+``faults``     the script of a seed: what breaks when, where and for how long
+``world``      all of it together, and the invariants that are checked at every step
+``sweep``      many seeds; a failure is replayed exactly, and shortened
+``mutants``    known-bad variants of the guard, each of which must be caught
+=============  ==========================================================================================
+"""
+
+import sys
+from pathlib import Path
+
+_UTILS = str(Path(__file__).resolve().parents[2] / "salt" / "_utils")
+if _UTILS not in sys.path:
+    sys.path.insert(0, _UTILS)

@@ -1,0 +1,448 @@
+"""A node: its clock, its power, the guard's process on it, and the watchdog outside of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from mnha.model import Lease, Op, Vm
+from mnha.ports import AbilitySeen, Ended, Event, LeaseSeen, Ordered
+
+from .consul import Agent, Link
+from .engine import SECOND, Engine, us
+from .hypervisor import Hypervisor
+
+if TYPE_CHECKING:
+    from .world import World
+
+MOST_TICKS = 2000
+"""Wake-ups of a guard within a millisecond; more is a busy loop."""
+
+
+class ProcessGone(BaseException):
+    """The guard's process died in the middle of a call. Not an Exception: no handler of the guard may see it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchdogKind:
+    """How a node's watchdog is set up.
+
+    :param required: no VM without it.
+    :param device: whether there is one.
+    """
+
+    required: bool = True
+    device: bool = True
+
+
+class Watchdog:
+    """The device, counting outside of the node in whole seconds: it resets the node however stuck that is."""
+
+    def __init__(self, engine: Engine, host: Host, kind: WatchdogKind) -> None:
+        self._engine, self._host, self.kind = engine, host, kind
+        self.reset_us: int | None = None
+        self._pending = False
+
+    def arm(self, until_s: float) -> bool:
+        """See :class:`mnha.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is 1 or more."""
+        if not self.kind.device:
+            return not self.kind.required
+        left_s = math.floor(until_s - self._host.now_s())
+        if left_s >= 1:
+            self.reset_us = self._host.global_us(self._host.now_s() + left_s)
+            self._expect()
+        return self.reset_us is not None
+
+    def disarm(self) -> None:
+        """See :class:`mnha.ports.Watchdog`."""
+        self.reset_us = None
+
+    def _expect(self) -> None:
+        """Have one event for the moment of the reset."""
+        if not self._pending and self.reset_us is not None:
+            self._pending = True
+            self._engine.at(self.reset_us, self._fire)
+
+    def _fire(self) -> None:
+        """Reset the node, if nobody moved or stopped the watchdog."""
+        self._pending = False
+        if self.reset_us is not None and self._engine.now >= self.reset_us:
+            self._host.reset("watchdog")
+        else:
+            self._expect()
+
+
+class Host:
+    """One node.
+
+    :param ppm: how much faster than true its CLOCK_BOOTTIME runs, in parts per million.
+    """
+
+    def __init__(self, world: World, engine: Engine, name: str, ppm: int, kind: WatchdogKind) -> None:
+        self.world, self.engine, self.name = world, engine, name
+        self._ppm, self._booted_us, self._uptime_us = ppm, 0, engine.span(10.0, 1e6)
+        self.power, self.boot, self.frozen_until_us = True, 0, 0
+        self.slow_reports_s = 0.0
+        self.unable = ""
+        self.link, self.agent = Link(), Agent()
+        self.watchdog = Watchdog(engine, self, kind)
+        self.hypervisor = Hypervisor(world, engine, self)
+        self.process: Process | None = None
+
+    # ---- clock
+
+    def _local_us(self, now_us: int) -> int:
+        """This node's CLOCK_BOOTTIME in microseconds."""
+        return self._uptime_us + (now_us - self._booted_us) * (SECOND + self._ppm) // SECOND
+
+    def now_s(self) -> float:
+        """This node's CLOCK_BOOTTIME in seconds."""
+        return self._local_us(self.engine.now) / SECOND
+
+    def global_us(self, local_s: float) -> int:
+        """The first global moment at which this node's clock shows `local_s`."""
+        left_us = math.ceil(local_s * SECOND) - self._uptime_us
+        when_us = self._booted_us + left_us * SECOND // (SECOND + self._ppm)
+        while self._local_us(when_us) < left_us + self._uptime_us:
+            when_us += 1
+        return when_us
+
+    @property
+    def has_watchdog(self) -> bool:
+        """Whether a watchdog covers what the guard itself can't."""
+        return self.watchdog.kind.device
+
+    # ---- events of this node: lost with its power, late after a freeze
+
+    def after(self, delay_us: int, function: Any, *args: Any) -> None:
+        """Call `function` in `delay_us` on this node."""
+        self.engine.after(delay_us, self._run, self.boot, function, args)
+
+    def _run(self, boot: int, function: Any, args: tuple[Any, ...]) -> None:
+        """Call it now, or after a freeze."""
+        if boot != self.boot or not self.power:
+            return
+        if self.is_frozen:
+            self.engine.at(self.frozen_until_us + 1, self._run, boot, function, args)
+        else:
+            function(*args)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the whole node stands still."""
+        return self.frozen_until_us > self.engine.now
+
+    # ---- power
+
+    def lose_power(self, locked_us: int = 0) -> None:
+        """Everything on the node is gone at once."""
+        if not self.power:
+            return
+        self.world.trace("power lost", self.name)
+        self.power, self.boot, self.frozen_until_us = False, self.boot + 1, 0
+        if self.process is not None:
+            self.process.alive = False
+            self.process = None
+        self.hypervisor.lose_power(locked_us)
+        self.watchdog.disarm()
+        self.agent = Agent()
+
+    def boot_up(self) -> None:
+        """The node is back; its clock begins anew."""
+        if self.power:
+            return
+        self.world.trace("power back", self.name)
+        self.power = True
+        self._booted_us, self._uptime_us = self.engine.now, self.engine.span(5.0, 30.0)
+        self.world.consul.catch_up(self, within_s=5.0)
+        self.after(self.engine.span(0.1, 2.0), self.start_guard)
+
+    def reset(self, why: str) -> None:
+        """The node starts again from nothing."""
+        if not self.power:
+            return
+        self.world.counts[f"reset by {why}"] += 1
+        self.world.trace("reset", self.name, why)
+        self.lose_power(self.engine.span(0.0, self.world.config.lock_s))
+        self.engine.after(self.engine.span(10.0, 40.0), self.boot_up)
+
+    def freeze(self, duration_us: int) -> None:
+        """The whole node stands still, its QEMU too."""
+        if self.power:
+            self.frozen_until_us = max(self.frozen_until_us, self.engine.now + duration_us)
+            self.world.trace("frozen", self.name, f"{duration_us / SECOND:.1f} s")
+            self.engine.at(self.frozen_until_us, self._thaw, self.boot)
+
+    def _thaw(self, boot: int) -> None:
+        """It goes on."""
+        if boot == self.boot and self.power and not self.is_frozen:
+            self.world.check_writers(f"{self.name} thaws")
+            if self.process is not None:
+                self.process.resume()
+
+    # ---- the guard's process
+
+    def start_guard(self, deadline_s: float | None = None) -> None:
+        """systemd starts the guard."""
+        if self.process is None:
+            self.process = Process(self, deadline_s)
+            self.process.begin()
+
+    def guard_died(self, restart_s: float = 1.0) -> None:
+        """systemd runs ExecStopPost, which kills the VM, and starts the guard again."""
+        self.process = None
+        self.after(self.engine.span(0.05, 0.3), self._exec_stop_post)
+        self.after(us(restart_s) + self.engine.span(0.0, 0.2), self.start_guard)
+
+    def _exec_stop_post(self) -> None:
+        """``mnha-guard --fence``."""
+        self.world.trace("fenced by systemd", self.name)
+        self.hypervisor.kill()
+
+
+class Process:
+    """A guard's process: its main loop, its queue, and its ports to the world.
+
+    It is a :class:`LeaseStore`, :class:`Hypervisor`, :class:`Watchdog` and :class:`Journal` at once. Any call through a
+    port may be the moment at which the process stands still (`trap_us`) or dies.
+    """
+
+    def __init__(self, host: Host, deadline_s: float | None) -> None:
+        self.host, self.engine, self.world = host, host.engine, host.world
+        self.timings = self.world.config.timings
+        self.alive, self.busy = True, False
+        self.stalled_until_us = 0
+        self.trap_us, self._trap_calls = 0, 0
+        self.ending = False
+        self._queue: deque[tuple[Event, bool]] = deque()
+        self._timer_us: int | None = None
+        self._ticks, self._ticks_from_us = 0, 0
+        self.guard = self.world.guard_class(
+            host.name,
+            self.timings,
+            self.world.config.limits,
+            store=self,
+            hypervisor=self,
+            watchdog=self,
+            journal=self,
+            now_s=host.now_s(),
+            deadline_s=deadline_s,
+        )
+
+    def begin(self) -> None:
+        """The process begins: it looks for a running VM, probes, and watches."""
+        host = self.host
+        self.world.trace("guard begins", host.name)
+        self.post(AbilitySeen("the first probes are under way"))
+        host.hypervisor.attach(self)
+        host.after(self.engine.span(0.05, 1.0), self.probe)
+        host.after(self.engine.span(0.001, 0.3), self._watch)
+        self._set_timer()
+
+    def _watch(self) -> None:
+        """The watch begins."""
+        if self.alive:
+            self.world.consul.watch(self)
+
+    def probe(self) -> None:
+        """A probe of what this node could run."""
+        self.post(AbilitySeen(self.host.unable))
+
+    # ---- what the world tells
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the process is stopped, or its whole node."""
+        return self.stalled_until_us > self.engine.now or self.host.is_frozen
+
+    def post_lease(self, lease: Lease | None, index: int, asked_s: float | None = None) -> None:
+        """A lease record is received by an adapter; `asked_s` when it is a consistent read's."""
+        self.post(self.world.lease_seen(lease, index, self.host.now_s(), asked_s))
+
+    def post(self, event: Event) -> None:
+        """An adapter has an event. Of a process that stands still, the adapters do too: they receive it afterwards."""
+        if not self.alive:
+            return
+        if self.stands_still:
+            self._queue.append((event, False))
+        elif self.busy:
+            self._queue.append((event, True))
+        else:
+            self._deliver(event)
+            self._drain()
+
+    def resume(self) -> None:
+        """The process goes on."""
+        if self.alive and not self.busy and not self.stands_still:
+            self._drain()
+            if self.alive and not self.stands_still:
+                self._deliver(None)
+
+    def _drain(self) -> None:
+        """Take what has queued up."""
+        while self._queue and self.alive and not self.busy and not self.stands_still:
+            event, received = self._queue.popleft()
+            if not received and isinstance(event, LeaseSeen):
+                event = dataclasses.replace(event, received_s=self.host.now_s())
+            self._deliver(event)
+        if self.alive and not self.busy:
+            self._set_timer()
+
+    def _deliver(self, event: Event | None) -> None:
+        """One round of the main loop."""
+        self.busy = True
+        try:
+            if event is None:
+                self.guard.tick(self.host.now_s())
+            else:
+                self.guard.handle(event, self.host.now_s())
+        except ProcessGone:
+            return
+        finally:
+            self.busy = False
+        if self.ending and self.guard.done:
+            self.world.trace("guard ends", self.host.name)
+            self.alive = False
+            self.host.guard_died(self.engine.span(3.0, 20.0) / SECOND)
+
+    def _set_timer(self) -> None:
+        """Be woken when the guard asks for it."""
+        wake_s = self.guard.wake_s()
+        if wake_s == math.inf:
+            return
+        when_us = max(self.host.global_us(wake_s), self.engine.now + 1)
+        if self._timer_us is None or when_us < self._timer_us:
+            self._timer_us = when_us
+            self.engine.at(when_us, self._wake, when_us)
+
+    def _wake(self, when_us: int) -> None:
+        """The timer is due."""
+        if not self.alive or when_us != self._timer_us:
+            return
+        self._timer_us = None
+        if self.busy or self.stands_still:
+            return
+        self._count_tick()
+        wake_s = self.guard.wake_s()
+        if wake_s < math.inf and self.host.global_us(wake_s) <= self.engine.now:
+            self._deliver(None)
+        self._drain()
+
+    def _count_tick(self) -> None:
+        """Detect a busy loop."""
+        if self.engine.now - self._ticks_from_us > 1000:
+            self._ticks, self._ticks_from_us = 0, self.engine.now
+        self._ticks += 1
+        if self._ticks > MOST_TICKS:
+            self.world.violate(f"the guard of {self.host.name} is in a busy loop")
+
+    # ---- faults
+
+    def stall(self, duration_us: int) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        self.stalled_until_us = max(self.stalled_until_us, self.engine.now + duration_us)
+        self.world.trace("guard stands still", self.host.name, f"{duration_us / SECOND:.1f} s")
+        self.engine.at(self.stalled_until_us, self.resume)
+
+    def trap(self, calls: int, duration_us: int) -> None:
+        """Stand still in the middle of the `calls`-th call through a port from now."""
+        self._trap_calls, self.trap_us = calls, duration_us
+
+    def crash(self) -> None:
+        """SIGKILL."""
+        if self.alive:
+            self.alive = False
+            self.world.trace("guard killed", self.host.name)
+            self.host.guard_died()
+
+    def replace(self, pause_us: int) -> None:
+        """SIGHUP: the process replaces itself by exec. The deadline goes along, the watchdog counts on."""
+        if not self.alive or self.busy or self.stands_still or self.ending:
+            return
+        self.alive = False
+        self.host.process = None
+        self.world.trace("guard replaced", self.host.name, f"in {pause_us / SECOND:.2f} s")
+        self.host.after(pause_us, self.host.start_guard, self.guard.view.deadline_s)
+
+    def end(self) -> None:
+        """SIGTERM."""
+        if self.alive and not self.ending:
+            self.ending = True
+            self.post(Ended(f"the guard of {self.host.name} was stopped"))
+
+    def order(self, op: Op, reason: str, epoch: int = 0, wait_s: float = 30.0) -> None:
+        """Somebody orders something over the socket."""
+        self.post(Ordered(op, self.world.next_ticket(), reason, wait_s, epoch))
+
+    @property
+    def vm(self) -> Vm:
+        """What this guard knows of its VM."""
+        return self.guard.view.vm
+
+    # ---- ports
+
+    def _port(self) -> None:
+        """A call through a port: the process may stand still here, while the world goes on."""
+        if self.trap_us and self.engine.depth == 1:
+            self._trap_calls -= 1
+            if self._trap_calls <= 0:
+                until_us, self.trap_us = self.engine.now + self.trap_us, 0
+                self.world.trace("guard stands still in a call", self.host.name)
+                self.engine.run_until(until_us)
+        while self.alive and self.stands_still:
+            self.engine.run_until(max(self.stalled_until_us, self.host.frozen_until_us))
+        if not self.alive:
+            raise ProcessGone
+
+    def cas(self, lease: Lease, index: int, ticket: int) -> None:
+        """Port: LeaseStore."""
+        self._port()
+        self.world.consul.cas(self, lease, index, ticket)
+
+    def read(self) -> None:
+        """Port: LeaseStore."""
+        self._port()
+        self.world.consul.read(self)
+
+    def start(self, epoch: int, generation: int) -> None:
+        """Port: Hypervisor."""
+        self._port()
+        self.world.trace("start", self.host.name, f"epoch {epoch}")
+        self.host.hypervisor.start(generation)
+
+    def shutdown(self) -> None:
+        """Port: Hypervisor."""
+        self._port()
+        self.host.hypervisor.shutdown()
+
+    def kill(self) -> None:
+        """Port: Hypervisor."""
+        self._port()
+        self.host.hypervisor.kill()
+
+    def arm(self, until_s: float) -> bool:
+        """Port: Watchdog."""
+        self._port()
+        return self.host.watchdog.arm(until_s)
+
+    def disarm(self) -> None:
+        """Port: Watchdog."""
+        self._port()
+        self.host.watchdog.disarm()
+
+    def note(self, event: str, text: str, **data: Any) -> None:
+        """Port: Journal."""
+        self._port()
+        self.world.trace(event, self.host.name, text)
+
+    def log(self, text: str) -> None:
+        """Port: Journal."""
+        self._port()
+        self.world.trace("log", self.host.name, text)
+
+    def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
+        """Port: Journal."""
+        self._port()
+        self.world.trace("answer", self.host.name, f"{kind}: {message}")

@@ -1,0 +1,256 @@
+"""libvirtd, QEMU and the lock on the VM's image.
+
+A start that was handed to libvirtd may be carried out much later, if libvirtd hangs. Only a kill voids it, and even that
+may come too late: then QEMU appears and is killed at once, and nothing is reported OFF before that is over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from mnha.model import Vm
+from mnha.ports import StartFailed, VmSeen
+
+from .engine import Engine
+
+if TYPE_CHECKING:
+    from .host import Host, Process
+    from .world import World
+
+
+@dataclasses.dataclass
+class Image:
+    """The VM's image on the shared file system, with its lock.
+
+    :param locked_until_us: until when the lock of a dead client is held by the file server.
+    """
+
+    owner: str = ""
+    locked_until_us: int = 0
+
+    def is_locked_against(self, host: str, now_us: int) -> bool:
+        """Whether QEMU on `host` can't open the image."""
+        return (self.owner not in ("", host)) and now_us < self.locked_until_us
+
+
+@dataclasses.dataclass(eq=False)
+class Start:
+    """A start handed to libvirtd.
+
+    :param voided: it will not be carried out.
+    :param doomed: it can't be voided any more; its QEMU is killed as soon as it appears.
+    """
+
+    generation: int
+    begun: bool = False
+    voided: bool = False
+    doomed: bool = False
+
+
+@dataclasses.dataclass(eq=False)
+class Qemu:
+    """A live QEMU process of the VM."""
+
+    paused: bool = False
+    dying: bool = False
+    started: bool = False
+
+
+class Hypervisor:
+    """libvirtd and QEMU of one node, and the guard's adapter to them."""
+
+    def __init__(self, world: World, engine: Engine, host: Host) -> None:
+        self._world, self._engine, self._host = world, engine, host
+        self.hung_until_us = 0
+        self.stuck_until_us = 0
+        self.deaf = False
+        self.fail_starts = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """The node lost its power."""
+        self.qemu: Qemu | None = None
+        self.pending: Start | None = None
+        self.hung_until_us = self.stuck_until_us = 0
+        self._adapter: Process | None = None
+        self._generation = 0
+        self._told_us = 0
+
+    @property
+    def may_write(self) -> bool:
+        """Whether a QEMU is alive, or a start under way could still make one."""
+        return self.qemu is not None or (self.pending is not None and not self.pending.voided)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the VM runs."""
+        return self.qemu is not None and not self.qemu.paused and not self.qemu.dying
+
+    # ---- what the guard asks
+
+    def attach(self, adapter: Process) -> None:
+        """A guard's process begins: what its predecessor ordered is void before OFF is reported."""
+        self._adapter, self._generation = adapter, 0
+        self._told_us = self._engine.now + self._engine.span(0.005, 0.2)
+        if self.pending is not None:
+            self._void()
+        self._observe()
+
+    def start(self, generation: int) -> None:
+        """Start the VM."""
+        self._generation = generation
+        start = Start(generation)
+        if self.pending is not None:
+            self.pending.voided = True
+        self.pending = start
+        self._host.after(self._engine.span(0.001, 0.05), self._begin, start)
+
+    def shutdown(self) -> None:
+        """Ask the guest to shut down; it may be deaf, or the request be lost in a libvirtd that hangs."""
+        if self.qemu is not None and not self.deaf and self._engine.now >= self.hung_until_us:
+            self._host.after(self._engine.span(0.5, 15.0), self._end_guest, self.qemu, False)
+
+    def kill(self) -> None:
+        """SIGKILL QEMU, void a start under way; report OFF once it is so."""
+        if self.pending is not None:
+            self._void()
+        if self.qemu is not None:
+            self._kill_qemu(self.qemu)
+        elif self.pending is None:
+            self._observe()
+
+    # ---- what happens
+
+    def _begin(self, start: Start) -> None:
+        """libvirtd takes up a start, when it does not hang."""
+        now_us = self._engine.now
+        if start.voided:
+            return
+        if now_us < self.hung_until_us:
+            self._host.after(self.hung_until_us - now_us + self._engine.span(0.001, 0.1), self._begin, start)
+            return
+        if start.doomed:
+            self._drop(start)
+            return
+        start.begun = True
+        self._world.on_start(self._host)
+        locked = self._world.image.is_locked_against(self._host.name, now_us)
+        if locked or self._engine.chance(self.fail_starts):
+            self._host.after(self._engine.span(0.1, 0.6), self._fail, start, locked)
+        else:
+            self._host.after(self._engine.span(0.02, 0.6), self._launch, start)
+
+    def _fail(self, start: Start, locked: bool) -> None:
+        """A start fails."""
+        if start.voided:
+            return
+        self._drop(start, report=False)
+        self._tell(StartFailed(start.generation, "the image is locked" if locked else "QEMU ended", locked))
+        self._world.trace("start failed", self._host.name, "locked" if locked else "")
+        self._observe()
+
+    def _launch(self, start: Start) -> None:
+        """QEMU appears."""
+        if start.voided:
+            return
+        self.pending = None
+        self.qemu = Qemu()
+        self._world.on_launch(self._host)
+        self._world.image.owner = self._host.name
+        self._world.image.locked_until_us = 1 << 62
+        if start.doomed:
+            self._kill_qemu(self.qemu)
+        else:
+            self._host.after(self._engine.span(0.02, 0.4), self._started, self.qemu)
+
+    def _started(self, qemu: Qemu) -> None:
+        """libvirtd says that the VM runs."""
+        qemu.started = True
+        if qemu is self.qemu:
+            self._observe()
+
+    def _void(self) -> None:
+        """Void the start under way. One that has begun may be past that point."""
+        start = self.pending
+        if start is None or start.doomed:
+            return
+        if start.begun and self._engine.chance(0.5):
+            start.doomed = True
+            return
+        start.doomed = not start.begun and self._engine.chance(0.2) and self._engine.now >= self.hung_until_us
+        if not start.doomed:
+            start.voided = True
+            self._host.after(self._engine.span(0.001, 0.3), self._drop, start)
+
+    def _drop(self, start: Start, report: bool = True) -> None:
+        """A start is over without a QEMU."""
+        start.voided = True
+        if self.pending is start:
+            self.pending = None
+        if report:
+            self._observe()
+
+    def _kill_qemu(self, qemu: Qemu) -> None:
+        """SIGKILL; in uninterruptible sleep it works only when that is over."""
+        if qemu.dying:
+            return
+        qemu.dying = True
+        stuck_us = max(0, self.stuck_until_us - self._engine.now)
+        self._host.after(stuck_us + self._engine.span(0.001, 0.05), self._gone, qemu, False)
+
+    def _gone(self, qemu: Qemu, crashed: bool) -> None:
+        """QEMU is dead. Its lock goes with it, or a little later."""
+        if qemu is not self.qemu:
+            return
+        self.qemu = None
+        self._world.image.locked_until_us = self._engine.now + (
+            self._engine.span(0.0, 10.0) if self._engine.chance(0.1) else 0
+        )
+        self._world.trace("qemu gone", self._host.name, "crashed" if crashed else "")
+        self._observe(crashed)
+
+    def _end_guest(self, qemu: Qemu, crashed: bool) -> None:
+        """The guest ends by itself, if it still runs."""
+        if qemu is self.qemu and not qemu.dying and not qemu.paused:
+            self._gone(qemu, crashed)
+
+    # ---- faults
+
+    def guest_ends(self, crashed: bool) -> None:
+        """The guest powers itself off, or QEMU crashes."""
+        if self.qemu is not None:
+            self._end_guest(self.qemu, crashed)
+
+    def guest_pauses(self) -> None:
+        """QEMU pauses the guest (I/O error)."""
+        if self.qemu is not None and self.qemu.started and not self.qemu.dying:
+            self.qemu.paused = True
+            self._observe()
+
+    def lose_power(self, locked_us: int) -> None:
+        """QEMU is gone with the node; the file server keeps its lock for a while."""
+        if self.qemu is not None:
+            self._world.image.locked_until_us = self._engine.now + locked_us
+        self.reset()
+
+    # ---- what the guard hears
+
+    def _observe(self, crashed: bool = False) -> None:
+        """Report how the VM stands, unless a start is under way."""
+        if self.qemu is not None:
+            if self.qemu.started:
+                self._tell(VmSeen(Vm.PAUSED if self.qemu.paused else Vm.RUNNING, self._generation, pid=1))
+            elif self.pending is None and self._adapter is not None:
+                self._host.after(self._engine.span(0.02, 0.4), self._started, self.qemu)
+        elif self.pending is None:
+            self._tell(VmSeen(Vm.OFF, self._generation, crashed=crashed))
+
+    def _tell(self, event: VmSeen | StartFailed) -> None:
+        """Post an event, later, but never before an earlier one."""
+        adapter = self._adapter
+        if adapter is None:
+            return
+        slow_s = self._host.slow_reports_s if self._engine.chance(0.5) else 0.0
+        self._told_us = max(self._told_us, self._engine.now + self._engine.span(0.0002, 0.01 + slow_s))
+        self._host.after(self._told_us - self._engine.now, adapter.post, event)

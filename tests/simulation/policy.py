@@ -1,0 +1,98 @@
+"""Salt's masters and the operator. Safety may not depend on them: they are late, dead, wrong, and two at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mnha import lease as rules
+from mnha.model import Op, Phase, Run, Vm
+
+from .engine import Engine, us
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .world import World
+
+
+class Master:
+    """A Salt master: looks at what the guards' beacons tell, and orders.
+
+    :param sloppy: probability that it orders anybody, with anything.
+    :param late_s: how long an order may be under way.
+    """
+
+    def __init__(self, world: World, engine: Engine, name: str, sloppy: float = 0.0, late_s: float = 0.3) -> None:
+        self._world, self._engine, self._name = world, engine, name
+        self.sloppy, self.late_s = sloppy, late_s
+        self.dead_until_us = 0
+        self._ordered: dict[tuple[int, int], int] = {}
+        self._choice = 0
+        self._paused_since_us: int | None = None
+        engine.after(engine.span(0.0, 1.0), self._look)
+
+    def _look(self) -> None:
+        """Look, order, look again later."""
+        self._engine.after(self._engine.span(0.3, 1.2), self._look)
+        if self._engine.now < self.dead_until_us:
+            return
+        reachable = [host for host in self._world.hosts if host.process is not None and not host.process.stands_still]
+        if self.sloppy and self._engine.chance(self.sloppy) and reachable:
+            self._order_anything(self._engine.random.choice(reachable))
+        self._order_failover(reachable)
+        self._reset_paused(reachable)
+
+    def _order_failover(self, reachable: list[Host]) -> None:
+        """Order one of those who see the lease expired, or nearly, to take it."""
+        able = [host for host in reachable if self._sees_it_free(host)]
+        if not able:
+            return
+        sightings = [host.process.guard.view.sighting for host in able if host.process is not None]
+        lease = max((s.lease for s in sightings if s is not None), key=lambda item: item.seq)
+        key = (lease.epoch, lease.seq)
+        if self._engine.now < self._ordered.get(key, 0):
+            return
+        self._ordered[key] = self._engine.now + self._engine.span(2.0, 5.0)
+        chosen = able[self._choice % len(able)]
+        self._choice += 1
+        self._send(chosen, Op.TAKEOVER, lease.epoch)
+        if self.sloppy and self._engine.chance(self.sloppy):  # a second one, at once
+            self._send(self._engine.random.choice(able), Op.TAKEOVER, lease.epoch)
+
+    def _sees_it_free(self, host: Host) -> bool:
+        """Whether a guard reports a lease that is to be had, and could run the VM."""
+        if host.process is None:
+            return False
+        view, now_s = host.process.guard.view, host.now_s()
+        if view.sighting is None or view.desired is not Run.STARTED or view.unable or now_s < view.not_before_s:
+            return False
+        if view.sighting.lease.phase is Phase.RELEASED:
+            return True
+        return not rules.is_mine(view) and now_s >= rules.given_up_s(view.sighting, view.timings)
+
+    def _reset_paused(self, reachable: list[Host]) -> None:
+        """Reset a VM that is paused for some seconds (as one whose guest hangs)."""
+        paused = [host for host in reachable if host.process is not None and host.process.vm is Vm.PAUSED]
+        if not paused:
+            self._paused_since_us = None
+        elif self._paused_since_us is None:
+            self._paused_since_us = self._engine.now
+        elif self._engine.now - self._paused_since_us > us(5.0):
+            self._send(paused[0], Op.RESET, 0)
+
+    def _order_anything(self, host: Host) -> None:
+        """An order that makes no sense, or comes at a bad moment."""
+        lease = self._world.consul.lease
+        epoch = (lease.epoch if lease else 0) + self._engine.random.choice((-1, 0, 0, 0, 1))
+        op = self._engine.random.choice((Op.TAKEOVER, Op.TAKEOVER, Op.RELEASE, Op.RESET))
+        self._send(host, op, epoch)
+
+    def _send(self, host: Host, op: Op, epoch: int) -> None:
+        """Send an order; it arrives later, and may be too late."""
+        self._world.trace("order", host.name, f"{op} epoch {epoch} by {self._name}")
+        wait_s = self._engine.random.choice((3.0, 10.0, 30.0))
+        self._engine.after(self._engine.span(0.005, self.late_s), self._arrive, host, host.boot, op, epoch, wait_s)
+
+    def _arrive(self, host: Host, boot: int, op: Op, epoch: int, wait_s: float) -> None:
+        """It reaches the guard, if that is still there."""
+        if host.process is not None and host.boot == boot:
+            host.process.order(op, f"ordered by {self._name}", epoch, wait_s)

@@ -1,0 +1,258 @@
+"""The whole world of one seed, and the invariants that hold at every step of it.
+
+Safety, checked where it could break and never by asking a guard:
+
+- a QEMU is started only where, at that moment, no other QEMU is alive on any node (one that is frozen or that does not die
+  is alive), by the node that Consul's record names, and with its watchdog armed where that is required;
+- the lease changes hands, or is given back, only while no QEMU is alive and no start is under way on any node;
+- epoch, sequence number and ModifyIndex only grow, the epoch by one whenever the lease changes hands.
+
+Liveness, after everything has healed: within ``Config.settle_s`` exactly one VM runs, if it is wanted, on the node that
+holds the lease; or none runs and the lease is given back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from mnha import lease as rules
+from mnha.guard import Guard, Limits
+from mnha.model import Lease, Op, Phase, Run
+from mnha.ports import LeaseSeen
+from mnha.timing import PROFILES, SKEW, Timings
+
+from .consul import Consul
+from .engine import SECOND, Engine, us
+from .host import Host, WatchdogKind
+from .hypervisor import Image
+from .policy import Master
+
+HALF_SKEW_PPM = int(SKEW / (2 + SKEW) * 1_000_000)
+"""How far a node's clock rate may be off, so that no two differ by more than SKEW."""
+
+BOOT_S = 45.0
+"""A node's reset, boot and first contact with Consul, at the longest."""
+
+
+class ViolationError(Exception):
+    """An invariant does not hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a world is made of.
+
+    :param kinds: a watchdog for each node.
+    :param ppm: a clock rate for each node.
+    :param lock_s: how long the file server keeps a dead client's lock.
+    :param masters: how many Salt masters react.
+    :param sloppy: how often they order nonsense.
+    """
+
+    timings: Timings = PROFILES["default"]
+    kinds: tuple[WatchdogKind, ...] = (WatchdogKind(),) * 3
+    ppm: tuple[int, ...] = (0, 0, 0)
+    lock_s: float = 10.0
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    masters: int = 1
+    sloppy: float = 0.0
+
+    @property
+    def settle_s(self) -> float:
+        """How long everything may take, after the last fault has healed, until all is well.
+
+        The longest chain: a node boots; a guest that was asked to end is waited for; a start that hangs is voided; a dead
+        client's lock is waited for, in rounds of starts that fail and backs off; the lease expires twice.
+        """
+        waits_s = BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * self.timings.lease_s
+        return waits_s + 45.0
+
+
+class World:
+    """Nodes, Consul, masters and what they do to each other.
+
+    :param guard_class: the production guard, or a mutant.
+    """
+
+    def __init__(self, seed: int, config: Config, guard_class: Callable[..., Guard] = Guard) -> None:
+        self.engine = Engine(seed)
+        self.config, self.guard_class = config, guard_class
+        self.counts: Counter[str] = Counter()
+        self.events: list[tuple[int, str, str, str]] = []
+        self.image = Image()
+        self._tickets = 0
+        self.consul = Consul(self, self.engine, rules.first(config.timings))
+        self.hosts: list[Host] = []
+        for number, kind in enumerate(config.kinds):
+            self.hosts.append(Host(self, self.engine, f"n{number + 1}", config.ppm[number], kind))
+        self.masters = [
+            Master(self, self.engine, f"master{number + 1}", config.sloppy, 0.3 if number == 0 else 3.0)
+            for number in range(config.masters)
+        ]
+        for host in self.hosts:
+            self.consul.catch_up(host)
+            host.after(self.engine.span(0.0, 1.0), host.start_guard)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time pass."""
+        self.engine.run_until(self.engine.now + us(seconds))
+
+    def next_ticket(self) -> int:
+        """A number for an order."""
+        self._tickets += 1
+        return self._tickets
+
+    def lease_seen(self, lease: Lease | None, index: int, received_s: float, asked_s: float | None) -> LeaseSeen:
+        """The event of a received record; a consistent read's has `asked_s`."""
+        return LeaseSeen(lease, index, received_s, consistent=asked_s is not None)
+
+    # ---- what happened
+
+    def trace(self, kind: str, host: str, text: str = "") -> None:
+        """Write down an event."""
+        self.counts[kind] += 1
+        self.events.append((self.engine.now, kind, host, text))
+
+    def kinds_of(self, *kinds: str, since_us: int = 0) -> list[tuple[str, str]]:
+        """The trace of these kinds, as (node, kind), from `since_us`."""
+        return [(host, kind) for when_us, kind, host, _ in self.events if kind in kinds and when_us >= since_us]
+
+    def tail(self, count: int = 60) -> str:
+        """The end of the trace, for people."""
+        return "\n".join(
+            f"{when_us / SECOND:12.6f} {host:4} {kind:24} {text}" for when_us, kind, host, text in self.events[-count:]
+        )
+
+    # ---- safety
+
+    def violate(self, what: str) -> None:
+        """An invariant is broken.
+
+        :raises ViolationError: always.
+        """
+        self.trace("VIOLATION", "", what)
+        raise ViolationError(f"at {self.engine.now / SECOND:.6f} s: {what}")
+
+    def on_commit(self, writer: str, before: Lease | None, after: Lease) -> None:
+        """A guard has written the lease."""
+        if before is None:
+            return self.violate(f"{writer} wrote a lease where there was none")
+        if after.seq != before.seq + 1:
+            self.violate(f"seq {before.seq} -> {after.seq} by {writer}")
+        if after.holder == before.holder and after.phase is before.phase:
+            if after.epoch != before.epoch or after.holder != writer:
+                self.violate(f"{writer} renewed {before} as {after}")
+            return None
+        self._check_hands(writer, before, after)
+        alive = [host.name for host in self.hosts if host.hypervisor.may_write]
+        if alive:
+            self.violate(
+                f"the lease goes from {before.holder or 'nobody'} to {after.holder or 'nobody'}, epoch "
+                f"{after.epoch}, while the VM may be alive on {', '.join(alive)}"
+            )
+        self.counts["took" if after.holder else "gave back"] += 1
+        return None
+
+    def _check_hands(self, writer: str, before: Lease, after: Lease) -> None:
+        """A lease that changes hands does so by the rules."""
+        if after.phase is Phase.RELEASED:
+            if before.holder != writer or after.holder or after.epoch != before.epoch:
+                self.violate(f"{writer} released {before} as {after}")
+        elif after.holder != writer or after.epoch != before.epoch + 1:
+            self.violate(f"{writer} took {before} as {after}")
+
+    def on_start(self, host: Host) -> None:
+        """libvirtd begins a start: even one that QEMU's image lock would stop must find nobody."""
+        others = [other.name for other in self.hosts if other.hypervisor.qemu is not None]
+        if others:
+            self.violate(f"{host.name} starts the VM while it is alive on {', '.join(others)}")
+
+    def on_launch(self, host: Host) -> None:
+        """A QEMU appears."""
+        self.check_writers(f"QEMU appears on {host.name}")
+        if host.watchdog.kind.required and host.watchdog.reset_us is None:
+            self.violate(f"{host.name} runs the VM without the required watchdog")
+        if self.consul.lease is not None and self.consul.lease.holder != host.name:
+            self.violate(f"{host.name} runs the VM with the lease at {self.consul.lease.holder or 'nobody'}")
+        self.trace("qemu", host.name)
+
+    def check_writers(self, when: str) -> None:
+        """At most one QEMU is alive."""
+        alive = [host.name for host in self.hosts if host.hypervisor.qemu is not None]
+        if len(alive) > 1:
+            self.violate(f"{when}: the VM is alive on {', '.join(alive)}")
+
+    def check_watchdogs(self) -> None:
+        """Where it is required, a live QEMU has an armed watchdog."""
+        for host in self.hosts:
+            kind, hypervisor = host.watchdog.kind, host.hypervisor
+            if kind.required and hypervisor.qemu is not None and host.watchdog.reset_us is None:
+                self.violate(f"the VM is alive on {host.name} without the required watchdog")
+
+    # ---- liveness
+
+    def heal(self, run: Run) -> None:
+        """Everything works again; the operator's last word is `run`."""
+        self.trace("healed", "", f"desired {run}")
+        self.consul.leader_from_us, self.consul.retries = min(self.consul.leader_from_us, self.engine.now), False
+        for host in self.hosts:
+            host.link = type(host.link)()
+            host.slow_reports_s, host.unable = 0.0, ""
+            host.hypervisor.hung_until_us = host.hypervisor.stuck_until_us = self.engine.now
+            host.hypervisor.fail_starts, host.hypervisor.deaf = 0.0, False
+            self.consul.catch_up(host)
+            if not host.power:
+                self.engine.after(self.engine.span(5.0, 30.0), host.boot_up)
+            elif host.process is not None:
+                host.process.trap_us = 0
+                host.process.probe()
+        for master in self.masters:
+            master.sloppy, master.late_s, master.dead_until_us = 0.0, 0.3, 0
+        if not self.masters:
+            self.masters.append(Master(self, self.engine, "operator"))
+        if self.consul.lease is None:
+            self.consul.create(rules.first(self.config.timings))
+        self.consul.set_desired(run)
+
+    def is_settled(self) -> bool:
+        """Whether all is as the operator wants it."""
+        lease = self.consul.lease
+        alive = [host for host in self.hosts if host.hypervisor.qemu is not None]
+        if self.consul.run is Run.STOPPED:
+            return not alive and lease is not None and not lease.holder
+        if len(alive) != 1 or lease is None or lease.holder != alive[0].name or not alive[0].hypervisor.runs:
+            return False
+        process = alive[0].process
+        return process is not None and process.guard.state is not None and process.guard.state.value == "holding"
+
+    def settle(self, steady_s: float = 5.0) -> float:
+        """Wait until all is well, and stays so for `steady_s`; return how long that took in seconds.
+
+        :raises ViolationError: it takes longer than ``Config.settle_s``.
+        """
+        begun_us = self.engine.now
+        since_us: int | None = None
+        while True:
+            self.run_for(0.5)
+            self.check_watchdogs()
+            if not self.is_settled():
+                since_us = None
+            elif since_us is None:
+                since_us = self.engine.now
+            elif self.engine.now - since_us >= us(steady_s):
+                return (since_us - begun_us) / SECOND
+            if self.engine.now - begun_us > us(self.config.settle_s + steady_s):
+                holder = self.consul.lease.holder if self.consul.lease else None
+                self.violate(
+                    f"{self.config.settle_s:g} s after everything healed, with desired {self.consul.run}, the lease is at "
+                    f"{holder!r} and the VM on {[h.name for h in self.hosts if h.hypervisor.qemu is not None]}"
+                )
+
+    def order(self, host: Host, op: Op, epoch: int | None = None, **more: Any) -> None:
+        """Order something from the guard of `host` now."""
+        if host.process is not None:
+            current = self.consul.lease.epoch if self.consul.lease else 0
+            host.process.order(op, "ordered", current if epoch is None else epoch, **more)
