@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from lab import guards
 from lab.cluster import Cluster, boottime_ns
 from lab.monitor import Life, Monitor
 from lab.records import BOOT, OVERLAP, Tail
 from lab.settings import LabError
 
-GUARD_SOCKET = "run/mnha/guard.sock"
 POLL_S = 0.05
 
 
@@ -160,8 +158,11 @@ class Witness:
     def _follow_guard(self, name: str) -> None:
         """A guard's stream of events, again and again: nodes and guards come and go."""
         while not self._stop.is_set():
-            with contextlib.suppress(OSError, ValueError, LabError), _connect(self._cluster, name) as stream:
-                for line in stream:
+            with (
+                contextlib.suppress(OSError, ValueError, LabError),
+                guards.stream(self._cluster, name, {"op": "events"}) as lines,
+            ):
+                for line in lines:
                     if self._stop.is_set():
                         return
                     self._on_guard(name, json.loads(line).get("result", {}))
@@ -190,18 +191,6 @@ class Witness:
                             text = f"OVERLAP: boot {record.boot_id[:8]} found records of {record.other[:8]}"
                             self._add(Event(boottime_ns() / 1e9, "guest", "overlap", text))
             self._stop.wait(POLL_S)
-
-
-@contextlib.contextmanager
-def _connect(cluster: Cluster, name: str):
-    """The stream of events of a node's guard, through the node's root as this machine's /proc shows it."""
-    path = Path("/proc") / str(cluster.node(name).init_pid()) / "root" / GUARD_SOCKET
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.settimeout(20)
-        channel.connect(str(path))
-        channel.sendall(b'{"v":1,"op":"events"}\n')
-        with channel.makefile("r", encoding="utf-8") as stream:
-            yield stream
 
 
 def _line(event: Event, zero_s: float) -> str:
