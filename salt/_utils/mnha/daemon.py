@@ -187,7 +187,9 @@ class Daemon:
         self._ending_s: float | None = None
         self._replace = False
         self._realtime = self._memory_locked = False
-        self._protected = {vm["name"]: self._protect(vm, handover.get(vm["name"])) for vm in config["vms"]}
+        self._protected: dict[str, Protected] = {
+            vm["name"]: self._protect(vm, handover.get(vm["name"])) for vm in config["vms"]
+        }
 
     def _protect(self, vm: dict[str, Any], deadline_s: float | None) -> Protected:
         """Put one VM under guard."""
