@@ -37,15 +37,43 @@ def get() -> dict[str, Any]:
 
         salt node1 mnha_config.get
     """
-    cluster = _cluster()
+    checked = cluster()
     node = __opts__["id"]
-    mapping = cluster.model_dump(mode="json")
+    mapping = checked.model_dump(mode="json")
     return {
         "cluster": mapping,
         "node": node,
         "own": mapping["nodes"][node],
         "peers": [name for name in mapping["nodes"] if name != node],
     }
+
+
+def cluster() -> config.ClusterConfig:
+    """The checked configuration itself, for other modules; `get` is what templates and the command line use.
+
+    Kept as long as the pillar stays equal, for a run asks for it some twenty times.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local mnha_config.cluster
+    """
+    raw = (__pillar__.get("mnha") or {}).get("cluster")
+    cached = __context__.get(_CACHE)
+    if cached is not None and cached[0] == raw:
+        return cached[1]
+    try:
+        checked = config.load({"mnha": {"cluster": raw}})
+        checked.require_node(__opts__["id"])
+    except MnhaError as error:
+        if __context__.get(_TOLD) == error.message:
+            raise CommandExecutionError("the pillar is wrong, see above") from error
+        __context__[_TOLD] = error.message
+        text = f"the pillar of {__opts__['id']} is wrong, nothing was applied: {error.message}"
+        raise CommandExecutionError(text) from error
+    __context__[_CACHE] = (raw, checked)
+    return checked
 
 
 def guard() -> dict[str, Any]:
@@ -57,7 +85,7 @@ def guard() -> dict[str, Any]:
 
         salt node1 mnha_config.guard
     """
-    return config.guard_config(_cluster(), __opts__["id"])
+    return config.guard_config(cluster(), __opts__["id"])
 
 
 def problems() -> list[str]:
@@ -90,28 +118,9 @@ def secrets() -> dict[str, Any]:
     """
     found = __pillar__.get("mnha_secrets")
     if not found:
-        name = _cluster().name
+        name = cluster().name
         raise CommandExecutionError(
             f"the pillar of {__opts__['id']} holds no secrets: run `salt-run mnha.bootstrap cluster={name}` on the"
             " master, and see that its configuration has `ext_pillar: [{mnha_secrets: {}}]`"
         )
     return found
-
-
-def _cluster() -> config.ClusterConfig:
-    """The checked configuration. Kept as long as the pillar stays equal, for a run asks for it some twenty times."""
-    raw = (__pillar__.get("mnha") or {}).get("cluster")
-    cached = __context__.get(_CACHE)
-    if cached is not None and cached[0] == raw:
-        return cached[1]
-    try:
-        cluster = config.load({"mnha": {"cluster": raw}})
-        cluster.require_node(__opts__["id"])
-    except MnhaError as error:
-        if __context__.get(_TOLD) == error.message:
-            raise CommandExecutionError("the pillar is wrong, see above") from error
-        __context__[_TOLD] = error.message
-        text = f"the pillar of {__opts__['id']} is wrong, nothing was applied: {error.message}"
-        raise CommandExecutionError(text) from error
-    __context__[_CACHE] = (raw, cluster)
-    return cluster

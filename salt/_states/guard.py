@@ -41,21 +41,23 @@ def current(name: str) -> Result:
 
 
 def lease_created(name: str) -> Result:
-    """The lease record of a VM exists in Consul. It is created once, released, and never touched again.
+    """The lease record of a VM exists in Consul, and a wish. They are created once (released, stopped), never touched.
 
     name
         the VM
     """
+    test = bool(__opts__["test"])
     try:
-        if __salt__["consul_ha.kv_get"](f"vms/{name}/lease") is not None:
-            return _result(name, True, {}, f"the lease of {name} exists")
-        changes = {f"lease of {name}": {"old": None, "new": "released, epoch 0"}}
-        if __opts__["test"]:
-            return _result(name, None, changes, f"the lease of {name} would be created")
-        __salt__["guard.create_lease"](name)
+        created = __salt__["guard.create_lease"](name, test=test)
     except CommandExecutionError as error:
         return _result(name, False, {}, str(error))
-    return _result(name, True, changes, f"the lease of {name} was created")
+    new = {"lease": "released, epoch 0", "desired": "stopped"}
+    changes = {f"{what} of {name}": {"old": None, "new": new[what]} for what, is_new in created.items() if is_new}
+    if not changes:
+        return _result(name, True, {}, f"the lease of {name} exists")
+    return _result(
+        name, None if test else True, changes, f"the lease of {name} {'would be' if test else 'was'} created"
+    )
 
 
 def _result(name: str, result: bool | None, changes: dict[str, Any], comment: str) -> Result:

@@ -1,4 +1,5 @@
 include:
+  - states.consul.acl
   - states.host.config
   - states.guard.packages
   - states.guard.config
@@ -34,4 +35,6 @@ guard_lease_{{ vm }}:
     - name: {{ vm }}
     - require:
       - guard: guard_current
+      - consul_ha: consul_role_guard
+      - consul_ha: consul_role_policy
 {%- endfor %}

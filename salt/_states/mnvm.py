@@ -1,0 +1,62 @@
+"""State of a protected VM's domain; the execution module of the same name does the work.
+
+.. code-block:: yaml
+
+    mnvm:
+      mnvm.defined: []
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "mnvm"
+
+FOLDER = "/etc/mnha/domains"
+
+Result = dict[str, Any]
+
+
+def __virtual__():
+    if "mnvm.define" in __salt__:
+        return __virtualname__
+    return False, "the execution module mnvm is missing"
+
+
+def defined(name: str) -> Result:
+    """The VM's domain is defined on this node as the configuration wants it, and the guard has the same in its file.
+
+    It is never started here and never on boot: only the guard starts it. A VM that runs keeps its present form until its
+    next start.
+
+    name
+        the VM, a key of mnha:cluster:vms
+    """
+    test = bool(__opts__["test"])
+    try:
+        xml = __salt__["mnvm.wanted_xml"](name)
+        changes = _file(name, xml, test)
+        differences = __salt__["mnvm.define"](name, xml=xml, test=test)
+    except CommandExecutionError as error:
+        return {"name": name, "result": False, "changes": {}, "comment": str(error)}
+    if differences:
+        changes["domain"] = {"old": differences, "new": "as the configuration wants it"}
+    if not changes:
+        return {"name": name, "result": True, "changes": {}, "comment": f"{name} is defined as it should be"}
+    comment = f"{name} {'would be' if test else 'was'} defined; a running VM changes at its next start"
+    return {"name": name, "result": None if test else True, "changes": changes, "comment": comment}
+
+
+def _file(name: str, xml: str, test: bool) -> dict[str, Any]:
+    """The file that the guard starts the VM from."""
+    path = f"{FOLDER}/{name}.xml"
+    present = __salt__["file.read"](path) if __salt__["file.file_exists"](path) else None
+    if present == xml:
+        return {}
+    if not test:
+        __salt__["file.makedirs"](path, mode="0755")
+        __salt__["file.write"](path, xml)
+        __salt__["file.set_mode"](path, "0644")
+    return {path: {"old": None if present is None else "differs", "new": "written"}}
