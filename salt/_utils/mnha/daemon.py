@@ -50,14 +50,15 @@ log = logging.getLogger("mnha.guard")
 
 CONFIG_VERSION = 1
 HANDOVER = "MNHA_GUARD_HANDOVER"
-LONGEST_SLEEP_S = 1.0
-PET_EVERY_S = 1.0
+LONGEST_SLEEP_S = 0.5
+PET_EVERY_S = 0.5
 END_LIMIT_S = 90.0
 DEFAULT_WAIT_S = 30.0
 SETTLE_S = 3.0
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
-_MCL_CURRENT_AND_FUTURE = 3
+STACK_BYTES = 512 * 1024
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -231,6 +232,7 @@ class Daemon:
     def run(self) -> None:
         """Run until SIGTERM; then end with the VMs off. SIGHUP replaces the process."""
         self._become_prompt()
+        threading.stack_size(STACK_BYTES)
         signal.signal(signal.SIGTERM, lambda *_: self._events.put(self._end))
         signal.signal(signal.SIGHUP, lambda *_: self._events.put(self._ask_replacement))
         self._connection.start()
@@ -327,7 +329,8 @@ class Daemon:
         except OSError as error:
             log.info("no real-time priority: %s", error)
         libc = ctypes.CDLL(None, use_errno=True)
-        self._memory_locked = libc.mlockall(_MCL_CURRENT_AND_FUTURE) == 0
+        # ONFAULT: what is used stays in memory; the unused part of the threads' stacks takes none.
+        self._memory_locked = libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
         if not self._memory_locked:
             log.info("memory is not locked: %s", os.strerror(ctypes.get_errno()))
 
