@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "mnvm"
 
-FOLDER = "/etc/mnha/domains"
+FOLDER = Path("/etc/mnha/domains")
 
 Result = dict[str, Any]
 
@@ -28,8 +29,8 @@ def __virtual__():
 def defined(name: str) -> Result:
     """The VM's domain is defined on this node as the configuration wants it, and the guard has the same in its file.
 
-    It is never started here and never on boot: only the guard starts it. A VM that runs keeps its present form until its
-    next start.
+    It is never started here and never on boot: only the guard starts it. A VM that runs keeps its present form until
+    its next start.
 
     name
         the VM, a key of mnha:cluster:vms
@@ -51,12 +52,14 @@ def defined(name: str) -> Result:
 
 def _file(name: str, xml: str, test: bool) -> dict[str, Any]:
     """The file that the guard starts the VM from."""
-    path = f"{FOLDER}/{name}.xml"
-    present = __salt__["file.read"](path) if __salt__["file.file_exists"](path) else None
+    path = FOLDER / f"{name}.xml"
+    present = path.read_text(encoding="utf-8") if path.is_file() else None
     if present == xml:
         return {}
     if not test:
-        __salt__["file.makedirs"](path, mode="0755")
-        __salt__["file.write"](path, xml)
-        __salt__["file.set_mode"](path, "0644")
-    return {path: {"old": None if present is None else "differs", "new": "written"}}
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_text(xml, encoding="utf-8")
+        new.chmod(0o644)
+        new.replace(path)
+    return {str(path): {"old": None if present is None else "differs", "new": "written"}}
