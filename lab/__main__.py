@@ -11,9 +11,11 @@ import sys
 from lab.cluster import Cluster, lock
 from lab.settings import NETWORKS, LabError, Settings
 
+WITH_EXIT_CODE = ("build", "status", "shell", "run", "switch", "console", "check")
+
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python3 -m lab", description=__import__("lab").__doc__.split("\n")[0])
+    top = argparse.ArgumentParser(prog="python3 -m lab", description="A real cluster of KVM nodes on one machine.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, text: str, *positional: str) -> argparse.ArgumentParser:
@@ -155,11 +157,9 @@ def dispatch(options: argparse.Namespace) -> int:
         "console": lambda: console(cluster, options),
         "check": lambda: check(cluster, options.json),
     }
-    if options.verb in special:
-        result = special[options.verb]()
-    else:
-        result = getattr(cluster, options.verb)(options.node)
-    return result if options.verb in ("build", "status", "shell", "run", "switch", "console", "check") else 0
+    action = special.get(options.verb) or (lambda: getattr(cluster, options.verb)(options.node))
+    result = action()
+    return result if isinstance(result, int) and options.verb in WITH_EXIT_CODE else 0
 
 
 def switch(cluster: Cluster, words: list[str]) -> int:

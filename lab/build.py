@@ -125,7 +125,7 @@ def build_wheels(settings: Settings, kind: str, wanted: str) -> Path:
         write_whole(folder / "limits.txt", limits)
         run(["/usr/bin/python3", "-m", "venv", folder / "venv"], log=log)
         say(f"{kind}: wheels from PyPI")
-        pip = [folder / "venv/bin/python", "-m", "pip", "--disable-pip-version-check"]
+        pip: list[str | Path] = [folder / "venv/bin/python", "-m", "pip", "--disable-pip-version-check"]
         run([*pip, "wheel", "-q", "-w", folder / "wheels", "-r", folder / "wanted.txt", "-c", folder / "limits.txt"],
             log=log, timeout_s=1200)  # fmt: skip
         shutil.rmtree(folder / "venv")
@@ -157,7 +157,8 @@ def build_base(settings: Settings) -> Path:
         (root / "wheels").rmdir()
         configure_base(root)
 
-    inputs = [wanted, wheels.parent.name, mirror, *packages, *MASKED_UNITS, SALT_UNIT, code_of(build_base, configure_base)]
+    inputs: list[str | bytes] = [wanted, wheels.parent.name, mirror, *packages, *MASKED_UNITS, SALT_UNIT]
+    inputs.append(code_of(build_base, configure_base))
     return piece(settings, "base", inputs, make) / "rootfs"
 
 
@@ -192,7 +193,7 @@ def build_repository(settings: Settings, kind: str, list_name: str, base: Path) 
         files = apt.download(wanted, folder / "build.log")
         debian.index(files, folder / "debs")
 
-    inputs = [*wanted, base.parent.name, debian.mirror(), source_of("debian.py")]
+    inputs: list[str | bytes] = [*wanted, base.parent.name, debian.mirror(), source_of("debian.py")]
     return piece(settings, kind, inputs, make) / "debs"
 
 
@@ -220,7 +221,7 @@ def build_guest(settings: Settings) -> Path:
         guest_image.make(files, HERE / "guest", folder)
 
     guest_files = sorted(str(path.relative_to(HERE)) for path in (HERE / "guest").rglob("*") if path.is_file())
-    inputs = [*wanted, debian.mirror(), source_of("guest_image.py", *guest_files)]
+    inputs: list[str | bytes] = [*wanted, debian.mirror(), source_of("guest_image.py", *guest_files)]
     return piece(settings, "guest", inputs, make)
 
 
@@ -230,7 +231,7 @@ def build_warm(settings: Settings, pieces: Pieces) -> Path | None:
     if not states:
         say("warm layer: the product has no package states yet, skipped")
         return None
-    inputs = [pieces.base.parent.name, pieces.debs.parent.name, pieces.wheels.parent.name, *states,
+    inputs: list[str | bytes] = [pieces.base.parent.name, pieces.debs.parent.name, pieces.wheels.parent.name, *states,
               source_of("warm.py"), warm.inputs(settings.repository)]  # fmt: skip
     folder = piece(
         settings, "warm", inputs,

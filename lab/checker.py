@@ -107,9 +107,7 @@ def check(image: Path, consoles: Mapping[str, Path]) -> Verdict:
     """The verdict on a raw disk image and the console logs of all nodes (by node)."""
     if not image.is_file():
         return Verdict((), (f"there is no disk image {image}: is the cluster up?",))
-    lines = [
-        line for node, path in consoles.items() for line in parse_console(node, path.read_text(errors="replace"))
-    ]
+    lines = [line for node, path in consoles.items() for line in parse_console(node, path.read_text(errors="replace"))]
     return judge(read_ring(image.read_bytes()), lines)
 
 
@@ -122,7 +120,7 @@ def judge(ring: Ring, lines: Sequence[ConsoleLine]) -> Verdict:
     has_wrapped = len(ring.records) >= ring.slots
     faults += check_runs(runs, has_wrapped)
     faults += check_consoles(ring, lines)
-    nodes = {}
+    nodes: dict[str, set[str]] = {}
     for line in lines:
         nodes.setdefault(line.boot_id, set()).add(line.node)
     return Verdict(tuple(_instances(runs, nodes)), tuple(dict.fromkeys(faults)), len(ring.records))
@@ -150,7 +148,9 @@ def check_runs(runs: Sequence[Sequence[Record]], has_wrapped: bool) -> list[str]
         seen.add(first.boot_id)
         begins_here = first.kind == BOOT and first.counter == 0
         if not begins_here and not (number == 0 and has_wrapped):
-            faults.append(f"boot {boot} begins with counter {first.counter} at record {first.seq}: earlier ones are lost")
+            faults.append(
+                f"boot {boot} begins with counter {first.counter} at record {first.seq}: earlier ones are lost"
+            )
         for before, after in pairwise(run):
             if after.seq != before.seq + 1 or after.counter != before.counter + 1:
                 faults.append(

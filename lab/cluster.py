@@ -139,7 +139,7 @@ class Cluster:
         provisioning.provision(self, timings=timings)
 
     def down(self) -> None:
-        """Removes everything the lab made but its cache: after a crash too, and without complaint if nothing is there."""
+        """Removes everything the lab made but its cache: after a crash too; no complaint if nothing is there."""
         host.require_root()
         with lock():
             self._down()

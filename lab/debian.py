@@ -53,7 +53,14 @@ class Apt:
     def __init__(self, folder: Path, status: Path | None, wanted: Sequence[str]) -> None:
         self.folder = folder
         foreign = [(name, suite) for name, suite in map(split_suite, wanted) if suite]
-        for name in ("lists/partial", "archives/partial", "no-archives/partial", "etc/preferences.d", "etc/apt.conf.d", "etc/trusted.gpg.d"):
+        for name in (
+            "lists/partial",
+            "archives/partial",
+            "no-archives/partial",
+            "etc/preferences.d",
+            "etc/apt.conf.d",
+            "etc/trusted.gpg.d",
+        ):
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_whole(folder / "empty-status", "")
         write_whole(folder / "etc/sources.list", self._sources({suite for _, suite in foreign}))
@@ -93,10 +100,10 @@ class Apt:
         return files
 
 
-def _pins(foreign: list[tuple[str, str | None]]) -> str:
+def _pins(foreign: Sequence[tuple[str, str]]) -> str:
     """Nothing comes from a foreign suite but the packages named for it."""
     blocks = []
-    for suite in sorted({suite for _, suite in foreign if suite}):
+    for suite in sorted({suite for _, suite in foreign}):
         blocks.append(f"Package: *\nPin: release n={suite}\nPin-Priority: -10\n")
     for name, suite in foreign:
         blocks.append(f"Package: {name}\nPin: release n={suite}\nPin-Priority: 990\n")

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 from lab.settings import SWITCH, VM_NAME
@@ -53,17 +53,15 @@ def overlaps(lives: Sequence[Life]) -> list[tuple[Life, Life]]:
 def gaps_s(lives: Sequence[Life]) -> list[float]:
     """Seconds from the end of each life to the begin of the next."""
     ordered = sorted(lives, key=lambda life: life.begin_ns)
-    return [
-        (two.begin_ns - one.end_ns) / 1e9 for one, two in zip(ordered, ordered[1:], strict=False) if one.end_ns is not None
-    ]
+    return [(two.begin_ns - one.end_ns) / 1e9 for one, two in pairwise(ordered) if one.end_ns is not None]
 
 
 class Monitor:
     """A thread that records the lives of a VM's QEMU processes on all nodes. Use it as a context manager.
 
-        with Monitor() as monitor:
-            ...
-        assert not monitor.overlaps()
+    with Monitor() as monitor:
+        ...
+    assert not monitor.overlaps()
     """
 
     def __init__(self, vm: str = VM_NAME, on_change: Callable[[Life], None] | None = None) -> None:
@@ -127,7 +125,7 @@ class Monitor:
                 for descriptor, _ in self._poll.poll(INTERVAL_S * 1000):
                     self._ended(descriptor)
                 self._look()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the record is used
+        except BaseException as error:  # raised where the record is used
             self.error = error
 
     def _ended(self, descriptor: int) -> None:

@@ -27,6 +27,7 @@ MASTER = "node1"
 TREE = "/srv/mnha"
 CLUSTER_NAME = "lab"
 PROGRESS_S = 10
+MASTER_CONFIG = f"{TREE}/salt/states/salt/files/master.conf"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Step:
 
 
 BEFORE_KEYS = (
-    Step("master: configuration", MASTER, ("cp", f"{TREE}/salt/states/salt/files/master.conf", "/etc/salt/master.d/mnha.conf")),
+    Step("master: configuration", MASTER, ("cp", MASTER_CONFIG, "/etc/salt/master.d/mnha.conf")),
     Step("master: start", MASTER, ("systemctl", "enable", "--now", "salt-master")),
     Step("minions: start", "*", ("systemctl", "enable", "--now", "salt-minion")),
 )  # fmt: skip
@@ -162,7 +163,11 @@ def _run_on(cluster: Cluster, node: str, step: Step, faults: list[str]) -> None:
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         try:
             process = cluster.popen(
-                node, ["timeout", f"{step.timeout_s:g}", *step.argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                node,
+                ["timeout", f"{step.timeout_s:g}", *step.argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         except LabError as error:
             faults.append(str(error))

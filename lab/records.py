@@ -49,7 +49,7 @@ def decode(slot: bytes) -> Record | None:
         if any(slot):
             raise ValueError("not a heartbeat record")
         return None
-    magic, kind, crc, seq, boot_id, epoch, counter, boottime_ns, realtime_ns, other = _LAYOUT.unpack_from(slot)
+    _magic, kind, crc, seq, boot_id, epoch, counter, boottime_ns, realtime_ns, other = _LAYOUT.unpack_from(slot)
     if zlib.crc32(slot[:12] + bytes(4) + slot[16:]) != crc or kind not in KINDS:
         raise ValueError(f"the record {seq} is torn or altered")
     return Record(kind, seq, boot_id.hex(), epoch, counter, boottime_ns, realtime_ns, other.hex())

@@ -68,8 +68,10 @@ def make(folder: Path, repository: Path, base: Path, debs: Path, wheels: Path, s
              f"mount --bind -o ro {wheels} {root}/srv/packages/wheels",
              f"printf '#!/bin/sh\\nexit 101\\n' >{root}/usr/sbin/policy-rc.d; chmod 755 {root}/usr/sbin/policy-rc.d",
              f"chroot {root} apt-get update -q"]  # fmt: skip
-    call = f"chroot {root} salt-call --local --retcode-passthrough --file-root=/srv/mnha/salt " \
-        "--pillar-root=/srv/mnha/pillar --id=node1"  # fmt: skip
+    call = (
+        f"chroot {root} salt-call --local --retcode-passthrough --id=node1"
+        " --file-root=/srv/mnha/salt --pillar-root=/srv/mnha/pillar"
+    )
     lines += [f"{call} saltutil.sync_all", f"{call} state.apply {','.join(states)}"]
     lines.append(f"chroot {root} systemctl disable {' '.join(UNITS_OFF)} || true")
     say(f"warm layer: {', '.join(states)}")
