@@ -17,7 +17,7 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 from mnha import consul_acl, consul_admin, consul_client, consul_config
-from mnha.errors import MnhaError
+from mnha.errors import MnhaError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -252,16 +252,21 @@ def wait_for_quorum(timeout_s: float = 90) -> dict[str, Any]:
     """
     end = time.monotonic() + float(timeout_s)
     client = _client("management")
+    error: MnhaError
     while True:
         try:
             client.call(lambda consul: consul.acl.tokens.self())
-            return consul_admin.health(client)
-        except MnhaError as error:
-            if time.monotonic() > end:
-                raise CommandExecutionError(
-                    f"no quorum of Consul after {timeout_s} s: {error.message}. A new cluster gets one when the states"
-                    " are applied to most of its nodes at the same time"
-                ) from error
+            health = consul_admin.health(client)
+            if any(server["leader"] for server in health["servers"]):
+                return health
+            error = UnreachableError("autopilot has not seen a leader yet")
+        except MnhaError as failure:
+            error = failure
+        if time.monotonic() > end:
+            raise CommandExecutionError(
+                f"no quorum of Consul after {timeout_s} s: {error.message}. A new cluster gets one when the states"
+                " are applied to most of its nodes at the same time"
+            )
         time.sleep(POLL_S)
 
 

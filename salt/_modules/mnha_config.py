@@ -26,7 +26,7 @@ def __virtual__():
 
 
 def get() -> dict[str, Any]:
-    """The validated configuration: `cluster` (every key, defaults included, None where nothing is), `node` (this minion),
+    """The validated configuration: `cluster` (all keys, defaults included, None where nothing is), `node` (this minion),
     `own` (its entry of `nodes`), `peers` (the other nodes' names).
 
     Fails with every fault of the pillar at once; a second call in the same run only refers to the first.

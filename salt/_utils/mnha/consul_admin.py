@@ -49,7 +49,7 @@ def health(client: ConsulClient) -> dict[str, Any]:
             "healthy": server["Healthy"],
             "version": server["Version"],
         }
-        for server in sorted(answer["Servers"], key=lambda server: server["Name"])
+        for server in sorted(answer["Servers"] or [], key=lambda server: server["Name"])
     ]
     return {"healthy": answer["Healthy"], "may_fail": answer["FailureTolerance"], "servers": servers}
 

@@ -8,14 +8,30 @@
 include:
   - states.salt.restart
 
-salt_master_tree:
+{%- set folders = [] %}
+{%- for path in salt['cp.list_master']() %}
+{%-   if '/' in path and path.split('/')[0] not in folders %}{% do folders.append(path.split('/')[0]) %}{% endif %}
+{%- endfor %}
+{%- for folder in folders | sort %}
+
+salt_master_tree_{{ folder }}:
   file.recurse:
-    - name: /srv/mnha/salt
-    - source: salt://
+    - name: /srv/mnha/salt/{{ folder }}
+    - source: salt://{{ folder }}
     - clean: True
     - exclude_pat: E@__pycache__
     - file_mode: keep
     - dir_mode: '0755'
+    - require_in:
+      - file: salt_master_tree
+{%- endfor %}
+
+salt_master_tree:
+  file.managed:
+    - name: /srv/mnha/salt/top.sls
+    - source: salt://top.sls
+    - makedirs: True
+    - mode: '0644'
 {%- for path in shared.pillar_files %}
 
 salt_master_pillar_{{ path }}:
