@@ -12,6 +12,7 @@ APT    := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteract
 
 TEST_FOLDERS   = $(wildcard tests/unit tests/functional tests/simulation tests/integration)
 PYTEST_OPTIONS ?=
+SEEDS          ?= 0:2000
 
 # `make lab-shell node1` and `make lab-cut node1 storage` mean the same as NODE=node1 NET=storage.
 ifneq ($(filter lab-%,$(firstword $(MAKECMDGOALS))),)
@@ -71,12 +72,12 @@ test: lint ## everything: lint, unit, simulation, integration in the lab
 	$(PY) -m pytest $(PYTEST_OPTIONS) $(TEST_FOLDERS)
 
 .PHONY: simulate
-simulate: $(STAMP) ## search for unsafe schedules with random seeds
-	$(PY) -m tests.simulation
+simulate: $(STAMP) ## look for unsafe schedules: make simulate SEEDS=0:100000
+	PYTHONPATH=salt/_utils $(PY) -m tests.simulation.sweep --seeds $(SEEDS)
 
 .PHONY: bench
 bench: $(STAMP) ## measure failover in the lab; PEER=pacemaker measures the peer as well
-	$(PY) -m tests.bench $(if $(PEER),--peer $(PEER))
+	PYTHONPATH=salt/_utils $(PY) -m tests.bench $(if $(PEER),--peer $(PEER))
 
 .PHONY: demo
 demo: $(STAMP) ## three nodes, a power cut and the failover, from nothing to clean-up

@@ -267,6 +267,9 @@ class ClusterConfig(Section):
         "automatic",
         description="required: no VM starts without a watchdog; automatic: used where there is one; off: not used.",
     )
+    watchdog_device: AbsolutePath = Field(
+        "/dev/watchdog", description="The watchdog's device file, the same on every node (softdog or hardware)."
+    )
     announce_s: SecondsOrOff = Field(
         2.0,
         description="So long before a lease expires the other nodes announce it, so that a take-over can be prepared "
