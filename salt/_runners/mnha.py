@@ -1,19 +1,214 @@
-"""What an operator types: `salt-run mnha.VERB cluster=NAME`."""
+"""What an operator types: `salt-run mnha.VERB cluster=NAME`.
+
+Every verb returns `{CLUSTER: {"result": done?, "comment": one sentence, …}}`, shown by the outputter `mnha`; `--out=json`
+gives the data. A verb that failed has a non-zero exit code. The cluster may be left out where the master has one only.
+
+A master need not reach Consul: what concerns it goes through a minion of the cluster, for events the one that reported.
+"""
 
 from __future__ import annotations
 
+import getpass
 import logging
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import salt.cache
 import salt.pillar
 import salt.utils.minions
+import salt.version
 from salt.exceptions import CommandExecutionError
 
-from mnha import pillars, secrets
-from mnha.errors import MnhaError
+from mnha import __version__, ask, config, pillars, secrets, takeover
+from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
 
 log = logging.getLogger(__name__)
+
+STATUS_WAIT_S = 1.2
+STOP_WAIT_S = 180.0
+
+
+def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
+    """How the cluster stands: VMs, nodes, guards, Consul. Ends as soon as all nodes that Consul sees have answered.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.status
+        salt-run mnha.status cluster=example --out=json
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=_all_living)
+        if not replies:
+            raise UnreachableError(f"no node of {name} answers within {wait_s:g} s: is salt-minion running on {nodes}?")
+        return _status(nodes, {node: reply.value if reply.ok else {"errors": {"report": str(reply.value)}}
+                               for node, reply in replies.items()})  # fmt: skip
+
+    return _verb(cluster, work)
+
+
+def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
+    """The cluster's newest events: who took over when, why, and how long it took.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.history limit=50
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        events = _minions().first(nodes, "guard.history", {"limit": int(limit)}).value
+        return {"result": True, "comment": f"{len(events)} events", "history": events}
+
+    return _verb(cluster, work)
+
+
+def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+    """Wish the VM started and let the best node take it; returns when it runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.start
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        minions = _minions()
+        adviser, stand = _wish(minions, nodes, "started", vm)
+        lease = stand["lease"]
+        if lease["phase"] != "released":
+            text = f"{stand['vm']} is wished started; {lease['holder']} has the lease (epoch {lease['epoch']}) and starts it"
+            return {"result": True, "comment": text, "vm": stand["vm"], "node": lease["holder"]}
+        return _told(takeover.order(minions, stand, adviser, f"mnha.start by {_who()}"), stand["vm"])
+
+    return _verb(cluster, work)
+
+
+def stop(cluster: str | None = None, vm: str | None = None, wait_s: float = STOP_WAIT_S) -> dict[str, Any]:
+    """Wish the VM stopped; returns when it is off and its lease given back. Consul and the guards go on.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.stop
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        minions = _minions()
+        _, stand = _wish(minions, nodes, "stopped", vm)
+        lease, holder = stand["lease"], stand["lease"]["holder"]
+        if lease["phase"] == "released":
+            return {"result": True, "comment": f"{stand['vm']} is stopped: no node has its lease", "vm": stand["vm"]}
+        order = {"vm": stand["vm"], "wait_s": float(wait_s)}
+        reply = minions.one(holder, "guard.stop", order, timeout_s=float(wait_s) + 8)
+        text = f"{stand['vm']} is stopped; it ran on {holder}" if reply.ok else f"wished stopped, but {holder}: {reply.value}"
+        return {"result": reply.ok, "comment": text, "vm": stand["vm"], "node": holder}
+
+    return _verb(cluster, work)
+
+
+def failover(
+    cluster: str, vm: str, epoch: int, reporter: str, seq: int = 0, attempt: int = 0, event: str = "lease_expired",
+    index: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What the reactor runs when a lease expires or is free: claim it, choose a node, order the take-over, record it.
+
+    Not for the command line in normal times: the guards refuse it while the holder renews its lease.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.failover example mnvm 7 node2
+    """
+    trouble = takeover.Trouble(vm, int(epoch), int(seq), int(attempt), reporter, event, index)
+    master = str(__opts__["id"])
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        if reporter not in nodes:
+            raise InputError(f"{reporter} is no node of cluster {name}; its nodes are {', '.join(nodes)}")
+        outcome = takeover.fail_over(_minions(), trouble, master)
+        log.warning("failover of %s/%s (%s, epoch %s): %s", name, vm, event, epoch, outcome.text)
+        return _told(outcome, vm)
+
+    return _verb(cluster, work)
+
+
+def claim(cluster: str, action: str) -> dict[str, Any]:
+    """Claim an action for this master, through any node of the cluster; fails if another master has it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.claim example maintenance-node2
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        minions = _minions()
+        node = minions.first(nodes, "consul_ha.quorum").node
+        answer = takeover.value_of(minions.one(node, "consul_ha.claim", {"action": action, "by": str(__opts__["id"])}))
+        return {"result": answer["claimed"], "comment": f"{action} is claimed by {answer['by']}"}
+
+    return _verb(cluster, work)
+
+
+def check_config(cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
+    """Check the pillar of a cluster's nodes (or of one minion): all faults at once, nothing is changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.check_config
+        salt-run mnha.check_config node=node1
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        faults: dict[str, list[str]] = {}
+        for one in nodes:
+            try:
+                config.load(_compile_pillar(one)).require_node(one)
+            except ConfigurationError as error:
+                faults[one] = [str(fault) for fault in error.faults] or [error.message]
+            except InputError as error:
+                faults[one] = [error.message]
+        alike = {text for lines in faults.values() for text in lines}
+        text = f"{len(alike)} faults in the pillar of {', '.join(faults)}" if faults else "config file check pass"
+        return {"result": not faults, "comment": text, "faults": faults}
+
+    return _told_of(node, work, [node]) if node else _verb(cluster, work)
+
+
+def version(cluster: str | None = None) -> dict[str, Any]:
+    """This project's version here and in each node's guard, and Salt's.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.version
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        replies = _minions().each(nodes, "guard.status", timeout_s=3.0)
+        guards = {
+            node: (replies[node].value["guard"]["version"] if replies[node].ok else str(replies[node].value))
+            if node in replies
+            else "no answer"
+            for node in nodes
+        }
+        return {"result": True, "comment": f"mnha {__version__}", "mnha": __version__, "guards": guards,
+                "salt": salt.version.__version__}  # fmt: skip
+
+    return _verb(cluster, work)
 
 
 def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
@@ -48,6 +243,145 @@ def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
         raise CommandExecutionError(error.message) from error
     result: dict[str, Any] = {"folder": str(folder), "created": report.created}
     return {**result, "kept": len(report.kept), "warnings": report.warnings}
+
+
+# ---- how the verbs work
+
+
+def _verb(cluster: str | None, work: Callable[[str, list[str]], dict[str, Any]]) -> dict[str, Any]:
+    """Find the cluster's nodes and do `work`; what fails is told in one sentence, with a non-zero exit code."""
+    try:
+        name, nodes = _nodes(cluster)
+    except MnhaError as error:
+        return _returned(cluster or "mnha", {"result": False, "comment": error.message})
+    return _told_of(name, work, nodes)
+
+
+def _told_of(name: str, work: Callable[[str, list[str]], dict[str, Any]], nodes: list[str]) -> dict[str, Any]:
+    try:
+        return _returned(name, work(name, nodes))
+    except MnhaError as error:
+        return _returned(name, {"result": False, "comment": error.message, "kind": error.kind})
+
+
+def _returned(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Salt reads success from the data's `result`, the exit code from `retcode`, and leaves the rest to the outputter."""
+    return {"outputter": "mnha", "data": {name: data}, "retcode": 0 if data["result"] else 1}
+
+
+def _told(outcome: takeover.Outcome, vm: str) -> dict[str, Any]:
+    return {"result": outcome.ok, "comment": outcome.text, "vm": vm, "done": outcome.done, "node": outcome.node,
+            "epoch": outcome.epoch, "timeline": outcome.timeline, "steps_s": outcome.steps_s, "tried": outcome.tried,
+            "rejected": outcome.rejected}  # fmt: skip
+
+
+def _minions() -> ask.Minions:
+    return ask.Minions(__opts__["conf_file"])
+
+
+def _who() -> str:
+    return f"{getpass.getuser()}@{__opts__['id']}"
+
+
+def _wish(minions: ask.Minions, nodes: list[str], run: str, vm: str | None) -> tuple[str, dict[str, Any]]:
+    """Write the wish through the first node that has a quorum; that node, and how things stand."""
+    node = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0)
+    if node.value is not True:
+        raise UnreachableError(f"{node.node} finds no quorum of Consul: nothing can be started or stopped; see mnha.status")
+    reply = minions.one(node.node, "mnvm.wish", {"run": run, "vm": vm, "by": f"mnha by {_who()}"}, timeout_s=8.0)
+    return node.node, takeover.value_of(reply)
+
+
+def _all_living(replies: Mapping[str, ask.Reply]) -> bool:
+    """Whether every node that Consul sees alive has answered; nobody waits for a dead one."""
+    for reply in replies.values():
+        members = reply.value.get("members") if reply.ok and isinstance(reply.value, dict) else None
+        if members:
+            return {row["node"] for row in members if row["status"] == "alive"} <= set(replies)
+    return False
+
+
+def _status(nodes: list[str], reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Sum up the nodes' reports. The cluster's own data come from the first that could ask Consul."""
+    view: dict[str, Any] = next((one for one in reports.values() if one.get("vms") is not None), {})
+    members = {row["node"]: row["status"] for row in view.get("members") or []}
+    rows = {
+        node: {
+            "answers": node in reports,
+            "consul": members.get(node, "unknown"),
+            "maintenance": (view.get("maintenance") or {}).get(f"maintenance/{node}"),
+            "record": (view.get("nodes") or {}).get(f"nodes/{node}"),
+            **{key: reports.get(node, {}).get(key) for key in ("guard", "errors")},
+        }
+        for node in nodes
+    }
+    vms = _vms(view, reports)
+    warnings = _warnings(view, rows, vms)
+    running = [f"{name} runs on {vm['running_on']}" if vm["running_on"] else f"{name} is not running"
+               for name, vm in vms.items()]  # fmt: skip
+    return {"result": bool(view), "comment": "; ".join(running) or "Consul can't be asked", "vms": vms, "nodes": rows,
+            "members": members, "warnings": warnings, "at": time.time()}  # fmt: skip
+
+
+def _vms(view: Mapping[str, Any], reports: Mapping[str, Any]) -> dict[str, Any]:
+    """Each VM: wish, lease, last start, and what the guards say."""
+    guards = {node: ((report.get("guard") or {}).get("vms") or {}) for node, report in reports.items()}
+    names = sorted({key.split("/")[1] for key in view.get("vms") or {}} | {vm for found in guards.values() for vm in found})
+    result = {}
+    for name in names:
+        said = {node: found[name] for node, found in guards.items() if name in found}
+        part = {key: (view.get("vms") or {}).get(f"vms/{name}/{key}") for key in ("lease", "desired", "last_start")}
+        ages = [vm["lease"]["age_s"] for vm in said.values() if vm.get("lease")]
+        result[name] = {
+            **part,
+            "running_on": next((node for node, vm in said.items() if vm.get("vm") in ("running", "paused")), None),
+            "lease_age_s": min(ages) if ages else None,
+            "states": {node: {key: vm.get(key) for key in ("state", "sentence", "vm")} for node, vm in said.items()},
+        }
+    return result
+
+
+def _warnings(view: Mapping[str, Any], rows: Mapping[str, Any], vms: Mapping[str, Any]) -> list[str]:
+    """What an operator should know or do."""
+    told = []
+    for node, row in rows.items():
+        told += [f"{node}: {text}" for text in (row["errors"] or {}).values()]
+        checks = ((row["guard"] or {}).get("checks")) or ((row["record"] or {}).get("checks")) or {}
+        told += [f"{node}: {name}: {check.get('why')}" for name, check in checks.items() if not check.get("ok")]
+        if not row["answers"] and row["consul"] == "alive":
+            told.append(f"{node}: Consul sees it, but its minion did not answer")
+    applied = (view.get("applied") or {}).get("cluster")
+    if view and applied is None:
+        told.append("no configuration has been applied yet: state.apply")
+    elif view and applied != view.get("config"):
+        told.append("the pillar differs from the applied configuration: state.apply puts it in force")
+    for name, vm in vms.items():
+        if (vm["desired"] or {}).get("run") == "started" and not vm["running_on"]:
+            told.append(f"{name} is wished started and does not run")
+    return list(dict.fromkeys(told))
+
+
+def _nodes(cluster: str | None) -> tuple[str, list[str]]:
+    """The cluster's name and nodes, from the pillars that this master has in its cache, else compiled.
+
+    :raises InputError: there is no such cluster, or none is named and there are several.
+    """
+    cache, found = salt.cache.factory(__opts__), {}
+    for minion in sorted(_accepted_minions()):
+        pillar = cache.fetch("pillar", minion) or {}
+        part = (pillar.get("mnha") or {}).get("cluster") or {}
+        if part.get("name") and isinstance(part.get("nodes"), dict):
+            found[str(part["name"])] = list(part["nodes"])
+        if cluster in found:
+            break
+    if cluster is None:
+        if len(found) == 1:
+            return next(iter(found.items()))
+        known = f"this master has several: {', '.join(sorted(found))}" if found else "no minion's pillar names any yet"
+        raise InputError(f"name the cluster (cluster=NAME); {known}")
+    if cluster not in found:
+        found[cluster] = list(pillars.find_cluster(cluster, _accepted_minions(), _compile_pillar).nodes)
+    return cluster, found[cluster]
 
 
 def _accepted_minions() -> list[str]:

@@ -41,15 +41,15 @@ def stream(*, path: str = SOCKET, timeout_s: float = 5.0) -> Iterator[dict[str, 
     """
     with _Line(path, timeout_s) as line:
         line.send({"v": PROTOCOL, "op": "events"})
-        first = line.receive()
-        yield _result(first, "events") if "ok" in first else first
+        yield _result(line.receive(), "events")
         line.wait_for_ever()
         while True:
             try:
-                event = line.receive()
+                answer = line.receive()
             except UnreachableError:
                 return
-            yield event
+            if event := _result(answer, "events"):  # an empty one only shows that both ends are there
+                yield event
 
 
 def _result(answer: dict[str, Any], op: str) -> dict[str, Any]:

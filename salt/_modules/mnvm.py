@@ -1,0 +1,428 @@
+"""The protected VM: its configuration, its libvirt domain on this node, its health, and the operator's wishes.
+
+Nothing here starts or kills a VM: `start` and `stop` write the wish (`desired`) to Consul and order the guard. What is
+read of libvirt and Consul is read directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mnha import choose, config, domain, kvm
+from mnha.errors import FailedError, InputError, MnhaError, RefusedError, UnreachableError
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "mnvm"
+
+URI = "qemu:///system"
+HISTORY_KEEP = 500
+AGENT_TIMEOUT_S = 3
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def get_config() -> dict[str, Any]:
+    """The validated configuration of this minion's cluster; fails with all faults of the pillar at once.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.config
+    """
+    return __salt__["mnha_config.get"]()["cluster"]
+
+
+def status(vm: str | None = None) -> dict[str, Any]:
+    """What libvirt and the guard of this node say of the VM: `domain`, `state`, `sentence`, `lease`, `desired`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.status
+    """
+    name, _ = _vm(vm)
+    guard = (__salt__["guard.status"]().get("vms") or {}).get(name) or {}
+    return {"vm": name, "node": __opts__["id"], "domain": _run(lambda: _domain_state(name)), **guard}
+
+
+def wanted_xml(vm: str | None = None) -> str:
+    """The libvirt domain as the configuration wants it on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.wanted_xml
+    """
+    name, cluster = _vm(vm)
+    auto = cluster.vms[name].domain_type == "auto"
+    return _run(lambda: domain.render(cluster, name, __opts__["id"], kvm_works=auto and kvm.works()))
+
+
+def defined_xml(vm: str | None = None) -> str | None:
+    """The libvirt domain as it is defined on this node, None if it is not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.defined_xml
+    """
+    name, _ = _vm(vm)
+    return _run(lambda: _defined_xml(name))
+
+
+def define(vm: str | None = None, xml: str | None = None, test: bool = False) -> list[str]:
+    """Define the domain as `xml` (default: as the configuration wants it), unless it is so already; what differed.
+
+    A VM that runs keeps its present form until it is started the next time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' mnvm.define test=True
+    """
+    name, _ = _vm(vm)
+    wanted = xml or wanted_xml(name)
+
+    def work() -> list[str]:
+        defined = _defined_xml(name)
+        differences = ["is not defined"] if defined is None else domain.differences(wanted, defined)
+        if differences and not test:
+            with _libvirt() as (connection, _):
+                connection.defineXML(wanted)
+        return differences
+
+    return _run(work)
+
+
+def undefine(vm: str | None = None) -> bool:
+    """Undefine the domain on this node; the image stays. False if it was not defined; refused while it runs here.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.undefine
+    """
+    name, _ = _vm(vm)
+
+    def work() -> bool:
+        with _libvirt() as (connection, _):
+            found = _lookup(connection, name)
+            if found is None:
+                return False
+            if found.isActive():
+                raise RefusedError(f"{name} runs on {__opts__['id']}: stop it first with `salt-run mnha.stop`")
+            found.undefine()
+        return True
+
+    return _run(work)
+
+
+def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
+    """How to get at the VM's console on this node (`command`), and the newest `lines` of its log.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.console lines=100
+    """
+    name, _ = _vm(vm)
+    path = Path(domain.console_log(name))
+    tail = ""
+    if path.is_file():
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 200 * int(lines)))
+            tail = "\n".join(file.read().decode("utf-8", "replace").splitlines()[-int(lines) :])
+    return {"command": f"virsh -c {URI} console {name}", "log": str(path), "tail": tail}
+
+
+def health(vm: str | None = None) -> dict[str, Any]:
+    """Whether the guest answers: its agent, then its TCP port, as far as they are configured. Run it on the holder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.health
+    """
+    name, cluster = _vm(vm)
+    wanted = cluster.vms[name].health
+    found: dict[str, Any] = {"vm": name, "domain": _run(lambda: _domain_state(name)), "healthy": False}
+    if found["domain"] != "running":
+        return {**found, "why": f"the VM is {found['domain']} on {__opts__['id']}"}
+    if wanted.agent:
+        found["agent"] = _agent_answers(name)
+    if wanted.tcp_port:
+        found["tcp"] = _port_answers(cluster, name)
+    failed = [f"{way}: {found[way]['why']}" for way in ("agent", "tcp") if way in found and not found[way]["ok"]]
+    return {**found, "healthy": not failed, "why": "; ".join(failed)}
+
+
+def wish(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
+    """Write the operator's wish, `started` or `stopped`, and return how the VM stands; nothing is ordered.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.wish started
+    """
+    name, _ = _vm(vm)
+    if run not in ("started", "stopped"):
+        raise CommandExecutionError(f"the wish is 'started' or 'stopped', not {run!r}")
+    record = {"run": run, "by": by or f"mnvm.wish on {__opts__['id']}", "at": time.time()}
+    if f"vms/{name}/lease" not in __salt__["consul_ha.kv_list"](f"vms/{name}/"):
+        raise CommandExecutionError(f"{name} has no lease yet: state.apply states.guard creates it")
+    __salt__["consul_ha.kv_put"](f"vms/{name}/desired", record)
+    return _plan(name)
+
+
+def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
+    """Wish the VM started and let this node take it, if nobody has it. For a node of Salt's choice: `mnha.start`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.start
+    """
+    stand = wish("started", vm, by=f"mnvm.start on {__opts__['id']}")
+    if stand["lease"]["phase"] != "released":
+        return {"result": "ok", "message": f"{plan['lease']['holder']} has the lease and starts it", "plan": stand}
+    return __salt__["guard.takeover"](stand["lease"]["epoch"], vm=stand["vm"], wait_s=wait_s, reason="mnvm.start")
+
+
+def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
+    """Wish the VM stopped, and wait until it is off here.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.stop
+    """
+    stand = wish("stopped", vm, by=f"mnvm.stop on {__opts__['id']}")
+    return __salt__["guard.stop"](vm=stand["vm"], wait_s=wait_s)
+
+
+def plan_failover(
+    vm: str, epoch: int, seq: int = 0, attempt: int = 0, by: str = "", index: int | None = None
+) -> dict[str, Any]:
+    """First step of a failover, on the node that reported it: is it needed, may this master do it, who takes over?
+
+    Returns `needed` (False with `why` if the lease has moved on), `claimed` (False with `by` if another master works on
+    it), `order` (candidates, best first), `rejected` (node -> why) and `sentence`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node2 mnvm.plan_failover mnvm 7 1234 1
+    """
+    name, _ = _vm(vm)
+    entry = __salt__["consul_ha.kv_get"](f"vms/{name}/lease")
+    lease = (entry or {}).get("value") or {}
+    if lease.get("epoch") != int(epoch):
+        return {"needed": False, "why": f"the lease has epoch {lease.get('epoch')} by now, held by {lease.get('holder')}"}
+    if lease.get("phase") != "released" and index is not None and entry["index"] != int(index):
+        return {"needed": False, "why": f"{lease.get('holder')} has renewed the lease of epoch {epoch}"}
+    claim = __salt__["consul_ha.claim"](f"failover-{name}-{epoch}-{seq}-{attempt}", by=by)
+    if not claim["claimed"]:
+        return {"needed": True, "claimed": False, "by": claim["by"]}
+    return {"needed": True, "claimed": True, **_plan(name)}
+
+
+def plan(vm: str | None = None) -> dict[str, Any]:
+    """Who could run the VM now, best first, why the others could not, and how the lease stands.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.plan
+    """
+    name, _ = _vm(vm)
+    return _plan(name)
+
+
+def record(event: str, text: str, vm: str | None = None, **data: Any) -> str:
+    """Write an event into the cluster's history, and prune that; returns its key.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.record note 'power supply replaced'
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    node = __opts__["id"]
+    more = {key: value for key, value in data.items() if not key.startswith("__")}
+    value = {"at": now.isoformat(timespec="milliseconds"), "node": node, "vm": vm, "event": event, "text": text, **more}
+    key = f"history/{now:%Y%m%dT%H%M%S.%f}Z-{node}-salt"
+    __salt__["consul_ha.kv_put"](key, value)
+    __salt__["consul_ha.kv_prune"]("history/", HISTORY_KEEP)
+    return key
+
+
+def report() -> dict[str, Any]:
+    """All that `mnha.status` shows of this node and, as this node sees it, of the cluster. Never fails: see `errors`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' mnvm.report
+    """
+    found: dict[str, Any] = {"node": __opts__["id"], "errors": {}}
+
+    def part(name: str, ask: Callable[[], Any]) -> None:
+        try:
+            found[name] = ask()
+        except CommandExecutionError as error:
+            found[name] = None
+            found["errors"][name] = str(error)
+
+    part("config", get_config)
+    part("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
+    consul = (found["guard"] or {}).get("consul") or {}
+    if consul and not consul.get("reachable"):
+        found["errors"]["consul"] = f"the guard does not reach Consul: {consul.get('error')}"  # asking would only take long
+    elif found["config"] is not None:
+        part("members", lambda: __salt__["consul_ha.members"]())
+        part("applied", lambda: (__salt__["consul_ha.kv_get"]("config") or {}).get("value"))
+        for key in ("vms", "nodes", "maintenance"):
+            part(key, lambda key=key: __salt__["consul_ha.kv_list"](f"{key}/"))
+    return found
+
+
+def _plan(vm: str) -> dict[str, Any]:
+    """Who could run the VM now, and how it stands."""
+    _, cluster = _vm(vm)
+    ask = __salt__["consul_ha.kv_list"]
+    keys, records, maintenance = ask(f"vms/{vm}/"), ask("nodes/"), ask("maintenance/")
+    alive = {row["node"]: row["status"] == "alive" for row in __salt__["consul_ha.members"]()}
+    lease = keys.get(f"vms/{vm}/lease") or {}
+    nodes = [
+        choose.Node(name, records.get(f"nodes/{name}"), alive.get(name), maintenance.get(f"maintenance/{name}"))
+        for name in cluster.nodes
+    ]
+    wanted = cluster.vms[vm]
+    holder = "" if lease.get("phase") == "released" else str(lease.get("holder") or "")
+    choice = choose.choose(nodes, choose.Needs(wanted.memory_mib, wanted.cpus), wanted.prefer, holder)
+    return {
+        "vm": vm,
+        "cluster": cluster.name,
+        "lease": lease,
+        "desired": (keys.get(f"vms/{vm}/desired") or {}).get("run"),
+        "order": list(choice.order),
+        "rejected": dict(choice.rejected),
+        "sentence": choice.sentence,
+    }
+
+
+def _vm(vm: str | None) -> tuple[str, config.ClusterConfig]:
+    """The VM meant (it may be left out where there is one only), and the cluster's configuration."""
+    cluster = config.load_mapping(get_config())
+    if vm is None and len(cluster.vms) == 1:
+        return next(iter(cluster.vms)), cluster
+    if vm is None:
+        raise CommandExecutionError(f"cluster {cluster.name} has several VMs, name one of {', '.join(cluster.vms)}")
+    _run(lambda: cluster.require_vm(vm))
+    return vm, cluster
+
+
+@contextlib.contextmanager
+def _libvirt() -> Iterator[tuple[Any, Any]]:
+    """A connection to this node's libvirt, and its module; what libvirt says comes out as this project's errors."""
+    try:
+        import libvirt
+    except ImportError as error:
+        raise UnreachableError(f"python3-libvirt is missing ({error}); state.apply states.hypervisor") from error
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        connection = libvirt.open(URI)
+    except libvirt.libvirtError as error:
+        raise UnreachableError(f"libvirtd does not answer at {URI}: {error}; state.apply states.hypervisor") from error
+    try:
+        yield connection, libvirt
+    except libvirt.libvirtError as error:
+        raise FailedError(f"libvirt fails: {error}") from error
+    finally:
+        connection.close()
+
+
+def _lookup(connection: Any, name: str) -> Any:
+    """The domain of that name; None if it is not defined. (Listing avoids libvirt's error for a missing one.)"""
+    return next((one for one in connection.listAllDomains() if one.name() == name), None)
+
+
+def _defined_xml(name: str) -> str | None:
+    with _libvirt() as (connection, libvirt):
+        found = _lookup(connection, name)
+        return None if found is None else found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+
+
+def _domain_state(name: str) -> str:
+    """The domain's state in libvirt's words, or `undefined`."""
+    words = ("no state", "running", "blocked", "paused", "shutting down", "off", "crashed", "suspended")
+    with _libvirt() as (connection, _):
+        found = _lookup(connection, name)
+        return "undefined" if found is None else words[found.state()[0]]
+
+
+def _agent_answers(name: str) -> dict[str, Any]:
+    """Whether the QEMU guest agent answers a ping."""
+    try:
+        with _libvirt() as (connection, libvirt):
+            import libvirt_qemu
+
+            libvirt_qemu.qemuAgentCommand(_lookup(connection, name), json.dumps({"execute": "guest-ping"}),
+                                          AGENT_TIMEOUT_S, 0)  # fmt: skip
+    except MnhaError as error:
+        return {"ok": False, "why": error.message}
+    return {"ok": True, "why": ""}
+
+
+def _port_answers(cluster: config.ClusterConfig, name: str) -> dict[str, Any]:
+    """Whether the guest's TCP port accepts a connection."""
+    vm = cluster.vms[name]
+    address = next((one.address for one in vm.networks if one.management and one.address), None)
+    if address is None:
+        return {"ok": False, "why": "no network of it is `management` with an address"}
+    host, port = config.value_at(address, __opts__["id"]), vm.health.tcp_port
+    try:
+        with socket.create_connection((host, port), timeout=vm.health.timeout_s):
+            return {"ok": True, "why": ""}
+    except OSError as error:
+        return {"ok": False, "why": f"{host}:{port} does not answer: {error}"}
+
+
+def _run(ask: Callable[[], Any]) -> Any:
+    """Turn this project's errors into the one that Salt shows without a stack trace."""
+    try:
+        return ask()
+    except InputError as error:
+        raise CommandExecutionError(f"{error.message}") from error
+    except MnhaError as error:
+        raise CommandExecutionError(error.message) from error
+
+
+__func_alias__ = {"get_config": "config"}

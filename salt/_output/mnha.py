@@ -1,0 +1,125 @@
+"""Shows what the verbs of `salt-run mnha` return: first the sentence, then tables. `--out=json` shows the data instead.
+
+The data are `{CLUSTER: {"result": …, "comment": …, …}}`. Everything shown is computed from them; nothing is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__virtualname__ = "mnha"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def output(data: Any, **kwargs: Any) -> str:
+    """The text for the terminal.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.status
+    """
+    if not isinstance(data, Mapping):
+        return str(data)
+    return "\n".join(line for name, part in data.items() for line in _cluster(str(name), part)) + "\n"
+
+
+def _cluster(name: str, part: Any) -> Iterable[str]:
+    if not isinstance(part, Mapping):
+        yield f"{name}: {part}"
+        return
+    mark = "" if part.get("result", True) else "FAILED: "
+    yield f"{name}: {mark}{part.get('comment', '')}"
+    for key, show in _PARTS.items():
+        if part.get(key):
+            yield from show(part[key])
+    if part.get("timeline") or part.get("steps_s"):
+        yield from _timeline(part)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Rows in columns as wide as their longest cell."""
+    lines = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _vms(vms: Mapping[str, Any]) -> Iterable[str]:
+    yield ""
+    for name, vm in vms.items():
+        lease, start = vm.get("lease") or {}, vm.get("last_start") or {}
+        holder = lease.get("holder") or "nobody"
+        age = vm.get("lease_age_s")
+        sentence = (vm.get("states") or {}).get(holder, {}).get("sentence") or ""
+        yield f"VM {name}: wished {(vm.get('desired') or {}).get('run', 'unknown')}" + (f"; {sentence}" if sentence else "")
+        yield f"  running on   {vm.get('running_on') or 'no node'}"
+        yield (f"  lease        {lease.get('phase', 'unknown')} by {holder}, epoch {lease.get('epoch', '?')}"
+               + (f", seen renewed {age:.1f} s ago" if age is not None else ""))  # fmt: skip
+        if start:
+            yield f"  last start   {start.get('at', '?')} on {start.get('node', '?')}, epoch {start.get('epoch', '?')}"
+
+
+def _nodes(nodes: Mapping[str, Any]) -> Iterable[str]:
+    yield ""
+    rows = []
+    for name, row in nodes.items():
+        guard = row.get("guard") or {}
+        states = "; ".join(f"{vm}: {one.get('state')}" for vm, one in (guard.get("vms") or {}).items())
+        checks = guard.get("checks") or (row.get("record") or {}).get("checks") or {}
+        bad = [key for key, check in checks.items() if not check.get("ok")]
+        fit = ", ".join(f"{key}!" for key in bad) if bad else "ok" if checks else "unknown"
+        answer = states or ("guard does not answer" if row.get("answers") else "no answer")
+        rows.append((name, answer, row.get("consul", "unknown"), fit, "yes" if row.get("maintenance") else "no"))
+    yield from table(("NODE", "GUARD", "CONSUL", "CHECKS", "MAINTENANCE"), rows)
+
+
+def _warnings(warnings: Sequence[str]) -> Iterable[str]:
+    yield ""
+    yield from (f"  ! {text}" for text in warnings)
+
+
+def _history(events: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    yield ""
+    rows = [[event.get(key, "") for key in ("at", "node", "vm", "epoch", "event", "text")] for event in events]
+    yield from table(("AT", "NODE", "VM", "EPOCH", "EVENT", "WHAT"), rows)
+
+
+def _faults(faults: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    for node, lines in faults.items():
+        yield f"  {node}:"
+        yield from (f"    {line}" for line in lines)
+
+
+def _named(title: str) -> Any:
+    def show(values: Mapping[str, Any]) -> Iterable[str]:
+        yield from (f"  {title} {name}: {value}" for name, value in values.items())
+
+    return show
+
+
+def _timeline(part: Mapping[str, Any]) -> Iterable[str]:
+    """Moments of the node's own clock, counted from the lease's expiry (or the order), and the master's steps."""
+    moments = {key: value for key, value in (part.get("timeline") or {}).items() if isinstance(value, int | float)}
+    if moments:
+        zero = moments.get("expired_s", min(moments.values()))
+        shown = sorted(moments.items(), key=lambda item: item[1])
+        yield "  " + ", ".join(f"{key.removesuffix('_s')} {value - zero:+.2f} s" for key, value in shown)
+    if part.get("steps_s"):
+        yield "  master: " + ", ".join(f"{key.removesuffix('_s')} {value:.2f} s" for key, value in part["steps_s"].items())
+
+
+_PARTS = {
+    "vms": _vms,
+    "nodes": _nodes,
+    "warnings": _warnings,
+    "history": _history,
+    "faults": _faults,
+    "tried": _named("tried"),
+    "rejected": _named("not"),
+    "guards": _named("guard of"),
+}

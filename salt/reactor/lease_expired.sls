@@ -1,0 +1,12 @@
+{#- A lease has expired and nobody has taken it yet. #}
+{{ (data.vm ~ "-lease_expired") | json }}:
+  runner.mnha.failover:
+    - args:
+        cluster: {{ data.cluster | json }}
+        vm: {{ data.vm | json }}
+        epoch: {{ data.epoch | json }}
+        seq: {{ data.seq | json }}
+        index: {{ data.index | json }}
+        attempt: {{ data.attempt | json }}
+        reporter: {{ data.id | json }}
+        event: lease_expired
