@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import tomllib
@@ -17,7 +18,7 @@ from lab.__main__ import parser
 from tests.support.example import ROOT
 
 LONGEST_FUNCTION = 70
-SALT_FOLDERS = ("_modules", "_states", "_beacons", "_runners")
+SALT_FOLDERS = ("_modules", "_states", "_beacons", "_runners", "_output")
 CONSTRAINTS = ROOT / "requirements/constraints.txt"
 
 
@@ -93,8 +94,10 @@ def test_changelog_fragments_have_a_type(path: Path) -> None:
 
 def commands_of(*arguments: str) -> list[str]:
     """What `make` would run, without making the virtual environment."""
-    command = ["make", "-n", "-o", ".venv/.made-from-requirements", *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    command = ["make", "--no-print-directory", "-n", "-o", ".venv/.made-from-requirements", *arguments]
+    # The tests may run below a make of their own, whose settings are not ours.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
     return run.stdout.splitlines()
 
 
