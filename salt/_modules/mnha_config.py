@@ -26,8 +26,8 @@ def __virtual__():
 
 
 def get() -> dict[str, Any]:
-    """The validated configuration: `cluster` (all keys, defaults included, None where nothing is), `node` (this minion),
-    `own` (its entry of `nodes`), `peers` (the other nodes' names).
+    """The validated configuration: `cluster` (all keys, defaults included, None where nothing is), `node` (this
+    minion), `own` (its entry of `nodes`), `peers` (the other nodes' names).
 
     Fails with every fault of the pillar at once; a second call in the same run only refers to the first.
 

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
 from mnha import secrets
 from mnha.errors import ConfigurationError, FailedError
 
@@ -58,7 +59,7 @@ def test_only_root_may_read_anything(home: Path) -> None:
 
 
 def test_nothing_temporary_is_left(home: Path) -> None:
-    assert [path for path in home.rglob(".*")] == []
+    assert list(home.rglob(".*")) == []
 
 
 def test_tokens_are_distinct_uuids_and_the_gossip_key_has_32_bytes(home: Path) -> None:

@@ -146,7 +146,7 @@ class RestartInTurn:
             if self.clock() > end:
                 raise RefusedError(
                     f"Consul at {self.node} is not restarted, or not healthy since: within {self.wait_s:.0f} s the"
-                    f" cluster did not become able to do without one server ({why}); repair the other servers and apply again"
+                    f" cluster did not become able to do without one server ({why}); repair the others and apply again"
                 )
             self.sleep(POLL_S)
 
