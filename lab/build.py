@@ -6,11 +6,14 @@ It is built under another name and renamed when whole, so an interrupted build l
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import inspect
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import debian, guest_image, warm
@@ -26,6 +29,12 @@ MASKED_UNITS = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
     "e2scrub_reap.service", "fstrim.timer", "console-getty.service", "systemd-networkd-wait-online.service",
 )  # fmt: skip
+
+DPKG_OPTIONS = (
+    "force-unsafe-io", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/locale/*", "path-include=/usr/share/doc/*/copyright",
+)  # fmt: skip
+"""They stay in the nodes' dpkg configuration, so packages install quickly there too."""
 
 SALT_UNIT = """[Unit]
 Description=Salt {title}
@@ -107,6 +116,12 @@ def requirements(settings: Settings, name: str) -> str:
     return path.read_text() if path.is_file() else "\n".join(DEFAULT_MINION_REQUIREMENTS) + "\n"
 
 
+def constraints(settings: Settings) -> str:
+    """The project's exact versions of Python packages; empty while there are none."""
+    path = settings.repository / "requirements" / "constraints.txt"
+    return path.read_text() if path.is_file() else ""
+
+
 def wanted_on_nodes(settings: Settings) -> str:
     """What the product's states install with pip on a node, by the states' own requirement files."""
     files = sorted((settings.repository / "salt" / "states").glob("*/files/requirements.txt"))
@@ -116,8 +131,7 @@ def wanted_on_nodes(settings: Settings) -> str:
 
 def build_wheels(settings: Settings, kind: str, wanted: str) -> Path:
     """Wheels for `wanted` (requirement lines) and all they depend on, made by Debian's own Python."""
-    constraints = settings.repository / "requirements" / "constraints.txt"
-    limits = constraints.read_text() if constraints.is_file() else ""
+    limits = constraints(settings)
 
     def make(folder: Path) -> None:
         log = folder / "build.log"
@@ -136,30 +150,37 @@ def build_wheels(settings: Settings, kind: str, wanted: str) -> Path:
 def build_base(settings: Settings) -> Path:
     """A bare Debian 12 host with a Salt minion (and, not enabled, a master) in /opt/salt."""
     wanted = f"salt=={SALT_VERSION}\n" + requirements(settings, "minion.txt")
-    wheels = build_wheels(settings, "saltwheels", wanted)
     packages = read_list(HERE / "base-packages.txt")
-    mirror = debian.mirror()
+    sources = debian.sources()
 
     def make(folder: Path) -> None:
         root, log = folder / "rootfs", folder / "build.log"
-        say("base: debootstrap")
-        run([*CHROOT, "debootstrap", "--variant=minbase", f"--include={','.join(packages)}", SUITE, root, mirror],
-            log=log, timeout_s=1800)  # fmt: skip
-        say("base: Salt")
-        (root / "wheels").mkdir()
-        script = (
-            f"mount --bind {wheels.parent} {root}/wheels && exec chroot {root} /bin/sh -ec '"
-            "python3 -m venv --system-site-packages /opt/salt; "
-            f"/opt/salt/bin/pip install -q --no-index --find-links /wheels/wheels -r /wheels/wanted.txt; "
-            "ln -s /opt/salt/bin/salt* /usr/bin/'"
-        )
-        run([*CHROOT, f"--mount-proc={root}/proc", "sh", "-ec", script], log=log, env={"PIP_CONFIG_FILE": "/dev/null"})
-        (root / "wheels").rmdir()
+        with ThreadPoolExecutor(1) as beside:
+            wheels = beside.submit(build_wheels, settings, "saltwheels", wanted)
+            say("base: Debian")
+            options = [f"--dpkgopt={line}" for line in DPKG_OPTIONS]
+            run([*CHROOT, "mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/reproducible", *options,
+                 f"--include={','.join(packages)}", SUITE, root, *sources], log=log, timeout_s=1800)  # fmt: skip
+            install_salt(root, wheels.result().parent, log)
         configure_base(root)
 
-    inputs: list[str | bytes] = [wanted, wheels.parent.name, mirror, *packages, *MASKED_UNITS, SALT_UNIT]
-    inputs.append(code_of(build_base, configure_base))
+    recipe = code_of(build_base, install_salt, configure_base, build_wheels)
+    inputs = [wanted, constraints(settings), *sources, *packages, *MASKED_UNITS, *DPKG_OPTIONS, SALT_UNIT, recipe]
     return piece(settings, "base", inputs, make) / "rootfs"
+
+
+def install_salt(root: Path, wheels: Path, log: Path) -> None:
+    """Salt in a venv of its own, from the wheels (a folder with `wheels` and `wanted.txt`), without any network."""
+    say("base: Salt")
+    (root / "wheels").mkdir()
+    script = (
+        f"mount --bind {wheels} {root}/wheels && exec chroot {root} /bin/sh -ec '"
+        "python3 -m venv --system-site-packages /opt/salt; "
+        "/opt/salt/bin/pip install -q --no-index --find-links /wheels/wheels -r /wheels/wanted.txt; "
+        "ln -s /opt/salt/bin/salt* /usr/bin/'"
+    )
+    run([*CHROOT, f"--mount-proc={root}/proc", "sh", "-ec", script], log=log, env={"PIP_CONFIG_FILE": "/dev/null"})
+    (root / "wheels").rmdir()
 
 
 def configure_base(root: Path) -> None:
@@ -189,7 +210,7 @@ def build_repository(settings: Settings, kind: str, list_name: str, base: Path) 
     wanted = read_list(HERE / list_name)
 
     def make(folder: Path) -> None:
-        apt = debian.Apt(settings.cache / "apt", base / "var/lib/dpkg/status", wanted)
+        apt = debian.Apt(settings.cache / f"apt-{kind}", base / "var/lib/dpkg/status", wanted)
         files = apt.download(wanted, folder / "build.log")
         debian.index(files, folder / "debs")
 
@@ -200,15 +221,31 @@ def build_repository(settings: Settings, kind: str, list_name: str, base: Path) 
 def build_all(settings: Settings, *, with_warm: bool = True, with_peer: bool = False) -> Pieces:
     """Builds what is missing and returns where everything lies. Quick when nothing changed."""
     settings.cache.mkdir(parents=True, exist_ok=True)
-    base = build_base(settings)
-    debs = build_repository(settings, "packages", "node-packages.txt", base)
-    wheels = build_wheels(settings, "wheels", wanted_on_nodes(settings))
-    guest = build_guest(settings)
-    peer = build_repository(settings, "peer", "peer-packages.txt", base) if with_peer else None
-    pieces = Pieces(base=base, debs=debs, wheels=wheels, guest=guest, peer=peer)
-    if not with_warm:
-        return pieces
-    return Pieces(**{**pieces.__dict__, "warm": build_warm(settings, pieces)})
+    with only_builder(settings):
+        return _build_all(settings, with_warm, with_peer)
+
+
+@contextlib.contextmanager
+def only_builder(settings: Settings) -> Iterator[None]:
+    """Two labs that share the cache build one after the other; the second finds what the first has built."""
+    with (settings.cache / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another lab is building in {settings.cache}: waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build_all(settings: Settings, with_warm: bool, with_peer: bool) -> Pieces:
+    with ThreadPoolExecutor(1) as beside:
+        guest = beside.submit(build_guest, settings)
+        wheels = beside.submit(build_wheels, settings, "wheels", wanted_on_nodes(settings))
+        base = build_base(settings)
+        debs = build_repository(settings, "packages", "node-packages.txt", base)
+        peer = build_repository(settings, "peer", "peer-packages.txt", base) if with_peer else None
+        pieces = Pieces(base=base, debs=debs, wheels=wheels.result(), guest=guest.result(), peer=peer)
+    return replace(pieces, warm=build_warm(settings, pieces)) if with_warm else pieces
 
 
 def build_guest(settings: Settings) -> Path:
@@ -216,7 +253,7 @@ def build_guest(settings: Settings) -> Path:
     wanted = read_list(HERE / "guest-packages.txt")
 
     def make(folder: Path) -> None:
-        apt = debian.Apt(settings.cache / "apt", None, wanted)
+        apt = debian.Apt(settings.cache / "apt-guest", None, wanted)
         files = apt.download(wanted, folder / "build.log")
         guest_image.make(files, HERE / "guest", folder)
 

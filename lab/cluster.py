@@ -37,8 +37,8 @@ from lab.settings import (
 )
 from lab.shell import CLEAN_PATH, mounts_below, run, say, step, write_whole
 
-LOCK = Path("/run/lock/mnha-lab.lock")
-POINTER = Path("/run/mnha-lab.state")
+LOCK = Path("/run/lock") / f"{SWITCH}.lock"
+POINTER = Path("/run") / f"{SWITCH}.state"
 """Holds the state folder of the lab that was last made, so that `down` finds it whatever the environment says."""
 
 READY_TIMEOUT_S = 90
@@ -160,7 +160,7 @@ class Cluster:
         network.remove_switch()
         cgroups.remove()
         for name in names:
-            shutil.rmtree(f"/run/systemd/nspawn/propagate/{name}", ignore_errors=True)
+            shutil.rmtree(f"/run/systemd/nspawn/propagate/{SWITCH}-{name}", ignore_errors=True)
         for state in states:
             for folder in ("nodes", "shared"):
                 if (state / folder).is_dir():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import gzip
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -41,6 +41,14 @@ def _mirror_of(release: str) -> str | None:
     return None
 
 
+def sources(suites: Iterable[str] = ()) -> list[str]:
+    """apt's source lines: Debian 12 with its security updates, and further suites of the same mirror."""
+    lines = [f"deb [signed-by={KEYRING}] {mirror()} {name} main" for name in (SUITE, *sorted(set(suites)))]
+    if security_mirror():
+        lines.append(f"deb [signed-by={KEYRING}] {security_mirror()} {SUITE}-security main")
+    return lines
+
+
 def split_suite(word: str) -> tuple[str, str | None]:
     """`name@suite` -> (name, suite); `name` -> (name, None)."""
     name, _, suite = word.partition("@")
@@ -63,7 +71,7 @@ class Apt:
         ):
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_whole(folder / "empty-status", "")
-        write_whole(folder / "etc/sources.list", self._sources({suite for _, suite in foreign}))
+        write_whole(folder / "etc/sources.list", "\n".join(sources(suite for _, suite in foreign)) + "\n")
         write_whole(folder / "etc/preferences", _pins(foreign))
         self.options = [
             f"-oDir::Etc={folder}/etc", f"-oDir::State={folder}", f"-oDir::State::lists={folder}/lists",
@@ -71,13 +79,6 @@ class Apt:
             f"-oDir::Cache::archives={folder}/archives", "-oAPT::Architecture=amd64", "-oAPT::Sandbox::User=root",
             "-oAPT::Install-Recommends=false", "-oAcquire::Languages=none", "-oAcquire::Retries=3",
         ]  # fmt: skip
-
-    @staticmethod
-    def _sources(suites: set[str]) -> str:
-        lines = [f"deb [signed-by={KEYRING}] {mirror()} {name} main" for name in (SUITE, *sorted(suites))]
-        if security_mirror():
-            lines.append(f"deb [signed-by={KEYRING}] {security_mirror()} {SUITE}-security main")
-        return "\n".join(lines) + "\n"
 
     def download(self, wanted: Sequence[str], log: Path) -> list[Path]:
         """Downloads (or takes from the cache) the wanted packages and what they depend on; returns the files."""

@@ -47,7 +47,7 @@ def render_rules(cuts: Iterable[Cut]) -> str:
             drops.append(("oifname", cut.link, chance))
         if cut.direction in ("out", "both"):
             drops.append(("iifname", cut.link, chance))
-    lines = ["table bridge mnha_lab", "delete table bridge mnha_lab", "table bridge mnha_lab {"]
+    lines = ["table bridge lab", "delete table bridge lab", "table bridge lab {"]
     for hook, keywords in (("forward", ("iifname", "oifname")), ("input", ("iifname",)), ("output", ("oifname",))):
         lines.append(f"  chain {hook} {{ type filter hook {hook} priority 0;")
         lines += [f'    {word} "{link}" {chance}drop' for word, link, chance in drops if word in keywords]

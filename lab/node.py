@@ -39,7 +39,7 @@ def supervisor_script(plan: NodePlan, settings: Settings, binds: Sequence[str]) 
             "env", "-i", f"PATH={CLEAN_PATH}", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
             "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
             "nsenter", f"--net={network.NETNS}",
-            "systemd-nspawn", "--boot", "--quiet", "--register=no", "--keep-unit", "-M", name, "-D", str(root),
+            "systemd-nspawn", "--boot", "--quiet", "--register=no", "--keep-unit", f"--machine={SWITCH}-{name}", f"--hostname={name}", "-D", str(root),
             *(f"--network-veth-extra={plan.link(net)}:{card}" for net, card in ((MGMT, "eth0"), (STORAGE, "eth1"))),
             "--link-journal=no", "--console=pipe", "--resolv-conf=off", "--timezone=off",
             f"--capability={CAPABILITIES}", *binds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +17,10 @@ MGMT = "mgmt"
 STORAGE = "storage"
 NETWORKS = (MGMT, STORAGE)
 
-SWITCH = "mnha-lab"
-"""Name of the network namespace that holds both switches, and of the lab's cgroup."""
+NAME_VARIABLE = "MNHA_LAB_NAME"
+SWITCH = os.environ.get(NAME_VARIABLE) or "mnha-lab"
+"""The lab's name: that of the network namespace that holds both switches, of its control group, its lock and, by
+default, its state folder. Labs of different names live side by side on one machine."""
 
 MGMT_NET = "172.20.198"
 STORAGE_NET = "192.168.93"
@@ -63,7 +66,7 @@ class NodePlan:
 
 @dataclass(frozen=True)
 class Settings:
-    """Folders of the lab, from $MNHA_LAB_CACHE and $MNHA_LAB_STATE or their defaults."""
+    """Folders of the lab, from $MNHA_LAB_CACHE, $MNHA_LAB_STATE and $MNHA_LAB_NAME or their defaults."""
 
     cache: Path
     state: Path
@@ -71,9 +74,11 @@ class Settings:
 
     @staticmethod
     def from_environment() -> Settings:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", SWITCH):
+            raise LabError(f"{NAME_VARIABLE}={SWITCH!r} cannot name a lab: small letters, digits and dashes only")
         return Settings(
             cache=Path(os.environ.get("MNHA_LAB_CACHE") or "/var/cache/mnha-lab"),
-            state=Path(os.environ.get("MNHA_LAB_STATE") or "/var/lib/mnha-lab"),
+            state=Path(os.environ.get("MNHA_LAB_STATE") or f"/var/lib/{SWITCH}"),
         )
 
     @property

@@ -55,7 +55,7 @@ def test_a_partial_cut_drops_at_random():
 
 
 def test_the_ruleset_replaces_the_one_before_in_one_transaction():
-    assert render_rules([]).startswith("table bridge mnha_lab\ndelete table bridge mnha_lab\n")
+    assert render_rules([]).startswith("table bridge lab\ndelete table bridge lab\n")
 
 
 def test_a_new_cut_replaces_the_old_one_of_that_cable_only():
