@@ -35,7 +35,7 @@ from lab.settings import (
     Settings,
     plan_nodes,
 )
-from lab.shell import CLEAN_PATH, mounts_below, run, say, step, write_whole
+from lab.shell import mounts_below, run, step, write_whole
 
 LOCK = Path("/run/lock") / f"{SWITCH}.lock"
 POINTER = Path("/run") / f"{SWITCH}.state"
@@ -371,10 +371,5 @@ def build_group() -> Iterator[None]:
         yield
     finally:
         cgroups.leave(before)
-
-
-def clean_environment() -> dict[str, str]:
-    return {"PATH": CLEAN_PATH, "LANG": "C.UTF-8"}
-
-
-__all__ = ["Cluster", "boottime_ns", "follow", "lock", "say"]
+        with contextlib.suppress(LabError):
+            cgroups.remove(cgroups.BUILD)
