@@ -148,8 +148,8 @@ class Consul:
     # ---- the record
 
     def _commit(self, writer: str, lease: Lease, index: int) -> tuple[Outcome, int]:
-        """The moment of a compare-and-set."""
-        if index != self.index:
+        """The moment of a compare-and-set. As with Consul, index 0 creates; below 0 stands for a plain write."""
+        if index >= 0 and index != (self.index if self.lease is not None else 0):
             self._world.counts["refused"] += 1
             return Outcome.REFUSED, 0
         self._raft_index += 1

@@ -7,9 +7,11 @@ import random
 from typing import TYPE_CHECKING
 
 from mnha.guard import Limits
+from mnha.lease import first
 from mnha.model import Op, Run
 from mnha.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 
+from .consul import Link
 from .engine import SECOND, us
 from .host import Host, WatchdogKind
 from .world import HALF_SKEW_PPM, Config
@@ -34,9 +36,8 @@ class Fault:
 
     def __str__(self) -> str:
         where = {0: "the holder", 1: "a candidate"}.get(self.where % 4, f"node {self.where % 5 + 1}")
-        return (
-            f"{self.at_us / SECOND:9.3f} s {self.kind} on {where}, {self.size:.3f}, {self.duration_us / SECOND:.3f} s"
-        )
+        lasts_s = self.duration_us / SECOND
+        return f"{self.at_us / SECOND:9.3f} s {self.kind} on {where}, size {self.size:.3f}, for {lasts_s:.3f} s"
 
 
 KINDS = {
@@ -68,13 +69,14 @@ def draw_config(chance: random.Random) -> Config:
     """What world a seed has."""
     nodes = chance.choice((3, 3, 3, 5))
     kinds = (WatchdogKind(), WatchdogKind(required=False), WatchdogKind(False, False), WatchdogKind(True, False))
+    weights = (6, 2, 3, 1)
     uniform = chance.choices(kinds, (10, 2, 3, 0))[0]
     mixed = chance.random() < 0.15
     extremes = (-HALF_SKEW_PPM, HALF_SKEW_PPM, 0, chance.randint(-HALF_SKEW_PPM, HALF_SKEW_PPM))
     return Config(
         timings=draw_timings(chance),
-        kinds=tuple(chance.choices(kinds, (6, 2, 3, 1))[0] if mixed else uniform for _ in range(nodes - 1))
-        + (uniform,),
+        others=draw_timings(chance) if chance.random() < 0.15 else None,
+        kinds=(*(chance.choices(kinds, weights)[0] if mixed else uniform for _ in range(nodes - 1)), uniform),
         ppm=tuple(chance.choice(extremes) for _ in range(nodes)),
         lock_s=chance.choice((0.0, 10.0, 10.0, 90.0)),
         limits=Limits(start_s=chance.choice((5.0, 30.0)), shutdown_s=chance.choice((5.0, 20.0, 60.0))),
@@ -86,14 +88,19 @@ def draw_config(chance: random.Random) -> Config:
 def draw_faults(chance: random.Random, seconds: float) -> list[Fault]:
     """What breaks in `seconds`; bursts are likelier than an even spread."""
     faults, at_s = [], chance.uniform(5.0, 20.0)
-    kinds, weights = list(KINDS), list(KINDS.values())
-    if chance.random() < 0.7:  # a few kinds only, but often: what one rarely sees together
+    kinds = list(KINDS)
+    mood, stays = chance.random(), 0.5
+    if mood < 0.25:  # the network between one node and Consul, in every way at once
+        kinds, stays = kinds[: kinds.index("retries")], 0.9
+    elif mood < 0.75:  # a few kinds only, but often: what one rarely sees together
         kinds = [kind for kind in kinds if chance.random() < 0.3] or kinds
-        weights = [KINDS[kind] for kind in kinds]
+    weights = [KINDS[kind] for kind in kinds]
+    where = chance.choice((0, chance.randrange(60)))
     while at_s < seconds:
         kind = chance.choices(kinds, weights)[0]
         duration_s = chance.choice((0.3, 1.0, 3.0, 10.0, 30.0)) * chance.uniform(0.3, 1.5)
-        faults.append(Fault(us(at_s), kind, chance.randrange(60), chance.random(), us(duration_s)))
+        where = where if chance.random() < stays else chance.randrange(60)  # misfortunes rarely come alone
+        faults.append(Fault(us(at_s), kind, where, chance.random(), us(duration_s)))
         at_s += chance.choice((0.05, 0.5, 3.0, 12.0)) * chance.uniform(0.2, 1.8)
     return faults
 
@@ -124,26 +131,27 @@ def strike(world: World, fault: Fault) -> None:
 
 def _of_network(world: World, host: Host, fault: Fault) -> bool:
     """Faults between a node and Consul."""
-    link, slow_s = host.link, 15.0 * fault.size**2
+    changes: dict[str, float] = {}
+    slow_s = 15.0 * fault.size**2
     match fault.kind:
         case "cut":
-            link.cut_up = link.cut_down = True
+            changes = {"cut_up": True, "cut_down": True}
         case "cut up":
-            link.cut_up = True
+            changes = {"cut_up": True}
         case "cut down":
-            link.cut_down = True
+            changes = {"cut_down": True}
         case "slow up":
-            link.slow_up_s = slow_s
+            changes = {"slow_up_s": slow_s}
         case "slow down":
-            link.slow_down_s = slow_s
+            changes = {"slow_down_s": slow_s}
         case "slow":
-            link.slow_up_s = link.slow_down_s = slow_s / 2
+            changes = {"slow_up_s": slow_s / 2, "slow_down_s": slow_s / 2}
         case "loss":
-            link.loss = fault.size
+            changes = {"loss": fault.size}
         case "lag":
-            link.lag_s = 6.0 * fault.size
+            changes = {"lag_s": 6.0 * fault.size}
         case "still":
-            link.still = True
+            changes = {"still": True}
         case "no leader":
             world.consul.leader_from_us = world.engine.now + us(0.2 + 4.3 * fault.size)
             return True
@@ -152,13 +160,14 @@ def _of_network(world: World, host: Host, fault: Fault) -> bool:
             return True
         case _:
             return False
-    world.engine.after(fault.duration_us, mend, world, host)
+    host.link = dataclasses.replace(host.link, **changes)
+    world.engine.after(fault.duration_us, mend, world, host, tuple(changes))
     return True
 
 
-def mend(world: World, host: Host) -> None:
-    """A node's network is well again."""
-    host.link = type(host.link)()
+def mend(world: World, host: Host, fields: tuple[str, ...]) -> None:
+    """A node's network is well again, in one respect."""
+    host.link = dataclasses.replace(host.link, **{field: getattr(Link(), field) for field in fields})
     world.consul.catch_up(host)
 
 
@@ -261,14 +270,8 @@ def _of_people(world: World, host: Host, fault: Fault) -> bool:
         case "lease deleted":
             if fault.size < 0.3:
                 world.consul.delete()
-                world.engine.after(fault.duration_us, world.consul.create, rules_first(world))
+                world.engine.after(fault.duration_us, world.consul.create, first(world.config.timings))
         case _:
             return False
     return True
 
-
-def rules_first(world: World):
-    """The record that an installation creates."""
-    from mnha.lease import first
-
-    return first(world.config.timings)

@@ -84,6 +84,7 @@ class Host:
         self.world, self.engine, self.name = world, engine, name
         self._ppm, self._booted_us, self._uptime_us = ppm, 0, engine.span(10.0, 1e6)
         self.power, self.boot, self.frozen_until_us = True, 0, 0
+        self.timings = world.config.timings
         self.slow_reports_s = 0.0
         self.unable = ""
         self.link, self.agent = Link(), Agent()
@@ -187,6 +188,9 @@ class Host:
     def start_guard(self, deadline_s: float | None = None) -> None:
         """systemd starts the guard."""
         if self.process is None:
+            others = self.world.config.others
+            if others is not None and self.engine.chance(0.5):
+                self.timings = others if self.timings is self.world.config.timings else self.world.config.timings
             self.process = Process(self, deadline_s)
             self.process.begin()
 
@@ -211,7 +215,7 @@ class Process:
 
     def __init__(self, host: Host, deadline_s: float | None) -> None:
         self.host, self.engine, self.world = host, host.engine, host.world
-        self.timings = self.world.config.timings
+        self.timings = host.timings
         self.alive, self.busy = True, False
         self.stalled_until_us = 0
         self.trap_us, self._trap_calls = 0, 0
@@ -436,6 +440,8 @@ class Process:
         """Port: Journal."""
         self._port()
         self.world.trace(event, self.host.name, text)
+        if event == "killed":
+            self.world.on_kill(self.host, self.guard.view)
 
     def log(self, text: str) -> None:
         """Port: Journal."""

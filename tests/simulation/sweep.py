@@ -24,7 +24,7 @@ from mnha.model import Run
 
 from .engine import SECOND, us
 from .faults import Fault, draw_config, draw_faults, strike
-from .world import ViolationError, World
+from .world import Config, ViolationError, World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,15 @@ class Result:
 
 
 def play(
-    seed: int, guard_class: Callable[..., Guard] = Guard, drop: Iterable[int] = (), full_trace: bool = False
+    seed: int,
+    guard_class: Callable[..., Guard] = Guard,
+    drop: Iterable[int] = (),
+    full_trace: bool = False,
+    twist: Callable[[Config], Config] = lambda config: config,
 ) -> Result:
-    """Play one seed, without the faults of the numbers in `drop`."""
+    """Play one seed, without the faults of the numbers in `drop`, in a world changed by `twist`."""
     chance = random.Random(seed)
-    config = draw_config(chance)
+    config = twist(draw_config(chance))
     seconds = chance.choice((40.0, 90.0, 180.0))
     faults = draw_faults(chance, seconds)
     last_wish = Run.STARTED if chance.random() < 0.8 else Run.STOPPED

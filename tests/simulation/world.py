@@ -20,7 +20,7 @@ from typing import Any
 
 from mnha import lease as rules
 from mnha.guard import Guard, Limits
-from mnha.model import Lease, Op, Phase, Run
+from mnha.model import Lease, Op, Phase, Run, View
 from mnha.ports import LeaseSeen
 from mnha.timing import PROFILES, SKEW, Timings
 
@@ -45,6 +45,7 @@ class ViolationError(Exception):
 class Config:
     """What a world is made of.
 
+    :param others: what some nodes' guards have instead, while a new configuration spreads.
     :param kinds: a watchdog for each node.
     :param ppm: a clock rate for each node.
     :param lock_s: how long the file server keeps a dead client's lock.
@@ -53,6 +54,7 @@ class Config:
     """
 
     timings: Timings = PROFILES["default"]
+    others: Timings | None = None
     kinds: tuple[WatchdogKind, ...] = (WatchdogKind(),) * 3
     ppm: tuple[int, ...] = (0, 0, 0)
     lock_s: float = 10.0
@@ -67,8 +69,8 @@ class Config:
         The longest chain: a node boots; a guest that was asked to end is waited for; a start that hangs is voided; a dead
         client's lock is waited for, in rounds of starts that fail and backs off; the lease expires twice.
         """
-        waits_s = BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * self.timings.lease_s
-        return waits_s + 45.0
+        lease_s = max(self.timings.lease_s, self.others.lease_s if self.others else 0.0)
+        return BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * lease_s + 45.0
 
 
 class World:
@@ -107,7 +109,9 @@ class World:
 
     def lease_seen(self, lease: Lease | None, index: int, received_s: float, asked_s: float | None) -> LeaseSeen:
         """The event of a received record; a consistent read's has `asked_s`."""
-        return LeaseSeen(lease, index, received_s, consistent=asked_s is not None)
+        if asked_s is None:
+            return LeaseSeen(lease, index, received_s)
+        return LeaseSeen(lease, index, received_s, consistent=True, asked_s=asked_s)
 
     # ---- what happened
 
@@ -178,6 +182,12 @@ class World:
         if self.consul.lease is not None and self.consul.lease.holder != host.name:
             self.violate(f"{host.name} runs the VM with the lease at {self.consul.lease.holder or 'nobody'}")
         self.trace("qemu", host.name)
+
+    def on_kill(self, host: Host, view: View) -> None:
+        """A guard kills its VM. It may have to, but not for a holder that others replaced long ago, or never did."""
+        lease = self.consul.lease
+        if view.lease is not None and not rules.is_mine(view) and lease is not None and lease.holder == host.name:
+            self.violate(f"{host.name} kills its VM as if the lease of epoch {lease.epoch} were not its own")
 
     def check_writers(self, when: str) -> None:
         """At most one QEMU is alive."""

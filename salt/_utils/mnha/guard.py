@@ -195,11 +195,14 @@ class Guard:
     def _on_lease(self, seen: LeaseSeen) -> None:
         """Fold a received record into the view.
 
-        A copy that nobody vouches for counts only if it is newer; a consistent one always. The moment of *first*
-        receipt stays: seeing the same index again proves nothing new.
+        A copy that nobody vouches for counts only if it is newer; a consistent one also if it was asked for after what
+        is known was received: an answer may be under way for so long that it is old news, and would kill a VM that was
+        started since. The moment of *first* receipt stays: seeing the same index again proves nothing new.
         """
         known = self.view.sighting
         if seen.consistent:
+            if known is not None and seen.index < known.index and seen.asked_s <= known.received_s:
+                return
             self._set(must_read=False)
         elif known is not None and seen.index <= known.index:
             return

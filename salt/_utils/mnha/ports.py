@@ -24,12 +24,14 @@ class LeaseSeen:
     :param index: its ModifyIndex.
     :param received_s: CLOCK_BOOTTIME when the answer was received; never earlier than the record's commit.
     :param consistent: whether the leader vouched for it; a stale copy may be older than what was seen already.
+    :param asked_s: of a consistent read, CLOCK_BOOTTIME *before* it was asked: it vouches for no moment before that.
     """
 
     lease: Lease | None
     index: int
     received_s: float
     consistent: bool = False
+    asked_s: float = float("-inf")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -199,7 +199,7 @@ class ConsulStore:
 
     def _read(self) -> None:
         """One consistent read."""
-        number = self._pick()
+        number, asked_s = self._pick(), boottime_s()
         path = f"/v1/kv/{self._prefix}/lease"
         try:
             reply = self._servers.request(number, "get", path, self._timeout_s, params=[("consistent", "1")])
@@ -213,7 +213,7 @@ class ConsulStore:
             self._servers.failed(number)
             self._post(ReadFailed(error.message))
         else:
-            self._post(LeaseSeen(lease, index, received_s, consistent=True))
+            self._post(LeaseSeen(lease, index, received_s, consistent=True, asked_s=asked_s))
 
     def _watch(self) -> None:
         """Watch the VM's keys for ever: the lease, and the wish."""
