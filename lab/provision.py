@@ -27,7 +27,10 @@ MASTER = "node1"
 TREE = "/srv/mnha"
 CLUSTER_NAME = "lab"
 PROGRESS_S = 10
-MASTER_CONFIG = f"{TREE}/salt/states/salt/files/master.conf"
+MASTER_FILES = {
+    f"{TREE}/salt/states/salt/files/master.conf": "/etc/salt/master.d/mnha.conf",
+    f"{TREE}/salt/reactor/reactor.yaml": "/etc/salt/master.d/mnha-reactor.conf",
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Step:
 
 
 BEFORE_KEYS = (
-    Step("master: configuration", MASTER, ("cp", MASTER_CONFIG, "/etc/salt/master.d/mnha.conf")),
+    *(Step("master: configuration", MASTER, ("cp", source, target)) for source, target in MASTER_FILES.items()),
     Step("master: start", MASTER, ("systemctl", "enable", "--now", "salt-master")),
     Step("minions: start", "*", ("systemctl", "enable", "--now", "salt-minion")),
 )  # fmt: skip
@@ -64,6 +67,7 @@ def provision(cluster: Cluster, *, timings: str = "default") -> None:
     accept_keys(cluster)
     for step in AFTER_KEYS:
         run_step(cluster, step)
+    await_links(cluster)
     say(f"provisioned in {time.monotonic() - begin:.1f} s")
 
 
@@ -239,6 +243,21 @@ def accept_keys(cluster: Cluster) -> None:
     wait_until(are_connected, 60, "not all minions are connected to the master", every_s=0.1)
     time.sleep(0.5)
     say("keys: accepted, minions connected")
+
+
+def await_links(cluster: Cluster) -> None:
+    """Waits until every minion is connected to the master on every node; the states restart minions at their end."""
+    masters = cluster.names
+
+    def linked(node: str) -> int:
+        done = cluster.run(node, ["ss", "-Htn", "state", "established", "sport", "=", ":4505"])
+        peers = {line.split()[-1].rsplit(":", 1)[0] for line in done.stdout.splitlines()}
+        return len(peers)
+
+    say(f"masters: waiting for {len(masters)} minions on each")
+    fault = "not all minions reach all masters"
+    wait_until(lambda: all(linked(node) >= len(masters) for node in masters), 90, fault, every_s=0.5)
+    say("masters: every minion is connected to each")
 
 
 def read_pillar(path: Path) -> dict:

@@ -107,12 +107,19 @@ salt_master_config:
     - mode: '0644'
     - makedirs: True
 
+salt_master_reactor:
+  file.managed:
+    - name: /etc/salt/master.d/mnha-reactor.conf
+    - source: salt://reactor/reactor.yaml
+    - mode: '0644'
+
 salt_master_running:
   service.running:
     - name: salt-master
     - enable: True
     - require:
       - file: salt_master_config
+      - file: salt_master_reactor
       - file: salt_master_key_link_pem
       - file: salt_master_key_link_pub
       - file: salt_master_tree
@@ -123,6 +130,7 @@ salt_master_restart:
     - name: /usr/lib/mnha/restart-when-idle salt-master
     - onchanges:
       - file: salt_master_config
+      - file: salt_master_reactor
       - file: salt_master_key_pem
     - require:
       - file: salt_restart_script
