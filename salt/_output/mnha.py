@@ -26,7 +26,7 @@ def output(data: Any, **kwargs: Any) -> str:
     """
     if not isinstance(data, Mapping):
         return str(data)
-    return "\n".join(line for name, part in data.items() for line in _cluster(str(name), part)) + "\n"
+    return "\n".join(line for name, part in data.items() if name != "retcode" for line in _cluster(str(name), part)) + "\n"
 
 
 def _cluster(name: str, part: Any) -> Iterable[str]:

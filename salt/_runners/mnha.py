@@ -1,7 +1,7 @@
 """What an operator types: `salt-run mnha.VERB cluster=NAME`.
 
 Every verb returns `{CLUSTER: {"result": done?, "comment": one sentence, …}}`, shown by the outputter `mnha`; `--out=json`
-gives the data. A verb that failed has a non-zero exit code. The cluster may be left out where the master has one only.
+gives the data. A verb that failed has a `retcode` beside it and a non-zero exit code. The cluster may be left out where the master has one only.
 
 A master need not reach Consul: what concerns it goes through a minion of the cluster, for events the one that reported.
 """
@@ -265,8 +265,11 @@ def _told_of(name: str, work: Callable[[str, list[str]], dict[str, Any]], nodes:
 
 
 def _returned(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Salt reads success from the data's `result`, the exit code from `retcode`, and leaves the rest to the outputter."""
-    return {"outputter": "mnha", "data": {name: data}, "retcode": 0 if data["result"] else 1}
+    """What Salt needs: with these two keys and no other it shows the data through the outputter, and only them with --out.
+
+    It reads success from each `result`, and the exit code of `salt-run` from `retcode` among the data.
+    """
+    return {"outputter": "mnha", "data": {name: data} if data["result"] else {name: data, "retcode": 1}}
 
 
 def _told(outcome: takeover.Outcome, vm: str) -> dict[str, Any]:

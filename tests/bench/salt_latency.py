@@ -76,7 +76,7 @@ def measure(root: Path, rounds: int, threads: bool) -> dict[str, dict[str, list[
     reactor = [{f"salt/beacon/*/lat/{path}/*": [str(BENCH_ROOT / "reactor" / f"{path}.sls")]} for path in PATHS]
     beacons = {"lat": [{"trigger": str(trigger)}, {"marks": str(marks)}, {"interval": 1}]}
     cluster = SaltCluster(
-        root, salt_root=BENCH_ROOT, master_opts={"reactor": reactor},
+        root, salt_roots=[BENCH_ROOT], master_opts={"reactor": reactor},
         minion_opts={"multiprocessing": not threads}, per_minion_opts={"node1": {"beacons": beacons}},
     )
     results: dict[str, dict[str, list[float]]] = {}

@@ -3,7 +3,7 @@
 Nothing outside the folder is read or written, no port of a production Salt is used, and only the processes that
 were started here are ended. Several masters share one key pair (hot-hot), as on the nodes.
 
-    with SaltCluster(root, masters=3, minions=["node1", "node2"], file_roots=[...]) as cluster:
+    with SaltCluster(root, masters=3, minions=["node1", "node2"], salt_roots=[...]) as cluster:
         cluster.minion_call("node1", "test.ping")
 """
 
@@ -68,14 +68,14 @@ class SaltCluster:
         root: Path,
         masters: int = 1,
         minions: Sequence[str] = ("node1", "node2"),
-        salt_root: Path = ROOT / "salt",
+        salt_roots: Sequence[Path] = (ROOT / "salt",),
         pillar: Mapping[str, Any] | None = None,
         master_opts: Mapping[str, Any] | None = None,
         minion_opts: Mapping[str, Any] | None = None,
         per_minion_opts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.root = root
-        self.salt_root = salt_root
+        self.salt_roots = list(salt_roots)
         self.master_names = [f"m{i + 1}" for i in range(masters)]
         self.minion_names = list(minions)
         self.pillar = dict(pillar or {})
@@ -126,10 +126,9 @@ class SaltCluster:
                 "ret_port": RETURN_PORT,
                 "auto_accept": True,
                 "worker_threads": 3,
-                "file_roots": {"base": [str(self.salt_root)]},
+                "file_roots": {"base": [str(root) for root in self.salt_roots]},
                 "pillar_roots": {"base": [str(pillar_dir)]},
-                "module_dirs": [],
-                "runner_dirs": [str(self.salt_root / "_runners")],
+                "module_dirs": [str(root) for root in self.salt_roots],
                 "open_mode": False,
                 "minion_data_cache": True,
             } | self.master_opts)
@@ -198,12 +197,21 @@ class SaltCluster:
             accepted = self.root / master / "pki" / "minions"
             missing = wanted - {p.name for p in accepted.glob("*")} if accepted.exists() else wanted
             if not missing:
-                answer = self.salt(master, "test.ping", target=",".join(names), timeout_s=3)
-                missing = wanted - {k for k, v in answer.items() if v is True}
+                missing = wanted - self._pinged(master, names)
                 if not missing:
                     return
             time.sleep(0.3)
         raise TimeoutError(f"minions {sorted(missing)} did not come up on master {master}")
+
+    def _pinged(self, master: str, names: Sequence[str]) -> set[str]:
+        """Who answers a ping; nobody while the master is not ready for a job."""
+        from salt.exceptions import SaltClientError
+
+        try:
+            answer = self.salt(master, "test.ping", target=",".join(names), timeout_s=3)
+        except SaltClientError:
+            return set()
+        return {name for name, value in answer.items() if value is True}
 
     def stop(self) -> None:
         for daemon in reversed(list(self.daemons.values())):

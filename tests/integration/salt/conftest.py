@@ -1,0 +1,103 @@
+"""Real masters and minions on loopback, fake guards, and a folder in place of Consul."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.example import example_with
+from tests.support.fake_guard import FakeCluster
+from tests.support.salt_cluster import ROOT, SaltCluster
+
+NODES = ["node1", "node2", "node3"]
+
+
+class World:
+    """The Salt cluster, the fake guards, and what stands for Consul between them."""
+
+    def __init__(self, folder: Path, masters: int) -> None:
+        self.folder = folder
+        (folder / "kv").mkdir(parents=True)
+        self.guards = FakeCluster(folder, NODES)
+        reactor = (ROOT / "salt/reactor/reactor.yaml").read_text().replace("/srv/mnha/salt", str(ROOT / "salt"))
+        beacons = {name: [{"interval": 1}, {"cluster": "example"}] for name in ("mnvm_health", "node_liveness")}
+        test_root = Path(__file__).parent / "root"
+        self.salt = SaltCluster(
+            folder / "salt", masters=masters, minions=NODES, salt_roots=[test_root, ROOT / "salt"],
+            pillar=example_with({}), master_opts=yaml.safe_load(reactor),
+            minion_opts={"beacons": beacons, "beacons_before_connect": True, "mnha_test_folder": str(folder),
+                         "auth_timeout": 5, "auth_tries": 1},
+            per_minion_opts={node: {"mnha_guard_socket": str(folder / f"{node}.sock")} for node in NODES},
+        )  # fmt: skip
+        self._stop = threading.Event()
+        for node in NODES:
+            self.put(f"nodes/{node}", {"v": 1, "node": node, "guard": {"version": "fake"}, "cpus": 8,
+                                       "free_memory_mib": 32000, "checks": {"storage": {"ok": True, "why": ""}}})  # fmt: skip
+        self.members(NODES)
+
+    def put(self, key: str, value: Any) -> None:
+        path = self.folder / "kv" / key.replace("/", "%")
+        new = path.with_name(path.name + ".new")
+        new.write_text(json.dumps(value))
+        new.replace(path)
+
+    def get(self, prefix: str) -> dict[str, Any]:
+        paths = sorted((self.folder / "kv").glob(prefix.replace("/", "%") + "*"))
+        return {path.name.replace("%", "/"): json.loads(path.read_text()) for path in paths if path.suffix != ".new"}
+
+    def members(self, alive: list[str]) -> None:
+        rows = [{"node": node, "address": "", "status": "alive" if node in alive else "failed"} for node in NODES]
+        (self.folder / "members.json").write_text(json.dumps(rows))
+
+    def _mirror(self) -> None:
+        """Carry the fake guards' lease into the folder, and the wish back."""
+        while not self._stop.wait(0.02):
+            with self.guards.lock:
+                lease = dict(self.guards.lease)
+            self.put("vms/mnvm/lease", lease)
+            wish = self.get("vms/mnvm/desired").get("vms/mnvm/desired")
+            if wish:
+                self.guards.desired = wish["run"]
+
+    def start(self) -> None:
+        self.put("vms/mnvm/desired", {"run": "stopped"})
+        self.guards.start()
+        threading.Thread(target=self._mirror, daemon=True).start()
+        self.salt.start()
+        self.salt.salt("m1", "saltutil.sync_all", timeout_s=60)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.salt.stop()
+        self.guards.stop()
+
+    def reset(self) -> None:
+        """A healthy cluster whose VM is stopped; the epoch goes on, so that no claim of an earlier test is in the way."""
+        self.put("vms/mnvm/desired", {"run": "stopped"})
+        self.members(NODES)
+        for guard in self.guards.guards.values():
+            guard.vm, guard.orders, guard.fails_to_start, guard.silent = "off", [], False, False
+        self.guards.hold("node1", self.guards.lease["epoch"] + 10)
+        self.guards.release()
+
+
+@pytest.fixture(scope="session")
+def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("w"), masters=2)
+    try:
+        world.start()
+        yield world
+    finally:
+        world.stop()
+
+
+@pytest.fixture
+def world(_world: World) -> World:
+    _world.reset()
+    return _world

@@ -1,0 +1,135 @@
+"""From a beacon's event through reactor and runner to a guard on another node, with two masters."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from tests.support.salt_cluster import wait_until
+
+
+def run_json(world, *args, master="m1"):
+    done = world.salt.run(master, *args, "--out=json")
+    return done.returncode, json.loads(done.stdout)["example"]
+
+
+def holder_dies(world, node="node1"):
+    """`node` has the lease and the VM, and is not heard of any more."""
+    world.put("vms/mnvm/desired", {"run": "started"})
+    world.guards.hold(node)
+    world.guards.guards[node].stop()
+    world.members([name for name in ("node1", "node2", "node3") if name != node])
+
+
+def test_every_module_loads(world):
+    functions = world.salt.salt("m1", "sys.list_functions", target="node1", timeout_s=20)["node1"]
+    assert {"guard.status", "guard.takeover", "mnvm.config", "mnvm.plan_failover", "mnvm.report"} <= set(functions)
+    code, answer = run_json(world, "mnha.version")
+    assert code == 0
+    assert set(answer["guards"].values()) == {"fake"}
+
+
+def test_an_expiring_lease_is_armed_and_taken_at_its_expiry(world):
+    before = world.guards.lease["epoch"]
+    try:
+        holder_dies(world)
+        wait_until(lambda: world.guards.lease["holder"] in ("node2", "node3"), 15, "another node has the lease")
+        record = wait_until(
+            lambda: next((r for r in world.get("history/").values() if r["epoch"] > before + 1), None), 10, "a record"
+        )
+    finally:
+        world.guards.guards["node1"].start()
+    print(json.dumps(record, indent=1))
+    assert record["event"] == "failover"
+    assert record["cause"] == "lease_expiring"
+    assert record["timeline"]["taken_s"] - record["timeline"]["expired_s"] < 0.3
+    orders = [order for guard in world.guards.guards.values() for order in guard.orders if order["op"] == "takeover"]
+    assert len(orders) == 1, "two masters, two reporters, one order"
+
+
+def test_a_node_that_can_not_start_it_is_followed_by_the_next(world):
+    first = "node2"
+    world.guards.guards[first].fails_to_start = True
+    try:
+        holder_dies(world)
+        wait_until(lambda: world.guards.guards["node3"].vm == "running", 20, "node3 runs it")
+    finally:
+        world.guards.guards["node1"].start()
+    assert world.guards.lease["holder"] == "node3"
+
+
+def test_start_and_stop(world):
+    code, answer = run_json(world, "mnha.start", "cluster=example")
+    assert (code, answer["result"]) == (0, True), answer
+    assert world.guards.lease["holder"] == answer["node"]
+    code, answer = run_json(world, "mnha.stop")
+    assert (code, answer["result"]) == (0, True), answer
+    assert world.guards.lease["phase"] == "released"
+
+
+def test_status_answers_within_two_seconds_with_a_dead_node(world):
+    holder_dies(world, "node3")
+    world.guards.hold("node1")
+    world.salt.daemon("node3").freeze()
+    try:
+        began_s = time.monotonic()
+        text = world.salt.run("m1", "mnha.status")
+        lasted_s = time.monotonic() - began_s
+    finally:
+        world.salt.daemon("node3").thaw()
+        world.guards.guards["node3"].start()
+    assert text.returncode == 0, text.stdout + text.stderr
+    assert "NODE" in text.stdout
+    assert "no answer" in text.stdout
+    print(f"mnha.status took {lasted_s:.2f} s")
+    assert lasted_s < 2.0
+
+
+def test_two_masters_order_different_nodes_and_one_is_refused(world):
+    world.put("vms/mnvm/desired", {"run": "started"})
+    epoch = world.guards.lease["epoch"]
+    answers = {}
+    import threading
+
+    def order(master, node):
+        answers[node] = world.salt.salt(master, "guard.takeover", target=node, epoch=epoch, timeout_s=20)[node]
+
+    threads = [threading.Thread(target=order, args=pair) for pair in (("m1", "node2"), ("m2", "node3"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer["result"] for answer in answers.values()) == ["ok", "refused"]
+
+
+def test_mistakes_are_named_with_a_remedy_and_a_failing_exit_code(world):
+    done = world.salt.run("m1", "mnha.status", "cluster=nowhere")
+    assert done.returncode != 0
+    assert "nowhere" in done.stdout
+    assert "example" in done.stdout
+    done = world.salt.run("m1", "mnha.start", "vm=other")
+    assert done.returncode != 0
+    assert "no VM 'other'" in done.stdout
+    done = world.salt.run("m1", "mnha.failover", "example", "mnvm", "7", "node9")
+    assert done.returncode != 0
+    assert "node9" in done.stdout
+    (world.folder / "consul_is_down").touch()
+    try:
+        done = world.salt.run("m1", "mnha.start")
+    finally:
+        (world.folder / "consul_is_down").unlink()
+    assert done.returncode != 0
+    assert "Consul" in done.stdout
+    world.guards.guards["node2"].stop()
+    try:
+        answer = world.salt.salt("m1", "guard.status", target="node2", timeout_s=10)["node2"]
+    finally:
+        world.guards.guards["node2"].start()
+    assert "systemctl restart mnha-guard" in answer
+
+
+def test_a_late_failover_order_changes_nothing(world):
+    world.guards.hold("node2")
+    code, answer = run_json(world, "mnha.failover", "example", "mnvm", str(world.guards.lease["epoch"] - 1), "node3")
+    assert (code, answer["done"]) == (0, False)
+    assert "nothing to do" in answer["comment"]
