@@ -35,8 +35,10 @@ def current(name: str) -> Result:
     changes = {name: {"old": "running with former files", "new": "reloaded"}}
     if __opts__["test"]:
         return _result(name, None, changes, "the guard would be reloaded")
-    if not __salt__["service.reload"](name):
-        return _result(name, False, {}, f"the guard cannot be reloaded; see `journalctl -u {name}`")
+    try:
+        __salt__["service.reload"](name)
+    except CommandExecutionError as error:
+        return _result(name, False, {}, f"the guard cannot be reloaded: {error}; see `journalctl -u {name}`")
     return _result(name, True, changes, "the guard was reloaded")
 
 

@@ -245,7 +245,8 @@ class Daemon:
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
         notify("READY=1")
         self._loop()
-        notify("STOPPING=1")
+        # After STOPPING=1 systemd would wait for the process to end, and kill the new one at the limit.
+        notify("RELOADING=1" if self._replace else "STOPPING=1")
         self.publisher.drain(2.0)
 
     @staticmethod

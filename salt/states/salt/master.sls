@@ -1,18 +1,21 @@
-# Every node is a master as well: one key pair, one tree, one set of accepted minions and secrets on all of them. What is
-# here comes from the master through which the states are applied, so edit there; the former version stays as a backup.
+# Every node is a master as well: one key pair, one tree, one set of accepted minions and secrets on all of them. Tree and
+# pillar come from the master through which the states are applied, so edit on one node and apply there.
 {%- set conf = salt['mnha_config.get']() %}
 {%- do salt['mnha_config.secrets']() %}
 {%- set shared = salt['pillar.get']('mnha_master') %}
 {%- set home = '/etc/mnha/secrets/' ~ conf.cluster.name %}
 {%- set pki = '/etc/salt/pki/master' %}
+{#- Its own tree is the source of this very run: nothing to copy, and `clean` there could only do harm. #}
+{%- set is_source = opts.master in ('127.0.0.1', 'localhost', conf.node, conf.own.management, conf.own.storage) %}
 include:
   - states.salt.restart
 
-{%- set folders = [] %}
-{%- for path in salt['cp.list_master']() %}
-{%-   if '/' in path and path.split('/')[0] not in folders %}{% do folders.append(path.split('/')[0]) %}{% endif %}
-{%- endfor %}
-{%- for folder in folders | sort %}
+{%- if not is_source %}
+{%-   set folders = [] %}
+{%-   for path in salt['cp.list_master']() %}
+{%-     if '/' in path and path.split('/')[0] not in folders %}{% do folders.append(path.split('/')[0]) %}{% endif %}
+{%-   endfor %}
+{%-   for folder in folders | sort %}
 
 salt_master_tree_{{ folder }}:
   file.recurse:
@@ -20,29 +23,34 @@ salt_master_tree_{{ folder }}:
     - source: salt://{{ folder }}
     - clean: True
     - exclude_pat: E@__pycache__
+    - backup: minion
     - file_mode: keep
     - dir_mode: '0755'
     - require_in:
       - file: salt_master_tree
-{%- endfor %}
+{%-   endfor %}
 
 salt_master_tree:
   file.managed:
     - name: /srv/mnha/salt/top.sls
     - source: salt://top.sls
+    - backup: minion
     - makedirs: True
-    - mode: '0644'
-{%- for path in shared.pillar_files %}
+    - require_in:
+      - service: salt_master_running
+{%-   for path in shared.pillar_files %}
 
 salt_master_pillar_{{ path }}:
   file.managed:
     - name: /srv/mnha/pillar/{{ path }}
     - contents_pillar: mnha_master:pillar_files:{{ path }}
-    - mode: '0640'
+    - backup: minion
     - makedirs: True
     - dir_mode: '0750'
-    - backup: minion
-{%- endfor %}
+    - require_in:
+      - service: salt_master_running
+{%-   endfor %}
+{%- endif %}
 
 salt_master_secrets_folder:
   file.directory:
@@ -122,7 +130,6 @@ salt_master_running:
       - file: salt_master_reactor
       - file: salt_master_key_link_pem
       - file: salt_master_key_link_pub
-      - file: salt_master_tree
 
 # Only one that was running already has to be restarted; for one just started this costs a moment.
 salt_master_restart:
