@@ -132,7 +132,8 @@ class Cluster:
 
     def _power_on(self, node: Node) -> None:
         record = self.record()
-        node.power_on([Path(layer) for layer in record["lowers"]], record["binds"])
+        share_us = cgroups.REALTIME_LAB_US // record["nodes"]
+        node.power_on([Path(layer) for layer in record["lowers"]], record["binds"], share_us)
 
     def provision(self, timings: str = "default") -> None:
         """Installs the product on the nodes as its README tells an operator to."""

@@ -107,7 +107,7 @@ class Node:
         for name, text in network_files(self.plan).items():
             write_whole(etc / "systemd/network" / name, text)
 
-    def power_on(self, lowers: Sequence[Path], binds: Sequence[str]) -> None:
+    def power_on(self, lowers: Sequence[Path], binds: Sequence[str], realtime_us: int) -> None:
         """Mounts the node's file system and starts it, detached. Use `wait_ready` to see it up."""
         if self.is_on():
             raise LabError(f"{self.name} is already on")
@@ -120,6 +120,7 @@ class Node:
         run(["mount", "-t", "overlay", "overlay", "-o",
              f"lowerdir={layers},upperdir={folder}/upper,workdir={folder}/work", folder / "root"])  # fmt: skip
         cgroups.create(self.name)
+        cgroups.allow_realtime(self.name, realtime_us)
         script = folder / "supervise"
         write_whole(script, supervisor_script(self.plan, self.settings, binds), mode=0o755)
         with (folder / "console.log").open("ab") as log:
