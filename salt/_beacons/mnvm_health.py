@@ -15,9 +15,9 @@ architecture.md lists them all). Each carries cluster, vm, node, epoch, seq, ind
         - settle_s: 2           # a free lease is reported after so long: whoever freed it may be moving it on already
         - timeout_s: 0.3        # of the guard's socket; the minion's loop waits as long
 
-The beacon runs in the minion's own loop, so it asks the guard's socket with that short timeout and nothing else. It holds
-no logic of failover: `attempt` counts the repetitions by the lease's own age, so that two nodes, or a restarted minion,
-give the same event the same number.
+The beacon runs in the minion's own loop, so it asks the guard's socket with that short timeout and nothing
+else. It holds no logic of failover: `attempt` counts the repetitions by the lease's own age, so that two nodes,
+or a restarted minion, give the same event the same number.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ LIMITS = {"announce_s": (0, 3600), "repeat_s": (1, 3600), "settle_s": (0, 60), "
 COMMON = {"interval": (int, float), "enabled": bool, "run_once": bool, "disable_during_state_run": bool,
           "beacon_module": str, "_beacon_name": str}  # fmt: skip
 WARM = ("mnvm.plan_failover", "guard.takeover", "consul_ha.claim")
-"""Functions of a failover. Looking them up loads their modules here, in the parent of all jobs: their forks need not."""
+"""Functions of a failover. Looking them up loads their modules here, in the parent of all jobs: their forks
+need not.
+"""
 
 
 def __virtual__():
@@ -100,7 +102,9 @@ def _unreachable(memory: dict[str, Any], cluster: str, why: str) -> list[dict[st
 Events = list[tuple[str, dict[str, Any]]]
 
 
-def _lease_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any], options: dict[str, Any]) -> Events:
+def _lease_events(
+    before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any], options: dict[str, Any]
+) -> Events:
     """A lease that expires, has expired, is free, or has a new holder."""
     lease = now.get("lease")
     if not lease:
@@ -167,7 +171,7 @@ def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any
         events.append(("vm_failed", {**more, "failed": seen["failed"], "text": now.get("sentence", "")}))
     if seen["hung"] and not last["hung"]:
         events.append(("vm_hung", {**more, "text": (now.get("health") or {}).get("why", "")}))
-    if seen["vm"] != last["vm"] and seen["vm"] in ("running", "off", "paused"):
-        if seen["vm"] != "off" or seen["mine"] or last["mine"]:
-            events.append((f"vm_{seen['vm']}", {**more, "text": now.get("sentence", "")}))
+    reported = ("running", "off", "paused") if seen["mine"] or last["mine"] else ("running", "paused")
+    if seen["vm"] != last["vm"] and seen["vm"] in reported:
+        events.append((f"vm_{seen['vm']}", {**more, "text": now.get("sentence", "")}))
     return events

@@ -1,9 +1,9 @@
 """Whether this node's peers are seen by Consul, and whether this node itself could run its VMs.
 
-Both are what the guard of this node knows; the beacon asks its socket and nothing else (see mnvm_health for why). Reports
-changes only. Events are `salt/beacon/<minion>/node_liveness/<cluster>/<peer>/lost|back|unknown` and
-`…/node_liveness/<cluster>/<self>/<check>_lost|<check>_back`; each carries cluster, node, text. "I could not look" is an
-event of its own, `unknown`, and never `lost`.
+Both are what the guard of this node knows; the beacon asks its socket and nothing else (see mnvm_health for
+why). Reports changes only. Events are `salt/beacon/<minion>/node_liveness/<cluster>/<peer>/lost|back|unknown`
+and `…/node_liveness/<cluster>/<self>/<check>_lost|<check>_back`; each carries cluster, node, text. "I could not
+look" is an event of its own, `unknown`, and never `lost`.
 
 .. code-block:: yaml
 
@@ -76,7 +76,9 @@ def _all_unknown(memory: dict[str, Any], cluster: str, why: str) -> list[dict[st
 
 
 def _peer_events(memory: dict[str, Any], cluster: str, peers: dict[str, Any]) -> list[dict[str, Any]]:
-    """Peers that Consul has lost, sees again, or can't be asked about. At the first look only bad news is news."""
+    """Peers that Consul has lost, sees again, or can't be asked about. At the first look only bad news is
+    news.
+    """
     known, events = memory.setdefault("peers", {}), []
     for name, peer in sorted(peers.items()):
         alive = peer.get("alive") if isinstance(peer, dict) else None

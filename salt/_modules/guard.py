@@ -1,7 +1,7 @@
 """This node's guard: what it says, and what it is ordered.
 
-Everything goes through its unix socket; only the guard writes the lease and only the guard starts and kills the VM. The
-one exception is :func:`create_lease`, which writes the record that does not exist yet.
+Everything goes through its unix socket; only the guard writes the lease and only the guard starts and kills the
+VM. The one exception is :func:`create_lease`, which writes the record that does not exist yet.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from salt.exceptions import CommandExecutionError
+
 from mnha import consul_client, guard_client, lease
 from mnha.errors import DeadlineError, MnhaError, RefusedError
 from mnha.timing import Timings
-from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,12 @@ def status(timeout_s: float = 2.0) -> dict[str, Any]:
 
 
 def takeover(epoch: int, vm: str | None = None, wait_s: float = 30.0, reason: str = "") -> dict[str, Any]:
-    """Order the take-over of the lease of `epoch`; it is done when this guard itself sees that lease expired or free.
+    """Order the take-over of the lease of `epoch`; it is done when this guard itself sees that lease expired or
+    free.
 
-    Returns in any case, with `result`: `ok` (the VM runs here), `refused` (and who has it), `failed` (could not start,
-    lease given back), `timeout`, `unreachable` or `invalid`, and a `message`. Everything but `ok` has a non-zero return
-    code. `timeline` has the moments of this node's CLOCK_BOOTTIME.
+    Returns in any case, with `result`: `ok` (the VM runs here), `refused` (and who has it), `failed` (could not
+    start, lease given back), `timeout`, `unreachable` or `invalid`, and a `message`. Everything but `ok` has a
+    non-zero return code. `timeline` has the moments of this node's CLOCK_BOOTTIME.
 
     CLI Example:
 
@@ -66,7 +68,13 @@ def takeover(epoch: int, vm: str | None = None, wait_s: float = 30.0, reason: st
         __context__["retcode"] = 1
         return {**answer, "result": error.kind, "message": error.message, "timeline": {"arrived_s": arrived_s}}
     timeline = {"arrived_s": arrived_s, **(result.get("timeline") or {})}
-    return {**answer, **result, "result": "ok", "message": result.get("message", "the VM runs here"), "timeline": timeline}
+    return {
+        **answer,
+        **result,
+        "result": "ok",
+        "message": result.get("message", "the VM runs here"),
+        "timeline": timeline,
+    }
 
 
 def stop(vm: str | None = None, wait_s: float = 180.0) -> dict[str, Any]:
@@ -119,7 +127,8 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 
 
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
-    """Create the VM's lease record and its `desired: stopped`, if they do not exist. What exists is never touched.
+    """Create the VM's lease record and its `desired: stopped`, if they do not exist. What exists is never
+    touched.
 
     Returns `{"lease": created?, "desired": created?}`.
 
@@ -145,7 +154,8 @@ def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
 
 
 def check() -> list[dict[str, Any]]:
-    """What this node needs to run its VMs, each `{"what", "ok", "why"}`; a non-zero return code if something is wrong.
+    """What this node needs to run its VMs, each `{"what", "ok", "why"}`; a non-zero return code if something is
+    wrong.
 
     CLI Example:
 
@@ -176,7 +186,9 @@ def check() -> list[dict[str, Any]]:
 
 
 def _create_lease(conf: dict[str, Any], vm: str) -> bool:
-    """Write the first record with the guard's own token: nobody else's may write a lease. False: it is there already."""
+    """Write the first record with the guard's own token: nobody else's may write a lease. False: it is there
+    already.
+    """
     record = json.loads(lease.first(Timings.from_dict(conf["timings"])).to_json())
     token = consul_client.read_token(TOKEN_FILE)
     servers = conf["consul"]["servers"]
@@ -202,7 +214,9 @@ def _order(op: str, vm: str | None, wait_s: float, **fields: Any) -> dict[str, A
 
 
 def _request(op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
-    """One request to the socket of this node (`mnha_guard_socket` of the minion configuration overrides its path)."""
+    """One request to the socket of this node (`mnha_guard_socket` of the minion configuration overrides its
+    path).
+    """
     path = __opts__.get("mnha_guard_socket") or guard_client.SOCKET
     return guard_client.request(op, path=path, timeout_s=timeout_s, **fields)
 

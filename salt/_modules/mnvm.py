@@ -1,32 +1,29 @@
 """The protected VM: its configuration, its libvirt domain on this node, its health, and the operator's wishes.
 
-Nothing here starts or kills a VM: `start` and `stop` write the wish (`desired`) to Consul and order the guard. What is
-read of libvirt and Consul is read directly.
+Nothing here starts or kills a VM: `start` and `stop` write the wish (`desired`) to Consul and order the guard.
+What is read of libvirt and Consul is read directly.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mnha import choose, config, domain, kvm
-from mnha.errors import FailedError, InputError, MnhaError, RefusedError, UnreachableError
 from salt.exceptions import CommandExecutionError
+
+from mnha import choose, config, domain, domains, kvm
+from mnha.errors import MnhaError
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "mnvm"
 
-URI = "qemu:///system"
 HISTORY_KEEP = 500
-AGENT_TIMEOUT_S = 3
 
 
 def __virtual__():
@@ -56,7 +53,7 @@ def status(vm: str | None = None) -> dict[str, Any]:
     """
     name, _ = _vm(vm)
     guard = (__salt__["guard.status"]().get("vms") or {}).get(name) or {}
-    return {"vm": name, "node": __opts__["id"], "domain": _run(lambda: _domain_state(name)), **guard}
+    return {"vm": name, "node": __opts__["id"], "domain": _run(lambda: domains.state(name)), **guard}
 
 
 def wanted_xml(vm: str | None = None) -> str:
@@ -83,11 +80,12 @@ def defined_xml(vm: str | None = None) -> str | None:
         salt node1 mnvm.defined_xml
     """
     name, _ = _vm(vm)
-    return _run(lambda: _defined_xml(name))
+    return _run(lambda: domains.defined_xml(name))
 
 
 def define(vm: str | None = None, xml: str | None = None, test: bool = False) -> list[str]:
-    """Define the domain as `xml` (default: as the configuration wants it), unless it is so already; what differed.
+    """Define the domain as `xml` (default: as the configuration wants it), unless it is so already; what
+    differed.
 
     A VM that runs keeps its present form until it is started the next time.
 
@@ -101,18 +99,18 @@ def define(vm: str | None = None, xml: str | None = None, test: bool = False) ->
     wanted = xml or wanted_xml(name)
 
     def work() -> list[str]:
-        defined = _defined_xml(name)
+        defined = domains.defined_xml(name)
         differences = ["is not defined"] if defined is None else domain.differences(wanted, defined)
         if differences and not test:
-            with _libvirt() as (connection, _):
-                connection.defineXML(wanted)
+            domains.define(wanted)
         return differences
 
     return _run(work)
 
 
 def undefine(vm: str | None = None) -> bool:
-    """Undefine the domain on this node; the image stays. False if it was not defined; refused while it runs here.
+    """Undefine the domain on this node; the image stays. False if it was not defined; refused while it runs
+    here.
 
     CLI Example:
 
@@ -122,17 +120,7 @@ def undefine(vm: str | None = None) -> bool:
     """
     name, _ = _vm(vm)
 
-    def work() -> bool:
-        with _libvirt() as (connection, _):
-            found = _lookup(connection, name)
-            if found is None:
-                return False
-            if found.isActive():
-                raise RefusedError(f"{name} runs on {__opts__['id']}: stop it first with `salt-run mnha.stop`")
-            found.undefine()
-        return True
-
-    return _run(work)
+    return _run(lambda: domains.undefine(name))
 
 
 def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
@@ -151,11 +139,12 @@ def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 200 * int(lines)))
             tail = "\n".join(file.read().decode("utf-8", "replace").splitlines()[-int(lines) :])
-    return {"command": f"virsh -c {URI} console {name}", "log": str(path), "tail": tail}
+    return {"command": f"virsh -c {domains.URI} console {name}", "log": str(path), "tail": tail}
 
 
 def health(vm: str | None = None) -> dict[str, Any]:
-    """Whether the guest answers: its agent, then its TCP port, as far as they are configured. Run it on the holder.
+    """Whether the guest answers: its agent, then its TCP port, as far as they are configured. Run it on the
+    holder.
 
     CLI Example:
 
@@ -165,7 +154,7 @@ def health(vm: str | None = None) -> dict[str, Any]:
     """
     name, cluster = _vm(vm)
     wanted = cluster.vms[name].health
-    found: dict[str, Any] = {"vm": name, "domain": _run(lambda: _domain_state(name)), "healthy": False}
+    found: dict[str, Any] = {"vm": name, "domain": _run(lambda: domains.state(name)), "healthy": False}
     if found["domain"] != "running":
         return {**found, "why": f"the VM is {found['domain']} on {__opts__['id']}"}
     if wanted.agent:
@@ -196,7 +185,8 @@ def wish(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
 
 
 def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
-    """Wish the VM started and let this node take it, if nobody has it. For a node of Salt's choice: `mnha.start`.
+    """Wish the VM started and let this node take it, if nobody has it. For a node of Salt's choice:
+    `mnha.start`.
 
     CLI Example:
 
@@ -226,10 +216,11 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
 def plan_failover(
     vm: str, epoch: int, seq: int = 0, attempt: int = 0, by: str = "", index: int | None = None
 ) -> dict[str, Any]:
-    """First step of a failover, on the node that reported it: is it needed, may this master do it, who takes over?
+    """First step of a failover, on the node that reported it: is it needed, may this master do it, who takes
+    over?
 
-    Returns `needed` (False with `why` if the lease has moved on), `claimed` (False with `by` if another master works on
-    it), `order` (candidates, best first), `rejected` (node -> why) and `sentence`.
+    Returns `needed` (False with `why` if the lease has moved on), `claimed` (False with `by` if another master
+    works on it), `order` (candidates, best first), `rejected` (node -> why) and `sentence`.
 
     CLI Example:
 
@@ -241,7 +232,10 @@ def plan_failover(
     entry = __salt__["consul_ha.kv_get"](f"vms/{name}/lease")
     lease = (entry or {}).get("value") or {}
     if lease.get("epoch") != int(epoch):
-        return {"needed": False, "why": f"the lease has epoch {lease.get('epoch')} by now, held by {lease.get('holder')}"}
+        return {
+            "needed": False,
+            "why": f"the lease has epoch {lease.get('epoch')} by now, held by {lease.get('holder')}",
+        }
     if lease.get("phase") != "released" and index is not None and entry["index"] != int(index):
         return {"needed": False, "why": f"{lease.get('holder')} has renewed the lease of epoch {epoch}"}
     claim = __salt__["consul_ha.claim"](f"failover-{name}-{epoch}-{seq}-{attempt}", by=by)
@@ -283,7 +277,8 @@ def record(event: str, text: str, vm: str | None = None, **data: Any) -> str:
 
 
 def report() -> dict[str, Any]:
-    """All that `mnha.status` shows of this node and, as this node sees it, of the cluster. Never fails: see `errors`.
+    """All that `mnha.status` shows of this node and, as this node sees it, of the cluster. Never fails: see
+    `errors`.
 
     CLI Example:
 
@@ -304,7 +299,9 @@ def report() -> dict[str, Any]:
     part("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
     consul = (found["guard"] or {}).get("consul") or {}
     if consul and not consul.get("reachable"):
-        found["errors"]["consul"] = f"the guard does not reach Consul: {consul.get('error')}"  # asking would only take long
+        found["errors"]["consul"] = (
+            f"the guard does not reach Consul: {consul.get('error')}"  # asking would only take long
+        )
     elif found["config"] is not None:
         part("members", lambda: __salt__["consul_ha.members"]())
         part("applied", lambda: (__salt__["consul_ha.kv_get"]("config") or {}).get("value"))
@@ -349,53 +346,10 @@ def _vm(vm: str | None) -> tuple[str, config.ClusterConfig]:
     return vm, cluster
 
 
-@contextlib.contextmanager
-def _libvirt() -> Iterator[tuple[Any, Any]]:
-    """A connection to this node's libvirt, and its module; what libvirt says comes out as this project's errors."""
-    try:
-        import libvirt
-    except ImportError as error:
-        raise UnreachableError(f"python3-libvirt is missing ({error}); state.apply states.hypervisor") from error
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    try:
-        connection = libvirt.open(URI)
-    except libvirt.libvirtError as error:
-        raise UnreachableError(f"libvirtd does not answer at {URI}: {error}; state.apply states.hypervisor") from error
-    try:
-        yield connection, libvirt
-    except libvirt.libvirtError as error:
-        raise FailedError(f"libvirt fails: {error}") from error
-    finally:
-        connection.close()
-
-
-def _lookup(connection: Any, name: str) -> Any:
-    """The domain of that name; None if it is not defined. (Listing avoids libvirt's error for a missing one.)"""
-    return next((one for one in connection.listAllDomains() if one.name() == name), None)
-
-
-def _defined_xml(name: str) -> str | None:
-    with _libvirt() as (connection, libvirt):
-        found = _lookup(connection, name)
-        return None if found is None else found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
-
-
-def _domain_state(name: str) -> str:
-    """The domain's state in libvirt's words, or `undefined`."""
-    words = ("no state", "running", "blocked", "paused", "shutting down", "off", "crashed", "suspended")
-    with _libvirt() as (connection, _):
-        found = _lookup(connection, name)
-        return "undefined" if found is None else words[found.state()[0]]
-
-
 def _agent_answers(name: str) -> dict[str, Any]:
     """Whether the QEMU guest agent answers a ping."""
     try:
-        with _libvirt() as (connection, libvirt):
-            import libvirt_qemu
-
-            libvirt_qemu.qemuAgentCommand(_lookup(connection, name), json.dumps({"execute": "guest-ping"}),
-                                          AGENT_TIMEOUT_S, 0)  # fmt: skip
+        domains.ping_agent(name)
     except MnhaError as error:
         return {"ok": False, "why": error.message}
     return {"ok": True, "why": ""}
@@ -419,8 +373,6 @@ def _run(ask: Callable[[], Any]) -> Any:
     """Turn this project's errors into the one that Salt shows without a stack trace."""
     try:
         return ask()
-    except InputError as error:
-        raise CommandExecutionError(f"{error.message}") from error
     except MnhaError as error:
         raise CommandExecutionError(error.message) from error
 

@@ -1,6 +1,8 @@
-"""Shows what the verbs of `salt-run mnha` return: first the sentence, then tables. `--out=json` shows the data instead.
+"""Shows what the verbs of `salt-run mnha` return: first the sentence, then tables. `--out=json` shows the data
+instead.
 
-The data are `{CLUSTER: {"result": …, "comment": …, …}}`. Everything shown is computed from them; nothing is asked.
+The data are `{CLUSTER: {"result": …, "comment": …, …}}`. Everything shown is computed from them; nothing is
+asked.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def output(data: Any, **kwargs: Any) -> str:
     """
     if not isinstance(data, Mapping):
         return str(data)
-    return "\n".join(line for name, part in data.items() if name != "retcode" for line in _cluster(str(name), part)) + "\n"
+    return (
+        "\n".join(line for name, part in data.items() if name != "retcode" for line in _cluster(str(name), part)) + "\n"
+    )
 
 
 def _cluster(name: str, part: Any) -> Iterable[str]:
@@ -46,7 +50,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     """Rows in columns as wide as their longest cell."""
     lines = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    ]
 
 
 def _vms(vms: Mapping[str, Any]) -> Iterable[str]:
@@ -56,7 +62,9 @@ def _vms(vms: Mapping[str, Any]) -> Iterable[str]:
         holder = lease.get("holder") or "nobody"
         age = vm.get("lease_age_s")
         sentence = (vm.get("states") or {}).get(holder, {}).get("sentence") or ""
-        yield f"VM {name}: wished {(vm.get('desired') or {}).get('run', 'unknown')}" + (f"; {sentence}" if sentence else "")
+        yield f"VM {name}: wished {(vm.get('desired') or {}).get('run', 'unknown')}" + (
+            f"; {sentence}" if sentence else ""
+        )
         yield f"  running on   {vm.get('running_on') or 'no node'}"
         yield (f"  lease        {lease.get('phase', 'unknown')} by {holder}, epoch {lease.get('epoch', '?')}"
                + (f", seen renewed {age:.1f} s ago" if age is not None else ""))  # fmt: skip
@@ -103,14 +111,18 @@ def _named(title: str) -> Any:
 
 
 def _timeline(part: Mapping[str, Any]) -> Iterable[str]:
-    """Moments of the node's own clock, counted from the lease's expiry (or the order), and the master's steps."""
+    """Moments of the node's own clock, counted from the lease's expiry (or the order), and the master's
+    steps.
+    """
     moments = {key: value for key, value in (part.get("timeline") or {}).items() if isinstance(value, int | float)}
     if moments:
         zero = moments.get("expired_s", min(moments.values()))
         shown = sorted(moments.items(), key=lambda item: item[1])
         yield "  " + ", ".join(f"{key.removesuffix('_s')} {value - zero:+.2f} s" for key, value in shown)
     if part.get("steps_s"):
-        yield "  master: " + ", ".join(f"{key.removesuffix('_s')} {value:.2f} s" for key, value in part["steps_s"].items())
+        yield "  master: " + ", ".join(
+            f"{key.removesuffix('_s')} {value:.2f} s" for key, value in part["steps_s"].items()
+        )
 
 
 _PARTS = {

@@ -1,9 +1,11 @@
 """What an operator types: `salt-run mnha.VERB cluster=NAME`.
 
-Every verb returns `{CLUSTER: {"result": done?, "comment": one sentence, …}}`, shown by the outputter `mnha`; `--out=json`
-gives the data. A verb that failed has a `retcode` beside it and a non-zero exit code. The cluster may be left out where the master has one only.
+Every verb returns `{CLUSTER: {"result": done?, "comment": one sentence, …}}`, shown by the outputter `mnha`;
+`--out=json` gives the data. A verb that failed has a `retcode` beside it and a non-zero exit code. The cluster
+may be left out where the master has one only.
 
-A master need not reach Consul: what concerns it goes through a minion of the cluster, for events the one that reported.
+A master need not reach Consul: what concerns it goes through a minion of the cluster, for events the one that
+reported.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import getpass
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import salt.utils.minions
 import salt.version
 from salt.exceptions import CommandExecutionError
 
-from mnha import __version__, ask, config, pillars, secrets, takeover
+from mnha import __version__, ask, config, pillars, report, secrets, takeover
 from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ STOP_WAIT_S = 180.0
 
 
 def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
-    """How the cluster stands: VMs, nodes, guards, Consul. Ends as soon as all nodes that Consul sees have answered.
+    """How the cluster stands: VMs, nodes, guards, Consul. Ends as soon as all nodes that Consul sees have
+    answered.
 
     CLI Example:
 
@@ -42,11 +45,10 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=_all_living)
+        replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=report.all_living)
         if not replies:
             raise UnreachableError(f"no node of {name} answers within {wait_s:g} s: is salt-minion running on {nodes}?")
-        return _status(nodes, {node: reply.value if reply.ok else {"errors": {"report": str(reply.value)}}
-                               for node, reply in replies.items()})  # fmt: skip
+        return report.status(nodes, replies, now_s=time.time())
 
     return _verb(cluster, work)
 
@@ -83,8 +85,13 @@ def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
         adviser, stand = _wish(minions, nodes, "started", vm)
         lease = stand["lease"]
         if lease["phase"] != "released":
-            text = f"{stand['vm']} is wished started; {lease['holder']} has the lease (epoch {lease['epoch']}) and starts it"
-            return {"result": True, "comment": text, "vm": stand["vm"], "node": lease["holder"]}
+            text = f"{lease['holder']} has the lease (epoch {lease['epoch']}) and starts it"
+            return {
+                "result": True,
+                "comment": f"{stand['vm']} is wished started; {text}",
+                "vm": stand["vm"],
+                "node": lease["holder"],
+            }
         return _told(takeover.order(minions, stand, adviser, f"mnha.start by {_who()}"), stand["vm"])
 
     return _verb(cluster, work)
@@ -108,7 +115,11 @@ def stop(cluster: str | None = None, vm: str | None = None, wait_s: float = STOP
             return {"result": True, "comment": f"{stand['vm']} is stopped: no node has its lease", "vm": stand["vm"]}
         order = {"vm": stand["vm"], "wait_s": float(wait_s)}
         reply = minions.one(holder, "guard.stop", order, timeout_s=float(wait_s) + 8)
-        text = f"{stand['vm']} is stopped; it ran on {holder}" if reply.ok else f"wished stopped, but {holder}: {reply.value}"
+        text = (
+            f"{stand['vm']} is stopped; it ran on {holder}"
+            if reply.ok
+            else f"wished stopped, but {holder}: {reply.value}"
+        )
         return {"result": reply.ok, "comment": text, "vm": stand["vm"], "node": holder}
 
     return _verb(cluster, work)
@@ -118,7 +129,8 @@ def failover(
     cluster: str, vm: str, epoch: int, reporter: str, seq: int = 0, attempt: int = 0, event: str = "lease_expired",
     index: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the reactor runs when a lease expires or is free: claim it, choose a node, order the take-over, record it.
+    """What the reactor runs when a lease expires or is free: claim it, choose a node, order the take-over,
+    record it.
 
     Not for the command line in normal times: the guards refuse it while the holder renews its lease.
 
@@ -139,6 +151,20 @@ def failover(
         return _told(outcome, vm)
 
     return _verb(cluster, work)
+
+
+def prepare() -> bool:
+    """Nothing but being called: whoever calls it, the reactor, has loaded the runners then, and fails over
+    faster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.prepare
+    """
+    with _minions().client():
+        return True
 
 
 def claim(cluster: str, action: str) -> dict[str, Any]:
@@ -212,10 +238,11 @@ def version(cluster: str | None = None) -> dict[str, Any]:
 
 
 def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
-    """Make a cluster's secrets on this master: authority, certificates, Consul's keys and tokens, Salt's shared key.
+    """Make a cluster's secrets on this master: authority, certificates, Consul's keys and tokens, Salt's shared
+    key.
 
-    What exists already stays as it is, so it may be run again at any time: after a node was added, or to hear which
-    certificates end soon. Nodes get their secrets with the next `state.apply`.
+    What exists already stays as it is, so it may be run again at any time: after a node was added, or to hear
+    which certificates end soon. Nodes get their secrets with the next `state.apply`.
 
     cluster
         the cluster's name in the pillar
@@ -238,11 +265,11 @@ def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
             salt_master_key=Path(__opts__["pki_dir"]) / "master.pem",
         )
         folder = secrets.folder(__opts__) / conf.name
-        report = secrets.bootstrap(folder, plan, renew_certificates=renew_certificates)
+        made = secrets.bootstrap(folder, plan, renew_certificates=renew_certificates)
     except MnhaError as error:
         raise CommandExecutionError(error.message) from error
-    result: dict[str, Any] = {"folder": str(folder), "created": report.created}
-    return {**result, "kept": len(report.kept), "warnings": report.warnings}
+    result: dict[str, Any] = {"folder": str(folder), "created": made.created}
+    return {**result, "kept": len(made.kept), "warnings": made.warnings}
 
 
 # ---- how the verbs work
@@ -265,7 +292,8 @@ def _told_of(name: str, work: Callable[[str, list[str]], dict[str, Any]], nodes:
 
 
 def _returned(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    """What Salt needs: with these two keys and no other it shows the data through the outputter, and only them with --out.
+    """What Salt needs: with these two keys and no other it shows the data through the outputter, and only them
+    with --out.
 
     It reads success from each `result`, and the exit code of `salt-run` from `retcode` among the data.
     """
@@ -290,78 +318,11 @@ def _wish(minions: ask.Minions, nodes: list[str], run: str, vm: str | None) -> t
     """Write the wish through the first node that has a quorum; that node, and how things stand."""
     node = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0)
     if node.value is not True:
-        raise UnreachableError(f"{node.node} finds no quorum of Consul: nothing can be started or stopped; see mnha.status")
+        raise UnreachableError(
+            f"{node.node} finds no quorum of Consul: nothing can be started or stopped; see mnha.status"
+        )
     reply = minions.one(node.node, "mnvm.wish", {"run": run, "vm": vm, "by": f"mnha by {_who()}"}, timeout_s=8.0)
     return node.node, takeover.value_of(reply)
-
-
-def _all_living(replies: Mapping[str, ask.Reply]) -> bool:
-    """Whether every node that Consul sees alive has answered; nobody waits for a dead one."""
-    for reply in replies.values():
-        members = reply.value.get("members") if reply.ok and isinstance(reply.value, dict) else None
-        if members:
-            return {row["node"] for row in members if row["status"] == "alive"} <= set(replies)
-    return False
-
-
-def _status(nodes: list[str], reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Sum up the nodes' reports. The cluster's own data come from the first that could ask Consul."""
-    view: dict[str, Any] = next((one for one in reports.values() if one.get("vms") is not None), {})
-    members = {row["node"]: row["status"] for row in view.get("members") or []}
-    rows = {
-        node: {
-            "answers": node in reports,
-            "consul": members.get(node, "unknown"),
-            "maintenance": (view.get("maintenance") or {}).get(f"maintenance/{node}"),
-            "record": (view.get("nodes") or {}).get(f"nodes/{node}"),
-            **{key: reports.get(node, {}).get(key) for key in ("guard", "errors")},
-        }
-        for node in nodes
-    }
-    vms = _vms(view, reports)
-    warnings = _warnings(view, rows, vms)
-    running = [f"{name} runs on {vm['running_on']}" if vm["running_on"] else f"{name} is not running"
-               for name, vm in vms.items()]  # fmt: skip
-    return {"result": bool(view), "comment": "; ".join(running) or "Consul can't be asked", "vms": vms, "nodes": rows,
-            "members": members, "warnings": warnings, "at": time.time()}  # fmt: skip
-
-
-def _vms(view: Mapping[str, Any], reports: Mapping[str, Any]) -> dict[str, Any]:
-    """Each VM: wish, lease, last start, and what the guards say."""
-    guards = {node: ((report.get("guard") or {}).get("vms") or {}) for node, report in reports.items()}
-    names = sorted({key.split("/")[1] for key in view.get("vms") or {}} | {vm for found in guards.values() for vm in found})
-    result = {}
-    for name in names:
-        said = {node: found[name] for node, found in guards.items() if name in found}
-        part = {key: (view.get("vms") or {}).get(f"vms/{name}/{key}") for key in ("lease", "desired", "last_start")}
-        ages = [vm["lease"]["age_s"] for vm in said.values() if vm.get("lease")]
-        result[name] = {
-            **part,
-            "running_on": next((node for node, vm in said.items() if vm.get("vm") in ("running", "paused")), None),
-            "lease_age_s": min(ages) if ages else None,
-            "states": {node: {key: vm.get(key) for key in ("state", "sentence", "vm")} for node, vm in said.items()},
-        }
-    return result
-
-
-def _warnings(view: Mapping[str, Any], rows: Mapping[str, Any], vms: Mapping[str, Any]) -> list[str]:
-    """What an operator should know or do."""
-    told = []
-    for node, row in rows.items():
-        told += [f"{node}: {text}" for text in (row["errors"] or {}).values()]
-        checks = ((row["guard"] or {}).get("checks")) or ((row["record"] or {}).get("checks")) or {}
-        told += [f"{node}: {name}: {check.get('why')}" for name, check in checks.items() if not check.get("ok")]
-        if not row["answers"] and row["consul"] == "alive":
-            told.append(f"{node}: Consul sees it, but its minion did not answer")
-    applied = (view.get("applied") or {}).get("cluster")
-    if view and applied is None:
-        told.append("no configuration has been applied yet: state.apply")
-    elif view and applied != view.get("config"):
-        told.append("the pillar differs from the applied configuration: state.apply puts it in force")
-    for name, vm in vms.items():
-        if (vm["desired"] or {}).get("run") == "started" and not vm["running_on"]:
-            told.append(f"{name} is wished started and does not run")
-    return list(dict.fromkeys(told))
 
 
 def _nodes(cluster: str | None) -> tuple[str, list[str]]:

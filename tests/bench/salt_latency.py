@@ -2,8 +2,9 @@
 
     python tests/bench/salt_latency.py [--rounds 12] [--json FILE] [--threads]
 
-Starts one master and two minions on loopback in a scratch folder, fires each path's event from a beacon and notes
-CLOCK_MONOTONIC at each hop (one machine, one clock). Prints a Markdown table: seconds since the beacon's return.
+Starts one master and two minions on loopback in a scratch folder, fires each path's event from a beacon and
+notes CLOCK_MONOTONIC at each hop (one machine, one clock). Prints a Markdown table: seconds since the beacon's
+return.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.support.salt_cluster import SaltCluster, wait_until  # noqa: E402
+from tests.support.salt_cluster import SaltCluster, wait_until
 
 BENCH_ROOT = Path(__file__).parent / "latency_root"
 PATHS = {
@@ -76,8 +77,11 @@ def measure(root: Path, rounds: int, threads: bool) -> dict[str, dict[str, list[
     reactor = [{f"salt/beacon/*/lat/{path}/*": [str(BENCH_ROOT / "reactor" / f"{path}.sls")]} for path in PATHS]
     beacons = {"lat": [{"trigger": str(trigger)}, {"marks": str(marks)}, {"interval": 1}]}
     cluster = SaltCluster(
-        root, salt_roots=[BENCH_ROOT], master_opts={"reactor": reactor},
-        minion_opts={"multiprocessing": not threads}, per_minion_opts={"node1": {"beacons": beacons}},
+        root,
+        salt_roots=[BENCH_ROOT],
+        master_opts={"reactor": reactor},
+        minion_opts={"multiprocessing": not threads},
+        per_minion_opts={"node1": {"beacons": beacons}},
     )
     results: dict[str, dict[str, list[float]]] = {}
     with cluster:
@@ -103,7 +107,7 @@ def table(results: dict[str, dict[str, list[float]]]) -> str:
             ordered = sorted(times)
             p95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))]
             lines.append(
-                f"| {title} | {hop} | {statistics.median(ordered):.2f} | {p95:.2f} | {ordered[-1]:.2f} | {len(ordered)} |"
+                f"| {title} | {hop} | {statistics.median(times):.2f} | {p95:.2f} | {ordered[-1]:.2f} | {len(times)} |"
             )
     return "\n".join(lines)
 

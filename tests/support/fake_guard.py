@@ -1,11 +1,13 @@
-"""Guards without Consul and libvirt, for tests of what talks to them: the socket's protocol over one shared lease.
+"""Guards without Consul and libvirt, for tests of what talks to them: the socket's protocol over one shared
+lease.
 
-`FakeCluster` is the world: one lease, one wish, and per node a socket. Time is that of the machine. Takeover orders wait
-for the lease to be free or expired, as the real guard's do; of two at once one wins.
+`FakeCluster` is the world: one lease, one wish, and per node a socket. Time is that of the machine. Takeover
+orders wait for the lease to be free or expired, as the real guard's do; of two at once one wins.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -129,7 +131,7 @@ class FakeGuard:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, client.makefile("rwb") as stream:
+        with contextlib.suppress(OSError), client, client.makefile("rwb") as stream:
             for line in stream:
                 while self.silent:
                     time.sleep(0.05)
@@ -139,11 +141,8 @@ class FakeGuard:
                     answer = {"v": 1, "ok": True, "result": self.answer(request)}
                 except Refusal as refusal:
                     answer = {"v": 1, "ok": False, "error": {"kind": refusal.kind, "message": refusal.message}}
-                try:
-                    stream.write(json.dumps(answer).encode() + b"\n")
-                    stream.flush()
-                except OSError:
-                    return
+                stream.write(json.dumps(answer).encode() + b"\n")
+                stream.flush()
 
     # -- requests -----------------------------------------------------------------------------------------------
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +182,7 @@ class FakeGuard:
                 "vms": {
                     world.vm: {
                         "state": "holding" if mine else "candidate",
-                        "sentence": "holds the lease, the VM is running" if mine else "watches the lease and may take it",
+                        "sentence": "holds the lease, the VM is running" if mine else "watches the lease",
                         "lease": lease, "desired": world.desired, "vm": self.vm, "last_fence": self.last_fence,
                         "starts_failed": self.starts_failed,
                     }
@@ -201,7 +200,9 @@ class FakeGuard:
             with world.lock:
                 lease = world.lease
                 if lease["epoch"] != request["epoch"]:
-                    raise Refusal("refused", f"{lease['holder'] or 'nobody'} has the lease by now, epoch {lease['epoch']}")
+                    raise Refusal(
+                        "refused", f"{lease['holder'] or 'nobody'} has the lease by now, epoch {lease['epoch']}"
+                    )
                 if lease["phase"] != "released" and lease["index"] != index:
                     raise Refusal("refused", f"{lease['holder']} has renewed the lease of epoch {lease['epoch']}")
                 if lease["phase"] == "released" or world.age_s >= world.lease_s:

@@ -9,6 +9,7 @@ were started here are ended. Several masters share one key pair (hot-hot), as on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,10 +53,8 @@ class Daemon:
     def kill(self) -> None:
         if self.process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(10)
         self.process = None
 
@@ -120,31 +119,44 @@ class SaltCluster:
         (pillar_dir / "top.sls").write_text(json.dumps({"base": {"*": ["all"]}}))
         (pillar_dir / "all.sls").write_text("#!json\n" + json.dumps(self.pillar, indent=1))
         for name in self.master_names:
-            self._write(name, "master", self._common(name) | {
-                "id": f"{name}_master",
-                "interface": self.address(name),
-                "ret_port": RETURN_PORT,
-                "auto_accept": True,
-                "worker_threads": 3,
-                "file_roots": {"base": [str(root) for root in self.salt_roots]},
-                "pillar_roots": {"base": [str(pillar_dir)]},
-                "module_dirs": [str(root) for root in self.salt_roots],
-                "open_mode": False,
-                "minion_data_cache": True,
-            } | self.master_opts)
+            self._write(
+                name,
+                "master",
+                self._common(name)
+                | {
+                    "id": f"{name}_master",
+                    "interface": self.address(name),
+                    "ret_port": RETURN_PORT,
+                    "auto_accept": True,
+                    "worker_threads": 3,
+                    "file_roots": {"base": [str(root) for root in self.salt_roots]},
+                    "pillar_roots": {"base": [str(pillar_dir)]},
+                    "module_dirs": [str(root) for root in self.salt_roots],
+                    "open_mode": False,
+                    "minion_data_cache": True,
+                }
+                | self.master_opts,
+            )
         for name in self.minion_names:
-            self._write(name, "minion", self._common(name) | {
-                "id": name,
-                "master": [self.address(m) for m in self.master_names],
-                "master_port": RETURN_PORT,
-                "retry_dns": 0,
-                "recon_max": 2000,
-                "acceptance_wait_time": 1,
-                "grains_cache": False,
-                "enable_fqdns_grains": False,
-                "enable_gpu_grains": False,
-                "disable_grains": [],
-            } | self.minion_opts | self.per_minion_opts.get(name, {}))
+            self._write(
+                name,
+                "minion",
+                self._common(name)
+                | {
+                    "id": name,
+                    "master": [self.address(m) for m in self.master_names],
+                    "master_port": RETURN_PORT,
+                    "retry_dns": 0,
+                    "recon_max": 2000,
+                    "acceptance_wait_time": 1,
+                    "grains_cache": False,
+                    "enable_fqdns_grains": False,
+                    "enable_gpu_grains": False,
+                    "disable_grains": [],
+                }
+                | self.minion_opts
+                | self.per_minion_opts.get(name, {}),
+            )
         self._share_key()
 
     def _share_key(self) -> None:
@@ -156,14 +168,20 @@ class SaltCluster:
             from cryptography.hazmat.primitives.asymmetric import rsa
 
             key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            (first / "master.pem").write_bytes(key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
-            ))
+            (first / "master.pem").write_bytes(
+                key.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.TraditionalOpenSSL,
+                    serialization.NoEncryption(),
+                )
+            )
             (first / "master.pem").chmod(0o400)
-            (first / "master.pub").write_bytes(key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo,
-            ))
+            (first / "master.pub").write_bytes(
+                key.public_key().public_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PublicFormat.SubjectPublicKeyInfo,
+                )
+            )
         for other in self.master_names[1:]:
             target = self.root / other / "pki"
             target.mkdir(parents=True, exist_ok=True)
@@ -238,14 +256,18 @@ class SaltCluster:
     def salt(self, master: str, fun: str, *args: Any, target: str = "*", timeout_s: float = 10, **kwargs: Any) -> Any:
         """Run an execution function through a master; answers by minion."""
         with self.client(master) as client:
-            return client.cmd(target, fun, list(args), kwarg=kwargs, tgt_type="list" if "," in target else "glob",
-                              timeout=timeout_s)
+            return client.cmd(
+                target, fun, list(args), kwarg=kwargs, tgt_type="list" if "," in target else "glob", timeout=timeout_s
+            )
 
     def run(self, master: str, *args: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """`salt-run` as an operator types it."""
         return subprocess.run(
             [str(BIN / "salt-run"), "-c", str(self.config_dir(master)), *args],
-            capture_output=True, text=True, timeout=timeout_s, check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
 
     def events(self, master: str) -> Any:

@@ -1,13 +1,13 @@
 """Asking minions from a master: bounded waiting, and never for a node that is known to be dead.
 
-`LocalClient.cmd` waits for every minion that it targets and then asks which of them still work on it, so that one dead
-node costs seconds. Here the caller says when it has heard enough.
+`LocalClient.cmd` waits for every minion that it targets and then asks which of them still work on it, so that
+one dead node costs seconds. Here the caller says when it has heard enough.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,8 @@ class Reply:
 class Minions:
     """Minions as one master sees them.
 
-    :param conf_file: the master's configuration file; `__opts__` of an orchestration is that of the master's minion and
-        would not find the master's key.
+    :param conf_file: the master's configuration file; `__opts__` of an orchestration is that of the master's
+        minion and would not find the master's key.
     """
 
     def __init__(self, conf_file: str) -> None:
@@ -52,7 +52,7 @@ class Minions:
     ) -> dict[str, Reply]:
         """The answers of `nodes` that came within `timeout_s`, or until `enough` says so."""
         replies: dict[str, Reply] = {}
-        with self._client() as client:
+        with self.client() as client:
             jid = self._publish(client, nodes, fun, kwarg)
             for reply in _replies(client, jid, time.monotonic() + timeout_s):
                 if reply is not None:
@@ -68,21 +68,24 @@ class Minions:
         :raises DeadlineError: its minion lives but the function did not end within `timeout_s`.
         """
         began_s = time.monotonic()
-        ping, lives = None, False
-        with self._client() as client:
+        pings: set[str] = set()
+        lives = False
+        with self.client() as client:
             jid = self._publish(client, [node], fun, kwarg)
-            for reply in _replies(client, jid, began_s + timeout_s, lambda: ping):
+            for reply in _replies(client, jid, began_s + timeout_s, pings):
                 if reply is not None and reply.value is _PONG:
                     lives = True
                 elif reply is not None:
                     return reply
                 waited_s = time.monotonic() - began_s
-                if ping is None and waited_s > ALIVE_S:
-                    ping = self._publish(client, [node], "test.ping", None)
+                if not pings and waited_s > ALIVE_S:
+                    pings.add(self._publish(client, [node], "test.ping", None))
                 if not lives and waited_s > ALIVE_S + PING_S:
                     break
         if lives:
-            raise DeadlineError(f"{fun} did not end on {node} within {timeout_s:g} s; see the status before repeating it")
+            raise DeadlineError(
+                f"{fun} did not end on {node} within {timeout_s:g} s; see the status before repeating it"
+            )
         raise UnreachableError(f"the minion of {node} does not answer: is the node up, and salt-minion running there?")
 
     def first(
@@ -99,9 +102,12 @@ class Minions:
                 return reply
         if replies:
             raise FailedError("; ".join(f"{reply.node}: {reply.value}" for reply in replies.values()))
-        raise UnreachableError(f"none of {', '.join(nodes)} answers within {timeout_s:g} s: is salt-minion running there?")
+        raise UnreachableError(
+            f"none of {', '.join(nodes)} answers within {timeout_s:g} s: is salt-minion running there?"
+        )
 
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """A client of the master, a context manager."""
         return salt.client.get_local_client(self._conf_file)
 
     @staticmethod
@@ -110,7 +116,9 @@ class Minions:
         try:
             job = client.run_job(list(nodes), fun, [], tgt_type="list", kwarg=dict(kwarg or {}), listen=True, timeout=5)
         except SaltClientError as error:
-            raise UnreachableError(f"this master does not take the job: {error}; is salt-master running here?") from error
+            raise UnreachableError(
+                f"this master does not take the job: {error}; is salt-master running here?"
+            ) from error
         if not job or not job.get("jid"):
             raise UnreachableError(
                 f"this master knows no minion of the names {', '.join(nodes)}: accept their keys with `salt-key -a`"
@@ -121,11 +129,18 @@ class Minions:
 _PONG = object()
 
 
-def _replies(client: Any, jid: str, until_s: float, ping: Callable[[], str | None] = lambda: None) -> Iterator[Reply | None]:
-    """The answers to job `jid` as they come, a :data:`_PONG` for one to the job of `ping`, and None now and then."""
+def _replies(client: Any, jid: str, until_s: float, pings: Set[str] = frozenset()) -> Iterator[Reply | None]:
+    """The answers to job `jid` as they come, a :data:`_PONG` for one to a job of `pings`, and None now and
+    then.
+    """
     while (left_s := until_s - time.monotonic()) > 0:
         event = client.event.get_event(
-            wait=min(POLL_S, left_s), tag="salt/job/", match_type="startswith", full=True, no_block=False, auto_reconnect=True
+            wait=min(POLL_S, left_s),
+            tag="salt/job/",
+            match_type="startswith",
+            full=True,
+            no_block=False,
+            auto_reconnect=True,
         )
         if not event or "/ret/" not in event["tag"]:
             yield None
@@ -135,5 +150,5 @@ def _replies(client: Any, jid: str, until_s: float, ping: Callable[[], str | Non
         if found == jid:
             good = data.get("success", True) is not False and not data.get("retcode")
             yield Reply(node, data.get("return"), good)
-        elif found == ping():
+        elif found in pings:
             yield Reply(node, _PONG, True)

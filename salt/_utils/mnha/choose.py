@@ -1,9 +1,11 @@
 """Which node shall take over a VM. Pure.
 
-The invariant: **a node that is known to be unable is never chosen, and every node that is not chosen has a reason.** What
-is merely unknown about a node never makes it a candidate. Two masters with the same facts choose the same node.
+The invariant: **a node that is known to be unable is never chosen, and every node that is not chosen has a
+reason.** What is merely unknown about a node never makes it a candidate. Two masters with the same facts choose
+the same node.
 
-A wrong choice costs time, never safety: the chosen node's guard takes the lease only when it may, and says no otherwise.
+A wrong choice costs time, never safety: the chosen node's guard takes the lease only when it may, and says no
+otherwise.
 """
 
 from __future__ import annotations
@@ -62,8 +64,7 @@ def choose(nodes: Sequence[Node], needs: Needs, prefer: Sequence[str] = (), hold
     rejected = {node.name: why for node in nodes if (why := objection(node, needs, holder))}
     fit = [node for node in nodes if node.name not in rejected]
     rank = {name: place for place, name in enumerate(prefer)}
-    fit.sort(key=lambda node: (rank.get(node.name, len(rank)), -_number(node, "free_memory_mib"), -_number(node, "cpus"),
-                               node.name))  # fmt: skip
+    fit.sort(key=lambda node: (rank.get(node.name, len(rank)), *_size(node), node.name))
     reasons = {
         node.name: (f"preferred as number {rank[node.name] + 1}, " if node.name in rank else "")
         + f"{_number(node, 'free_memory_mib')} MiB and {_number(node, 'cpus')} CPUs"
@@ -104,6 +105,11 @@ def _lack(node: Node, needs: Needs) -> str:
     if cpus < needs.cpus:
         return f"has {cpus} CPUs, the VM needs {needs.cpus}"
     return ""
+
+
+def _size(node: Node) -> tuple[int, int]:
+    """Sorts the biggest first: by free memory, then CPUs."""
+    return -_number(node, "free_memory_mib"), -_number(node, "cpus")
 
 
 def _number(node: Node, key: str) -> int:

@@ -1,8 +1,9 @@
 """Client of the guard's unix socket: one request and its answer, or the stream of its events.
 
-Silence and refusal are never mixed up: what cannot be reached is an UnreachableError with the remedy, what was asked and
-not answered in time a DeadlineError (the outcome is not known), and what the guard itself answers as an error comes out
-as the class it went in (:func:`mnha.errors.from_wire`). No call waits longer than its `timeout_s` in all.
+Silence and refusal are never mixed up: what cannot be reached is an UnreachableError with the remedy, what was
+asked and not answered in time a DeadlineError (the outcome is not known), and what the guard itself answers as
+an error comes out as the class it went in (:func:`mnha.errors.from_wire`). No call waits longer than its
+`timeout_s` in all.
 """
 
 from __future__ import annotations
@@ -54,11 +55,14 @@ def stream(*, path: str = SOCKET, timeout_s: float = 5.0) -> Iterator[dict[str, 
 
 def _result(answer: dict[str, Any], op: str) -> dict[str, Any]:
     """The result of an answer, or the error in it, raised."""
-    if answer.get("ok") is True and isinstance(answer.get("result"), dict):
-        return answer["result"]
+    result = answer.get("result")
+    if answer.get("ok") is True and isinstance(result, dict):
+        return result
     if answer.get("ok") is False and isinstance(answer.get("error"), dict):
         raise from_wire(answer["error"])
-    raise BugError(f"the guard's answer to {op!r} does not follow the protocol; are guard and Salt modules of one version?")
+    raise BugError(
+        f"the guard's answer to {op!r} does not follow the protocol; are guard and Salt modules of one version?"
+    )
 
 
 class _Line:
@@ -99,7 +103,9 @@ class _Line:
             except OSError as error:
                 raise self._explained(error) from error
             if not part:
-                raise UnreachableError(f"the guard closed {self._path} without an answer; see `journalctl -u mnha-guard`")
+                raise UnreachableError(
+                    f"the guard closed {self._path} without an answer; see `journalctl -u mnha-guard`"
+                )
             self._buffer += part
             if len(self._buffer) > MAX_LINE:
                 raise BugError(f"the guard's answer at {self._path} is longer than {MAX_LINE} bytes")
@@ -143,7 +149,7 @@ class _Line:
                 return FailedError(f"the guard's socket {self._path} is for root only: run this as root")
             case TimeoutError() | BlockingIOError():
                 return DeadlineError(
-                    f"the guard did not answer at {self._path} within {self._timeout_s:g} s; an order may still be carried "
-                    "out: read guard.status before repeating it"
+                    f"the guard did not answer at {self._path} within {self._timeout_s:g} s; an order may still "
+                    "be carried out: read guard.status before repeating it"
                 )
         return UnreachableError(f"the guard's socket {self._path} fails: {error.strerror or error}")

@@ -1,7 +1,7 @@
 """Whether KVM works on this machine, found out by a guest that runs, for the device file alone proves nothing.
 
-Nested virtualisation may offer `/dev/kvm` and then hang every guest. So a boot sector of a few bytes is run under KVM: it
-writes to QEMU's debug-exit port, and only that exit status counts as yes.
+Nested virtualisation may offer `/dev/kvm` and then hang every guest. So a boot sector of a few bytes is run
+under KVM: it writes to QEMU's debug-exit port, and only that exit status counts as yes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The steps of a failover and of a start, as a master takes them. Pure but for `ask`, which reaches the minions.
+"""The steps of a failover and of a start, as a master takes them. Pure but for `ask`, which reaches the
+minions.
 
-What they keep: an order always names the epoch that it replaces, so that whatever a master believes, however late it is
-and however many masters there are, the guards and the lease decide. A step that is refused, fails or is not answered
-leads to the next candidate; an outcome is *ok* only if a guard has said that the VM runs.
+What they keep: an order always names the epoch that it replaces, so that whatever a master believes, however
+late it is and however many masters there are, the guards and the lease decide. A step that is refused, fails or
+is not answered leads to the next candidate; an outcome is *ok* only if a guard has said that the VM runs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Ask(Protocol):
 
 @dataclass
 class Outcome:
-    """What became of it. `ok` and `done` are different things: another master's work leaves nothing to do, and is ok."""
+    """What became of it. `ok` and `done` are different things: another master's work leaves nothing to do, and
+    is ok.
+    """
 
     ok: bool
     text: str
@@ -55,7 +58,7 @@ class Trouble:
     index: int | None = None
 
 
-def value_of(reply: Reply) -> Any:
+def value_of(reply: Reply) -> dict[str, Any]:
     """The value of a good answer.
 
     :raises FailedError: the function failed; with what it said.
@@ -88,11 +91,14 @@ def order(
 ) -> Outcome:
     """Order the take-over from one candidate of `plan` after the other, until a VM runs.
 
-    :param adviser: the node that is asked how the lease stands after a start has failed: it has a new epoch then.
+    :param adviser: the node that is asked how the lease stands after a start has failed: it has a new epoch
+        then.
     """
     outcome = Outcome(False, plan["sentence"], rejected=dict(plan["rejected"]), epoch=plan["lease"].get("epoch", -1))
     if plan.get("desired") != "started":
-        outcome.text = f"{plan['vm']} is not to run: desired is {plan.get('desired') or 'unknown'}; `salt-run mnha.start`"
+        outcome.text = (
+            f"{plan['vm']} is not to run: desired is {plan.get('desired') or 'unknown'}; `salt-run mnha.start`"
+        )
         return outcome
     queue, began_s = list(plan["order"]), clock()
     while queue and len(outcome.tried) < MAX_CANDIDATES:
@@ -136,7 +142,9 @@ def _advice(ask: Ask, adviser: str, plan: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _record(ask: Ask, trouble: Trouble, master: str, outcome: Outcome) -> None:
-    """Write the outcome into the history, through a node that answers; a record that can't be written is no failure."""
+    """Write the outcome into the history, through a node that answers; a record that can't be written is no
+    failure.
+    """
     entry = {
         "event": "failover" if outcome.ok else "failover failed",
         "text": outcome.text,

@@ -37,8 +37,9 @@ class World:
         )  # fmt: skip
         self._stop = threading.Event()
         for node in NODES:
-            self.put(f"nodes/{node}", {"v": 1, "node": node, "guard": {"version": "fake"}, "cpus": 8,
-                                       "free_memory_mib": 32000, "checks": {"storage": {"ok": True, "why": ""}}})  # fmt: skip
+            checks = {"storage": {"ok": True, "why": ""}}
+            record = {"v": 1, "node": node, "guard": {}, "cpus": 8, "free_memory_mib": 32000, "checks": checks}
+            self.put(f"nodes/{node}", record)
         self.members(NODES)
 
     def put(self, key: str, value: Any) -> None:
@@ -78,7 +79,9 @@ class World:
         self.guards.stop()
 
     def reset(self) -> None:
-        """A healthy cluster whose VM is stopped; the epoch goes on, so that no claim of an earlier test is in the way."""
+        """A healthy cluster whose VM is stopped; the epoch goes on, so that no claim of an earlier test is in
+        the way.
+        """
         self.put("vms/mnvm/desired", {"run": "stopped"})
         self.members(NODES)
         for guard in self.guards.guards.values():

@@ -1,0 +1,90 @@
+"""What `mnha.status` tells, summed up from the nodes' reports (`mnvm.report`). Pure.
+
+What a node says of itself comes from its own report, what Consul holds from the first node that could ask it. A
+node that did not answer is shown by what the others know of it, never left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .ask import Reply
+
+
+def all_living(replies: Mapping[str, Reply]) -> bool:
+    """Whether every node that Consul sees alive has answered; nobody waits for a dead one."""
+    for reply in replies.values():
+        members = reply.value.get("members") if reply.ok and isinstance(reply.value, dict) else None
+        if members:
+            return {row["node"] for row in members if row["status"] == "alive"} <= set(replies)
+    return False
+
+
+def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float) -> dict[str, Any]:
+    """Sum up the nodes' reports. The cluster's own data come from the first that could ask Consul.
+
+    :param now_s: the wall clock, for the reader.
+    """
+    reports: dict[str, Any] = {
+        node: reply.value if reply.ok and isinstance(reply.value, dict) else {"errors": {"report": str(reply.value)}}
+        for node, reply in replies.items()
+    }
+    view: Mapping[str, Any] = next((one for one in reports.values() if one.get("vms") is not None), {})
+    members = {row["node"]: row["status"] for row in view.get("members") or []}
+    rows = {
+        node: {
+            "answers": node in reports,
+            "consul": members.get(node, "unknown"),
+            "maintenance": (view.get("maintenance") or {}).get(f"maintenance/{node}"),
+            "record": (view.get("nodes") or {}).get(f"nodes/{node}"),
+            **{key: reports.get(node, {}).get(key) for key in ("guard", "errors")},
+        }
+        for node in nodes
+    }
+    vms = _vms(view, reports)
+    warnings = _warnings(view, rows, vms)
+    running = [f"{name} runs on {vm['running_on']}" if vm["running_on"] else f"{name} is not running"
+               for name, vm in vms.items()]  # fmt: skip
+    return {"result": bool(view), "comment": "; ".join(running) or "Consul can't be asked", "vms": vms, "nodes": rows,
+            "members": members, "warnings": warnings, "at": now_s}  # fmt: skip
+
+
+def _vms(view: Mapping[str, Any], reports: Mapping[str, Any]) -> dict[str, Any]:
+    """Each VM: wish, lease, last start, and what the guards say."""
+    guards = {node: ((report.get("guard") or {}).get("vms") or {}) for node, report in reports.items()}
+    names = sorted(
+        {key.split("/")[1] for key in view.get("vms") or {}} | {vm for found in guards.values() for vm in found}
+    )
+    result = {}
+    for name in names:
+        said = {node: found[name] for node, found in guards.items() if name in found}
+        part = {key: (view.get("vms") or {}).get(f"vms/{name}/{key}") for key in ("lease", "desired", "last_start")}
+        ages = [vm["lease"]["age_s"] for vm in said.values() if vm.get("lease")]
+        result[name] = {
+            **part,
+            "running_on": next((node for node, vm in said.items() if vm.get("vm") in ("running", "paused")), None),
+            "lease_age_s": min(ages) if ages else None,
+            "states": {node: {key: vm.get(key) for key in ("state", "sentence", "vm")} for node, vm in said.items()},
+        }
+    return result
+
+
+def _warnings(view: Mapping[str, Any], rows: Mapping[str, Any], vms: Mapping[str, Any]) -> list[str]:
+    """What an operator should know or do."""
+    told = []
+    for node, row in rows.items():
+        told += [f"{node}: {text}" for text in (row["errors"] or {}).values()]
+        checks = ((row["guard"] or {}).get("checks")) or ((row["record"] or {}).get("checks")) or {}
+        told += [f"{node}: {name}: {check.get('why')}" for name, check in checks.items() if not check.get("ok")]
+        if not row["answers"] and row["consul"] == "alive":
+            told.append(f"{node}: Consul sees it, but its minion did not answer")
+    applied = (view.get("applied") or {}).get("cluster")
+    if view and applied is None:
+        told.append("no configuration has been applied yet: state.apply")
+    elif view and applied != view.get("config"):
+        told.append("the pillar differs from the applied configuration: state.apply puts it in force")
+    for name, vm in vms.items():
+        if (vm["desired"] or {}).get("run") == "started" and not vm["running_on"]:
+            told.append(f"{name} is wished started and does not run")
+    return list(dict.fromkeys(told))

@@ -1,0 +1,104 @@
+"""The choice of a node: a table of what rules one out, and properties over anything."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnha.choose import Choice, Needs, Node, choose, objection
+
+NEEDS = Needs(memory_mib=8192, cpus=4)
+
+
+def record(memory=16384, cpus=8, **checks):
+    found = {"storage": {"ok": True, "why": ""}, **{k: {"ok": not why, "why": why} for k, why in checks.items()}}
+    return {"v": 1, "guard": {"version": "1"}, "checks": found, "free_memory_mib": memory, "cpus": cpus}
+
+
+def fit(name, **more):
+    return Node(name, record(**more), alive=True)
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (fit("a"), ""),
+        (Node("a", record(), alive=False), "is lost"),
+        (Node("a", record(), alive=None), "not known to Consul"),
+        (Node("a", None, alive=True), "never reported"),
+        (Node("a", {"v": 1}, alive=True), "no checks"),
+        (Node("a", {"checks": {}}, alive=True), "no checks"),
+        (Node("a", {"checks": {"storage": "fine"}}, alive=True), "check storage fails"),
+        (Node("a", {"checks": {"storage": {"ok": 1}}}, alive=True), "check storage fails"),
+        (fit("a", bridge="no bridge br_mgmt"), "check bridge fails: no bridge br_mgmt"),
+        (fit("a", memory=8191), "8191 MiB of memory are free, the VM needs 8192 MiB"),
+        (fit("a", cpus=3), "has 3 CPUs, the VM needs 4"),
+        (Node("a", record(), alive=True, maintenance={"by": "eve", "reason": "fan"}), "is in maintenance by eve: fan"),
+        (Node("a", record(), alive=True, maintenance={}), "is in maintenance"),
+        (Node("a", {"checks": {"x": {"ok": True}}, "free_memory_mib": float("nan")}, alive=True), "0 MiB"),
+    ],
+)
+def test_objections(node, words):
+    found = objection(node, NEEDS)
+    assert words in found if words else found == ""
+
+
+def test_the_holder_of_a_lost_lease_is_no_candidate():
+    choice = choose([fit("a"), fit("b")], NEEDS, holder="a")
+    assert choice.order == ("b",)
+    assert choice.rejected == {"a": "holds the lease that is being lost"}
+
+
+def test_preference_comes_before_size_and_size_before_name():
+    nodes = [fit("a"), fit("b", memory=32768), fit("c"), fit("d", memory=32768)]
+    assert choose(nodes, NEEDS).order == ("b", "d", "a", "c")
+    assert choose(nodes, NEEDS, prefer=["c", "a"]).order == ("c", "a", "b", "d")
+
+
+def test_the_sentence_names_the_choice_and_every_reason():
+    text = choose([fit("a"), Node("b")], NEEDS, prefer=["a"]).sentence
+    assert text.startswith("a (preferred as number 1")
+    assert "b: is not known" in text
+    assert "no node can take it over (b: " in choose([Node("b")], NEEDS).sentence
+    assert "no other node" in Choice().sentence
+
+
+names = st.sampled_from(["a", "b", "c", "d", "e"])
+short = st.text(max_size=3)
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | short,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(short, inner, max_size=2),
+)
+records = (
+    st.none()
+    | st.builds(record, memory=st.integers(0, 40000), cpus=st.integers(0, 16))
+    | st.fixed_dictionaries({"checks": junk, "free_memory_mib": junk, "cpus": junk})
+)
+nodes = st.lists(
+    st.builds(Node, names, records, st.sampled_from([True, True, False, None]), st.none() | st.just({"by": "x"})),
+    unique_by=lambda node: node.name,
+)
+
+
+@given(nodes, st.lists(names, unique=True), st.sampled_from(["", "a"]))
+def test_every_node_is_chosen_or_has_a_reason_and_only_fit_ones_are_chosen(found, prefer, holder):
+    choice = choose(found, NEEDS, prefer, holder)
+    assert sorted([*choice.order, *choice.rejected]) == sorted(node.name for node in found)
+    assert all(choice.rejected.values())
+    by_name = {node.name: node for node in found}
+    for name in choice.order:
+        node = by_name[name]
+        assert node.alive is True
+        assert node.maintenance is None
+        assert name != holder
+        assert all(check["ok"] is True for check in node.record["checks"].values())
+        assert node.record["free_memory_mib"] >= NEEDS.memory_mib
+    assert choice.sentence
+
+
+@given(nodes, st.lists(names, unique=True), st.randoms())
+def test_two_masters_with_the_same_facts_choose_the_same(found, prefer, random):
+    other = list(found)
+    random.shuffle(other)
+    assert choose(found, NEEDS, prefer).order == choose(other, NEEDS, prefer).order

@@ -1,0 +1,132 @@
+"""The status from the nodes' reports, and the outputter's tables from the status."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mnha import report
+from mnha.ask import Reply
+
+NODES = ["node1", "node2", "node3"]
+LEASE = {"holder": "node1", "epoch": 7, "phase": "held", "seq": 5}
+
+
+def one_report(node, alive=NODES, **changes):
+    mine = node == "node1"
+    guard = {
+        "checks": {"storage": {"ok": True, "why": ""}},
+        "vms": {
+            "mnvm": {
+                "state": "holding" if mine else "candidate",
+                "sentence": "holds the lease, the VM is running",
+                "vm": "running" if mine else "off",
+                "lease": {**LEASE, "age_s": 0.5},
+            }
+        },
+    }
+    return {
+        "node": node,
+        "errors": {},
+        "guard": guard,
+        "config": {"name": "example"},
+        "applied": {"cluster": {"name": "example"}, "version": 3},
+        "members": [{"node": name, "status": "alive" if name in alive else "failed"} for name in NODES],
+        "vms": {
+            "vms/mnvm/lease": LEASE,
+            "vms/mnvm/desired": {"run": "started"},
+            "vms/mnvm/last_start": {"at": "2026-01-01T00:00:00+00:00", "node": "node1", "epoch": 7},
+        },
+        "nodes": {f"nodes/{name}": {"checks": {"storage": {"ok": True}}} for name in NODES},
+        "maintenance": {},
+        **changes,
+    }
+
+
+def summed(**reports):
+    return report.status(NODES, {node: Reply(node, value, True) for node, value in reports.items()}, now_s=1.0)
+
+
+def shown(data):
+    spec = importlib.util.spec_from_file_location("outputter", Path(__file__).parents[2] / "salt/_output/mnha.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.output({"example": data})
+
+
+def test_a_healthy_cluster_has_no_warning():
+    found = summed(**{node: one_report(node) for node in NODES})
+    assert found["result"] is True
+    assert found["comment"] == "mnvm runs on node1"
+    assert found["warnings"] == []
+    text = shown(found)
+    assert "wished started; holds the lease, the VM is running" in text
+    assert "held by node1, epoch 7, seen renewed 0.5 s ago" in text
+    assert text.count("mnvm: candidate") == 2
+
+
+def test_a_dead_node_is_shown_and_not_warned_about():
+    found = summed(node2=one_report("node2", ["node2", "node3"]), node3=one_report("node3", ["node2", "node3"]))
+    assert found["nodes"]["node1"]["answers"] is False
+    assert found["nodes"]["node1"]["consul"] == "failed"
+    assert "mnvm is wished started and does not run" in found["warnings"]
+    assert "no answer" in shown(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"applied": None}, "no configuration has been applied yet"),
+        ({"applied": {"cluster": {"name": "other"}}}, "the pillar differs"),
+        ({"errors": {"config": "cpus: is -1"}}, "node1: cpus: is -1"),
+        ({"guard": {"checks": {"image": {"ok": False, "why": "the image is missing"}}}}, "node1: image: the image is"),
+    ],
+)
+def test_warnings(changes, words):
+    found = summed(node1=one_report("node1", **changes), node2=one_report("node2"), node3=one_report("node3"))
+    assert any(words in text for text in found["warnings"])
+    assert f"  ! {found['warnings'][0]}" in shown(found)
+
+
+def test_a_live_node_whose_minion_is_silent_is_warned_about():
+    found = summed(node1=one_report("node1"), node2=one_report("node2"))
+    assert found["warnings"] == ["node3: Consul sees it, but its minion did not answer"]
+
+
+def test_without_consul_the_guards_still_speak_and_it_is_no_success():
+    blind = {"node": "node1", "errors": {"consul": "the guard does not reach Consul: no leader"}, "guard": {
+        "vms": {"mnvm": {"state": "fenced", "sentence": "its lease ran out", "vm": "off", "lease": None}}}}  # fmt: skip
+    found = summed(node1=blind)
+    assert found["result"] is False
+    assert "fenced" in shown(found)
+
+
+def test_a_report_that_failed_is_a_warning():
+    found = report.status(NODES, {"node1": Reply("node1", "Traceback", False)}, now_s=1.0)
+    assert "node1: Traceback" in found["warnings"]
+
+
+def test_nobody_waits_for_a_node_that_consul_has_lost():
+    replies = {"node1": Reply("node1", one_report("node1", ["node1", "node2"]), True)}
+    assert not report.all_living(replies)
+    replies["node2"] = Reply("node2", {"errors": {}}, True)
+    assert report.all_living(replies)
+    assert not report.all_living({"node1": Reply("node1", "Traceback", False)})
+
+
+@pytest.mark.parametrize("data", ["text", None, {"example": "text"}, {"example": {"result": False, "comment": "no"}}])
+def test_the_outputter_shows_anything(data):
+    assert shown(data)
+
+
+def test_timeline_and_history():
+    text = shown({"result": True, "comment": "runs", "steps_s": {"plan_s": 0.1}, "tried": {"node2": "ok"},
+                  "timeline": {"expired_s": 10.0, "taken_s": 10.2, "started_s": 11.0}})  # fmt: skip
+    assert "expired +0.00 s, taken +0.20 s, started +1.00 s" in text
+    assert "plan 0.10 s" in text
+    text = shown(
+        {"result": True, "comment": "1 events", "history": [{"at": "now", "node": "node1", "event": "failover"}]}
+    )
+    assert "failover" in text
