@@ -27,6 +27,7 @@ class Link:
 
     :param slow_up_s: requests take up to this long.
     :param slow_down_s: replies take up to this long.
+    :param steady: whether they always take that long.
     :param loss: probability that a message is lost.
     :param lag_s: how far the node's own agent may lag behind.
     :param still: whether its agent stands still.
@@ -36,6 +37,7 @@ class Link:
     cut_down: bool = False
     slow_up_s: float = 0.0
     slow_down_s: float = 0.0
+    steady: bool = False
     loss: float = 0.0
     lag_s: float = 0.0
     still: bool = False
@@ -120,8 +122,11 @@ class Consul:
         link = host.link
         if link.cut_up or (link.loss and self._engine.chance(link.loss)):
             return
-        delay_us = self._engine.span(0.0002, 0.002 + link.slow_up_s)
-        self._engine.after(delay_us, self._arrive, host, serve, reply)
+        self._engine.after(self._delay_us(link, link.slow_up_s), self._arrive, host, serve, reply)
+
+    def _delay_us(self, link: Link, slow_s: float) -> int:
+        """How long a message takes."""
+        return us(slow_s) if link.steady else self._engine.span(0.0002, 0.002 + slow_s)
 
     def _arrive(self, host: Host, serve: Callable[[], Any], reply: Callable[[Any], None]) -> None:
         """A request reaches Consul; without a leader it waits for one, or fails after a while."""
@@ -138,7 +143,7 @@ class Consul:
         if link.cut_down or (link.loss and self._engine.chance(link.loss)):
             self._world.counts["reply lost after the commit"] += 1
             return
-        self._engine.after(self._engine.span(0.0002, 0.002 + link.slow_down_s), self._deliver, host, reply, result)
+        self._engine.after(self._delay_us(link, link.slow_down_s), self._deliver, host, reply, result)
 
     def _deliver(self, host: Host, reply: Callable[[Any], None], result: Any) -> None:
         """A reply reaches the node."""
@@ -170,6 +175,11 @@ class Consul:
         self._raft_index += 1
         self.lease, self.index = None, self._raft_index
         self._world.trace("deleted", "", "the lease")
+
+    def restore(self, lease: Lease, index: int) -> None:
+        """An operator restores Consul from a copy: an older record, with an older index."""
+        self.lease, self.index = lease, index
+        self._world.trace("restored", "", f"index {index}")
 
     def create(self, lease: Lease) -> None:
         """An operator creates it again (cas=0)."""

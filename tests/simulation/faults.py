@@ -79,6 +79,7 @@ def draw_config(chance: random.Random) -> Config:
         kinds=(*(chance.choices(kinds, weights)[0] if mixed else uniform for _ in range(nodes - 1)), uniform),
         ppm=tuple(chance.choice(extremes) for _ in range(nodes)),
         lock_s=chance.choice((0.0, 10.0, 10.0, 90.0)),
+        lingering=chance.choice((0.0, 0.2)),
         limits=Limits(start_s=chance.choice((5.0, 30.0)), shutdown_s=chance.choice((5.0, 20.0, 60.0))),
         masters=chance.choice((1, 1, 2, 3)),
         sloppy=chance.choice((0.0, 0.0, 0.05, 0.3)),
@@ -86,22 +87,22 @@ def draw_config(chance: random.Random) -> Config:
 
 
 def draw_faults(chance: random.Random, seconds: float) -> list[Fault]:
-    """What breaks in `seconds`; bursts are likelier than an even spread."""
-    faults, at_s = [], chance.uniform(5.0, 20.0)
-    kinds = list(KINDS)
-    mood, stays = chance.random(), 0.5
-    if mood < 0.25:  # the network between one node and Consul, in every way at once
-        kinds, stays = kinds[: kinds.index("retries")], 0.9
-    elif mood < 0.75:  # a few kinds only, but often: what one rarely sees together
+    """What breaks in `seconds`: bursts with quiet in between, in a mood that favours what one rarely sees together."""
+    kinds, mood, stays = list(KINDS), chance.random(), 0.5
+    if mood < 0.35:  # the network between one node and Consul, in two or three ways
+        kinds, stays = chance.sample(kinds[: kinds.index("retries")], chance.choice((2, 2, 3))), 0.95
+    elif mood < 0.75:
         kinds = [kind for kind in kinds if chance.random() < 0.3] or kinds
-    weights = [KINDS[kind] for kind in kinds]
-    where = chance.choice((0, chance.randrange(60)))
+    weights, where = [KINDS[kind] for kind in kinds], chance.choice((0, chance.randrange(60)))
+    faults, at_s = [], chance.uniform(5.0, 20.0)
     while at_s < seconds:
-        kind = chance.choices(kinds, weights)[0]
-        duration_s = chance.choice((0.3, 1.0, 3.0, 10.0, 30.0)) * chance.uniform(0.3, 1.5)
-        where = where if chance.random() < stays else chance.randrange(60)  # misfortunes rarely come alone
-        faults.append(Fault(us(at_s), kind, where, chance.random(), us(duration_s)))
-        at_s += chance.choice((0.05, 0.5, 3.0, 12.0)) * chance.uniform(0.2, 1.8)
+        for _ in range(chance.choice((1, 2, 2, 3, 6))):
+            kind = chance.choices(kinds, weights)[0]
+            duration_s = chance.choice((0.3, 3.0, 10.0, 30.0)) * chance.uniform(0.3, 1.5)
+            where = where if chance.random() < stays else chance.randrange(60)
+            faults.append(Fault(us(at_s), kind, where, chance.random(), us(duration_s)))
+            at_s += chance.choice((0.0, 0.3, 4.0)) * chance.uniform(0.2, 1.8)
+        at_s += chance.choice((0.5, 6.0, 20.0)) * chance.uniform(0.5, 1.5)
     return faults
 
 
@@ -132,7 +133,7 @@ def strike(world: World, fault: Fault) -> None:
 def _of_network(world: World, host: Host, fault: Fault) -> bool:
     """Faults between a node and Consul."""
     changes: dict[str, float] = {}
-    slow_s = 15.0 * fault.size**2
+    slow_s = (0.3, 2.0, 6.0, 15.0)[int(fault.size * 4)] * (fault.size * 4 % 1)
     match fault.kind:
         case "cut":
             changes = {"cut_up": True, "cut_down": True}
@@ -274,4 +275,3 @@ def _of_people(world: World, host: Host, fault: Fault) -> bool:
         case _:
             return False
     return True
-

@@ -46,7 +46,7 @@ class Watchdog:
         self._pending = False
 
     def arm(self, until_s: float) -> bool:
-        """See :class:`mnha.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is 1 or more."""
+        """See :class:`mnha.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
         if not self.kind.device:
             return not self.kind.required
         left_s = math.floor(until_s - self._host.now_s())

@@ -1,7 +1,7 @@
 """libvirtd, QEMU and the lock on the VM's image.
 
-A start that was handed to libvirtd may be carried out much later, if libvirtd hangs. Only a kill voids it, and even that
-may come too late: then QEMU appears and is killed at once, and nothing is reported OFF before that is over.
+A start that was handed to libvirtd may be carried out much later, if libvirtd hangs. Only a kill voids it, and even
+that may come too late: then QEMU appears and is killed at once, and nothing is reported OFF before that is over.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Hypervisor:
             return
         self.qemu = None
         self._world.image.locked_until_us = self._engine.now + (
-            self._engine.span(0.0, 10.0) if self._engine.chance(0.1) else 0
+            self._engine.span(0.0, 10.0) if self._engine.chance(self._world.config.lingering) else 0
         )
         self._world.trace("qemu gone", self._host.name, "crashed" if crashed else "")
         self._observe(crashed)

@@ -314,7 +314,9 @@ MUTANTS: dict[str, Mutant] = {
     "deadline_anchored_at_the_reply": Mutant("the deadline counts from the reply", AnchoredAtReply),
     "watchdog_armed_after_start": Mutant("the watchdog is armed once the VM runs", WatchdogAfterStart),
     "no_watchdog": Mutant("a required watchdog is never armed", NoWatchdog),
-    "watchdog_refusal_ignored": Mutant("the VM starts though the required watchdog can't be armed", WatchdogRefusalIgnored),
+    "watchdog_refusal_ignored": Mutant(
+        "the VM starts though the required watchdog can't be armed", WatchdogRefusalIgnored
+    ),
     "watchdog_petted_anyway": Mutant("the watchdog is petted without a confirmed renewal", WatchdogPettedAnyway),
     "watchdog_armed_too_long": Mutant("the watchdog is given more than D + K", WatchdogArmedTooLong),
     "watchdog_disarmed_at_kill": Mutant("the watchdog is stopped before the death is confirmed", DisarmedAtKill),
@@ -382,8 +384,11 @@ def main() -> int:
         result = find(mutant)
         took_s = time.monotonic() - begun_s
         missed += result is None
-        print(f"{name:32} {f'seed {result.seed}' if result else 'NOT CAUGHT':10} {took_s:5.1f} s  "
-              f"{result.failure[:150] if result else mutant.scenario}", flush=True)
+        print(
+            f"{name:32} {f'seed {result.seed}' if result else 'NOT CAUGHT':10} {took_s:5.1f} s  "
+            f"{result.failure[:150] if result else mutant.scenario}",
+            flush=True,
+        )
         if names and result:
             print(result.trace)
     return 1 if missed else 0

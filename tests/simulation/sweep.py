@@ -1,7 +1,7 @@
 """Many seeds, one world each: ``python -m tests.simulation.sweep --seeds 0:2000``.
 
-A failure prints its seed and the commit, the shortest script of faults that still fails, and the end of the trace. The same
-seed on the same commit replays it exactly: ``--seeds 1234 --trace``.
+A failure prints its seed and the commit, the shortest script of faults that still fails, and the end of the trace. The
+same seed on the same commit replays it exactly: ``--seeds 1234 --trace``.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def sweep(seeds: Sequence[int], jobs: int, hours: float, keep_going: bool) -> in
     print(", ".join(f"{name} {counts[name]}" for name in shown))
     print(
         f"{played} seeds, {failed} failed, {simulated_s / 3600:.1f} simulated hours in {took_s:.1f} s "
-        f"({simulated_s / 3600 / took_s:.2f} h/s), all well at the latest {longest_s:.1f} s after healing; commit {commit()}"
+        f"({simulated_s / 3600 / took_s:.2f} h/s), all well at the latest {longest_s:.1f} s after healing; "
+        f"commit {commit()}"
     )
     return failed
 

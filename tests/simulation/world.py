@@ -2,13 +2,14 @@
 
 Safety, checked where it could break and never by asking a guard:
 
-- a QEMU is started only where, at that moment, no other QEMU is alive on any node (one that is frozen or that does not die
-  is alive), by the node that Consul's record names, and with its watchdog armed where that is required;
+- a QEMU is started only where, at that moment, no other QEMU is alive on any node (one that is frozen or that does not
+  die is alive), by the node that Consul's record names, and with its watchdog armed where that is required;
 - the lease changes hands, or is given back, only while no QEMU is alive and no start is under way on any node;
 - epoch, sequence number and ModifyIndex only grow, the epoch by one whenever the lease changes hands.
 
 Liveness, after everything has healed: within ``Config.settle_s`` exactly one VM runs, if it is wanted, on the node that
-holds the lease; or none runs and the lease is given back.
+holds the lease; or none runs and the lease is given back. And no guard kills its VM as if the lease were another's while
+it is its own.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Config:
     :param kinds: a watchdog for each node.
     :param ppm: a clock rate for each node.
     :param lock_s: how long the file server keeps a dead client's lock.
+    :param lingering: how often the lock of a QEMU that was killed outlives it for a while.
     :param masters: how many Salt masters react.
     :param sloppy: how often they order nonsense.
     """
@@ -58,6 +60,7 @@ class Config:
     kinds: tuple[WatchdogKind, ...] = (WatchdogKind(),) * 3
     ppm: tuple[int, ...] = (0, 0, 0)
     lock_s: float = 10.0
+    lingering: float = 0.0
     limits: Limits = dataclasses.field(default_factory=Limits)
     masters: int = 1
     sloppy: float = 0.0
@@ -66,8 +69,8 @@ class Config:
     def settle_s(self) -> float:
         """How long everything may take, after the last fault has healed, until all is well.
 
-        The longest chain: a node boots; a guest that was asked to end is waited for; a start that hangs is voided; a dead
-        client's lock is waited for, in rounds of starts that fail and backs off; the lease expires twice.
+        The longest chain: a node boots; a guest that was asked to end is waited for; a start that hangs is voided; a
+        dead client's lock is waited for, in rounds of starts that fail and back off; the lease expires twice.
         """
         lease_s = max(self.timings.lease_s, self.others.lease_s if self.others else 0.0)
         return BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * lease_s + 45.0
@@ -257,8 +260,8 @@ class World:
             if self.engine.now - begun_us > us(self.config.settle_s + steady_s):
                 holder = self.consul.lease.holder if self.consul.lease else None
                 self.violate(
-                    f"{self.config.settle_s:g} s after everything healed, with desired {self.consul.run}, the lease is at "
-                    f"{holder!r} and the VM on {[h.name for h in self.hosts if h.hypervisor.qemu is not None]}"
+                    f"{self.config.settle_s:g} s after everything healed, with desired {self.consul.run}, the lease "
+                    f"is at {holder!r} and the VM on {[h.name for h in self.hosts if h.hypervisor.qemu is not None]}"
                 )
 
     def order(self, host: Host, op: Op, epoch: int | None = None, **more: Any) -> None:

@@ -69,10 +69,11 @@ KILL_RETRY_S = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Ask:
-    """A lease request in flight: what it writes, and the clock *before* it was sent."""
+    """A lease request in flight: what it writes, the index it compares with, and the clock *before* it was sent."""
 
     action: Action
     lease: Lease
+    index: int
     sent_s: float
 
 
@@ -206,6 +207,8 @@ class Guard:
             self._set(must_read=False)
         elif known is not None and seen.index <= known.index:
             return
+        elif known is None and self.view.deadline_s is not None:
+            return  # handed over by the process before: only who is vouched for may take that away
         if seen.lease is None:
             if seen.consistent:
                 self._forget_lease()
@@ -254,6 +257,7 @@ class Guard:
         if answered.outcome is Outcome.REFUSED:
             self._set(must_read=True, next_read_s=now_s)
             return
+        self._drop_superseded(ask, answered.index)
         known = self.view.sighting
         if known is None or answered.index > known.index:
             self._sight(Sighting(ask.lease, answered.index, now_s))
@@ -261,6 +265,17 @@ class Guard:
             self._on_released(ask.lease)
         else:
             self._on_granted(ask)
+
+    def _drop_superseded(self, granted: Ask, index: int) -> None:
+        """Forget the requests that compare with an older index than the one just written: they can only be refused.
+
+        Their refusals would cost a read each, and while a read is under way nothing is renewed. When the grant took
+        longer than a renewal's pace, the next one goes out at once: with slow answers the deadline is near.
+        """
+        view = self.view
+        self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.index >= index}
+        next_ask_s = min(view.next_ask_s, max(view.now_s, granted.sent_s + view.timings.renew_s))
+        self._set(unanswered=len(self._asks), next_ask_s=next_ask_s)
 
     def _on_granted(self, ask: Ask) -> None:
         """Move the deadline, counted from before the request was sent; pet the watchdog with it."""
@@ -487,7 +502,7 @@ class Guard:
                 record = rules.released(sighting.lease, decision.reason)
                 self._forget_lease()
         self._tickets += 1
-        self._asks[self._tickets] = Ask(decision.action, record, self.view.now_s)
+        self._asks[self._tickets] = Ask(decision.action, record, sighting.index, self.view.now_s)
         self._set(unanswered=len(self._asks), next_ask_s=self.view.now_s + timings.renew_s)
         self._store.cas(record, sighting.index, self._tickets)
 

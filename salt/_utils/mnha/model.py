@@ -209,8 +209,9 @@ class Decision:
     reason: str
 
 
-MAX_UNANSWERED = 3
-"""Lease requests in flight at once. More would only wait in the same queue; the deadline does not wait for any."""
+MAX_UNANSWERED = 6
+"""Lease requests in flight at once. With the usual timings that many are of use before the deadline: a limit that is
+reached earlier would stop the renewals after a few lost requests, though the network is back in time."""
 
 
 class State(StrEnum):
