@@ -1,7 +1,7 @@
 """Scenarios, named as sentences: what is done to the world, and the trace of events that must come of it, in full.
 
-A trace is written as ``node event`` lines. Events not listed in `TOLD` (logs, orders) are left out; of those listed none
-may be missing, and none may come unexpected.
+A trace is written as ``node event`` lines. Events not listed in `TOLD` (logs, orders) are left out; of those listed
+none may be missing, and none may come unexpected.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from mnha.model import Op, Run, State
 from mnha.timing import PROFILES
 

@@ -8,8 +8,8 @@ Safety, checked where it could break and never by asking a guard:
 - epoch, sequence number and ModifyIndex only grow, the epoch by one whenever the lease changes hands.
 
 Liveness, after everything has healed: within ``Config.settle_s`` exactly one VM runs, if it is wanted, on the node that
-holds the lease; or none runs and the lease is given back. And no guard kills its VM as if the lease were another's while
-it is its own.
+holds the lease; or none runs and the lease is given back. And no guard kills its VM as if the lease were another's
+while it is its own.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class Guard:
 
     def _set(self, **changes: Any) -> None:
         """Replace the view: the one setter."""
-        self.view = dataclasses.replace(self.view, **changes)
+        self.view = self.view.but(**changes)
 
     def _on_lease(self, seen: LeaseSeen) -> None:
         """Fold a received record into the view.

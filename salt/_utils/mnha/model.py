@@ -187,6 +187,17 @@ class View:
         """The newest lease seen."""
         return self.sighting.lease if self.sighting else None
 
+    def but(self, **changes: Any) -> View:
+        """This view with `changes`: ``dataclasses.replace``, several times faster, which the simulation lives on."""
+        view = object.__new__(View)
+        fields = vars(view)
+        fields.update(vars(self))
+        count = len(fields)
+        fields.update(changes)
+        if len(fields) != count:
+            raise TypeError(f"a view has no {', '.join(sorted(set(changes) - set(vars(self))))}")
+        return view
+
 
 class Action(StrEnum):
     """What a guard can do."""
