@@ -1,0 +1,206 @@
+"""What a benchmark lies on: a lab of its own, with the proof after every round that no two instances overlapped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from lab import checker, health
+from lab.cluster import Cluster
+from lab.provision import CLUSTER_NAME, MASTER
+from lab.settings import LabError
+from lab.shell import say
+from lab.witness import Witness
+from mnha.timing import PROFILES, Timings
+
+SETTLE_S = 3.0
+"""After all is well again: what a recovery leaves behind (state files, logs, retries) is not to be measured."""
+TLS = "/etc/mnha/tls/ca.pem"
+CONSUL = "https://127.0.0.1:8501/v1"
+MANAGEMENT_TOKEN = f"/etc/mnha/secrets/{CLUSTER_NAME}/management-token"
+
+
+class UnsafeError(Exception):
+    """Two instances of the VM overlapped, or it is not proven that they did not: no figure counts after that."""
+
+
+@dataclass
+class Round:
+    """One repetition: what was the case, the moments (seconds since the fault), and all events for later questions."""
+
+    number: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    moments: dict[str, float] = field(default_factory=dict)
+    fault: str = ""
+    events: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in the JSON file."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """One line for people."""
+        moments = ", ".join(f"{name} {value:.2f}" for name, value in self.moments.items())
+        facts = ", ".join(f"{name}={value}" for name, value in self.facts.items())
+        return f"{moments or 'nothing measured'}  [{facts}]" + (f"  FAULT: {self.fault}" if self.fault else "")
+
+
+class Ground(Protocol):
+    """What rounds are repeated on: the product's cluster or a peer's."""
+
+    cluster: Cluster
+
+    def prepare(self) -> None:
+        """What must be so before each round."""
+
+    def heal(self) -> None:
+        """Undo the round's fault and wait until all is well again."""
+
+    def facts(self, witness: Witness) -> dict[str, Any]:
+        """What is the case before the fault."""
+
+
+AnyGround = TypeVar("AnyGround", bound=Ground)
+
+
+class Bed:
+    """The product's cluster, up and with a running VM; `profile` names its timings."""
+
+    def __init__(self, cluster: Cluster, profile: str) -> None:
+        self.cluster, self.profile = cluster, profile
+
+    @property
+    def timings(self) -> Timings:
+        return PROFILES[self.profile]
+
+    def heal(self) -> None:
+        """All nodes well, all minions connected to all masters.
+
+        :raises LabError: they do not get well.
+        """
+        health.heal(self.cluster, links=True)
+
+    def consul(self, node: str, path: str) -> Any:
+        """An answer of Consul's HTTP API, asked on `node` with the management token."""
+        script = f'curl -sS --fail --max-time 5 --cacert {TLS} -H "X-Consul-Token: $(cat {MANAGEMENT_TOKEN})" {CONSUL}'
+        return json.loads(self.cluster.run(node, ["sh", "-c", f"{script}/{path}"], check=True, timeout_s=10).stdout)
+
+    def consul_leader(self) -> str:
+        """The node whose Consul server leads."""
+        address = self.consul(MASTER, "status/leader").rsplit(":", 1)[0]
+        return next(plan.name for plan in self.cluster.plans if plan.storage == address)
+
+    def prepare(self) -> None:
+        """What must be so before each round."""
+        self.heal()
+        time.sleep(SETTLE_S + random.uniform(0, self.timings.renew_s))
+
+    def facts(self, witness: Witness) -> dict[str, Any]:
+        """What is the case before a round's fault: it may explain the figures."""
+        holder, leader = running_node(witness), self.consul_leader()
+        return {
+            "holder": holder,
+            "consul_leader": leader,
+            "holder_was_leader": holder == leader,
+            "load1": round(os.getloadavg()[0], 2),
+        }
+
+
+def running_node(witness: Witness) -> str:
+    """The node with the VM's process, as the kernel sees it.
+
+    :raises LabError: there is not exactly one.
+    """
+    living = witness.monitor.living()
+    if len(living) != 1:
+        raise LabError(f"there are {len(living)} processes of the VM, not one")
+    return living[0].node
+
+
+def prove(cluster: Cluster, witness: Witness) -> None:
+    """That no two instances overlapped, by the kernel's processes, the guest's disk and all consoles.
+
+    :raises UnsafeError: they did, or it is not proven.
+    """
+    if overlaps := witness.monitor.overlaps():
+        raise UnsafeError(f"two processes of the VM lived at once: {overlaps}\n{witness.table()}")
+    if any(event.kind == "overlap" for event in witness.events()):
+        raise UnsafeError(f"the guest met another writer\n{witness.table()}")
+    verdict = checker.check(cluster.settings.disk_image, cluster.consoles())
+    if not verdict.ok:
+        raise UnsafeError(f"{verdict.text()}\n{witness.table()}")
+
+
+def repeat(
+    bed: AnyGround,
+    name: str,
+    rounds: int,
+    measure: Callable[[AnyGround, Witness, Round], None],
+    before: Callable[[AnyGround], None] | None = None,
+) -> Iterator[Round]:
+    """Run `measure` in `rounds` rounds, each from a healthy cluster to a healthy cluster, each followed by the proof.
+
+    A round that fails (LabError) is yielded with its fault and without its missing moments.
+
+    :raises LabError: the cluster does not get well again.
+    :raises UnsafeError: see :func:`prove`.
+    """
+    for count in range(1, rounds + 1):
+        this = Round(count)
+        if before:
+            before(bed)
+        bed.prepare()
+        with Witness(bed.cluster) as witness:
+            this.facts = bed.facts(witness)
+            try:
+                measure(bed, witness, this)
+            except LabError as error:
+                this.fault = str(error)
+            this.events = witness.table().splitlines()
+            say(f"{name} {count}/{rounds}: {this.line()}")
+            trouble: LabError | None = None
+            try:
+                bed.heal()
+            except LabError as error:
+                trouble = error
+                this.fault = "; ".join(filter(None, (this.fault, f"afterwards {error}")))
+            prove(bed.cluster, witness)
+        yield this
+        if trouble:
+            raise trouble
+
+
+@contextmanager
+def product_lab(profile: str) -> Iterator[Bed]:
+    """A lab of its own with the product and a running VM; removed at the end, whatever happens.
+
+    :raises LabError: there is a lab already (it may be somebody's), or this one does not come up.
+    """
+    with fresh_lab(lambda cluster: cluster.up(timings=profile)) as cluster:
+        words = ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"]
+        done = cluster.run(MASTER, words, timeout_s=120)
+        if done.returncode:
+            raise LabError(f"`{' '.join(words)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        bed = Bed(cluster, profile)
+        bed.heal()
+        yield bed
+
+
+@contextmanager
+def fresh_lab(up: Callable[[Cluster], None]) -> Iterator[Cluster]:
+    """A lab made by `up` and removed at the end."""
+    cluster = Cluster()
+    if cluster.is_up():
+        raise LabError("there is a lab already: remove it with `make lab-down` if nobody needs it")
+    try:
+        up(cluster)
+        yield cluster
+    finally:
+        say("cleaning up")
+        cluster.down()

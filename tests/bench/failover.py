@@ -1,0 +1,138 @@
+"""Faults of the product's holder, and how long it takes until the VM is dead, or runs again.
+
+All moments are CLOCK_BOOTTIME, in seconds since the fault; docs/benchmarks.md defines each of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lab.cluster import boottime_ns
+from lab.settings import STORAGE, LabError
+from lab.witness import Witness
+from mnha.timing import Timings
+from tests.bench.bed import Bed, Round
+from tests.bench.stats import Measure, Target
+
+STARTED_S = 60.0
+GUEST_UP_S = 90.0
+
+QEMU, EXPIRED, TAKEN, STARTED, GUEST_UP, OLD_DEAD = "qemu", "expired", "taken", "started", "guest_up", "old_dead"
+EXPIRED_TO_QEMU = "expired_to_qemu"
+
+TITLES = {
+    EXPIRED: "lease expired",
+    TAKEN: "lease taken",
+    QEMU: "QEMU began",
+    STARTED: "libvirt reports it running",
+    GUEST_UP: "guest's first heartbeat",
+    EXPIRED_TO_QEMU: "lease expired → QEMU began",
+    OLD_DEAD: "old VM dead",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A benchmark in rounds: what is done, which moments it must yield, and the targets among them."""
+
+    name: str
+    run: Callable[[Bed, Witness, Round], None]
+    moments: tuple[str, ...]
+    targets: Callable[[Timings, str], dict[str, tuple[Target, ...]]]
+    before: Callable[[Bed], None] | None = None
+
+    def measures(self, rounds: Sequence[Round], timings: Timings, profile: str) -> list[Measure]:
+        """The rounds as figures; a moment that a round has not is missing there."""
+        targets = self.targets(timings, profile)
+        found = []
+        for moment in self.moments:
+            values = tuple(r.moments[moment] for r in rounds if moment in r.moments)
+            missing = len(rounds) - len(values)
+            title = name_of(self.name, profile)
+            found.append(Measure(title, TITLES[moment], "s", values, targets.get(moment, ()), missing))
+        return found
+
+
+def name_of(name: str, profile: str) -> str:
+    """A benchmark's name in the results: with the profile, unless that is the default one."""
+    return name if profile == "default" else f"{name}_{profile}"
+
+
+def lose_power(bed: Bed, witness: Witness, this: Round) -> None:
+    """Cut the holder's power; done when the guest is up elsewhere."""
+    holder = this.facts["holder"]
+    cut_s = witness.mark("power cut", holder, at_ns=bed.cluster.poweroff(holder))
+    await_takeover(witness, this, cut_s)
+
+
+def cut_storage(bed: Bed, witness: Witness, this: Round) -> None:
+    """Cut the holder off the storage network; done when the guest is up elsewhere."""
+    holder = this.facts["holder"]
+    cut_s = witness.mark("storage cut", holder, at_ns=bed.cluster.cut(holder, STORAGE))
+    await_takeover(witness, this, cut_s)
+
+
+def await_takeover(witness: Witness, this: Round, cut_s: float) -> None:
+    """Wait until the VM is up again, and note the moments; those that were seen also when it does not get so far."""
+    try:
+        witness.wait_for(STARTED, STARTED_S)
+        witness.wait_for("guest up", GUEST_UP_S)
+    finally:
+        seen = witness.failover(cut_s)
+        moments = {
+            OLD_DEAD: seen.old_dead_s, EXPIRED: seen.expired_s, TAKEN: seen.taken_s, QEMU: seen.qemu_s,
+            STARTED: seen.started_s, GUEST_UP: seen.beat_s,
+        }  # fmt: skip
+        this.moments = {name: value for name, value in moments.items() if value is not None}
+        if seen.expired_s is not None and seen.qemu_s is not None:
+            this.moments[EXPIRED_TO_QEMU] = seen.qemu_s - seen.expired_s
+        this.facts["new_node"] = seen.new_node
+
+
+def forget_crashes(bed: Bed) -> None:
+    """Replace the guards by fresh ones; the VM is not touched.
+
+    They count crashes and let each further one within ten minutes wait longer: the rounds would not be alike.
+    """
+    for name in bed.cluster.names:
+        bed.cluster.run(name, ["systemctl", "reload", "mnha-guard"], check=True)
+
+
+def crash(bed: Bed, witness: Witness, this: Round) -> None:
+    """Kill QEMU; done when the guest is up again on the same node."""
+    (life,) = witness.monitor.living()
+    killed_s = witness.mark("SIGKILL to QEMU", life.node, at_ns=boottime_ns())
+    os.kill(life.pid, signal.SIGKILL)
+    again = witness.wait_for("QEMU began", STARTED_S)
+    this.facts["new_node"] = again.node
+    if again.node != life.node:
+        raise LabError(f"it was started on {again.node}, not in place\n{witness.table()}")
+    this.moments[QEMU] = again.at_s - killed_s
+    if dead := witness.first("QEMU ended", killed_s):
+        this.moments[OLD_DEAD] = dead.at_s - killed_s
+    this.moments[STARTED] = witness.wait_for(STARTED, STARTED_S).at_s - killed_s
+    this.moments[GUEST_UP] = witness.wait_for("guest up", GUEST_UP_S).at_s - killed_s
+
+
+def _power_loss_targets(timings: Timings, profile: str) -> dict[str, tuple[Target, ...]]:
+    whole = {"default": (Target("median", 9.0), Target("max", 12.0)), "fast": (Target("median", 6.0),)}
+    return {QEMU: whole[profile], EXPIRED_TO_QEMU: (Target("median", 1.5),)}
+
+
+def _storage_cut_targets(timings: Timings, profile: str) -> dict[str, tuple[Target, ...]]:
+    return {OLD_DEAD: (Target("max", timings.deadline_s + timings.kill_s),)}
+
+
+def _crash_targets(timings: Timings, profile: str) -> dict[str, tuple[Target, ...]]:
+    return {QEMU: (Target("median", 2.0),)}
+
+
+POWER_LOSS = Fault(
+    "power_loss", lose_power, (EXPIRED, TAKEN, QEMU, STARTED, GUEST_UP, EXPIRED_TO_QEMU), _power_loss_targets
+)
+STORAGE_CUT = Fault("storage_cut", cut_storage, (OLD_DEAD, EXPIRED, QEMU, GUEST_UP), _storage_cut_targets)
+CRASH = Fault("crash", crash, (OLD_DEAD, QEMU, STARTED, GUEST_UP), _crash_targets, forget_crashes)
+FAULTS = {fault.name: fault for fault in (POWER_LOSS, CRASH, STORAGE_CUT)}
