@@ -254,8 +254,14 @@ def await_links(cluster: Cluster) -> None:
         peers = {line.split()[-1].rsplit(":", 1)[0] for line in done.stdout.splitlines()}
         return len(peers)
 
+    def is_settled(node: str) -> bool:
+        """No restart of Salt's daemons is pending."""
+        units = cluster.run(node, ["systemctl", "list-units", "--no-legend", "--plain", "mnha-restart*"])
+        return not units.stdout.strip()
+
     say(f"masters: waiting for {len(masters)} minions on each")
     fault = "not all minions reach all masters"
+    wait_until(lambda: all(is_settled(node) for node in masters), 90, "Salt's daemons do not restart", every_s=0.5)
     wait_until(lambda: all(linked(node) >= len(masters) for node in masters), 90, fault, every_s=0.5)
     say("masters: every minion is connected to each")
 

@@ -7,14 +7,13 @@ configuration and certificates). States compare, so that a change is never forgo
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "mnha_service"
 
 STAMP_SCRIPT = "/usr/lib/mnha/stamp"
-SERVICES = ("consul", "mnha-guard")
+SERVICES = ("consul", "mnha-guard", "salt-minion", "salt-master")
 
 
 def __virtual__():
@@ -33,9 +32,7 @@ def outdated(service: str) -> bool:
     if service not in SERVICES:
         raise CommandExecutionError(f"{service!r} notes nothing at its start; only {', '.join(SERVICES)} do")
     try:
-        now = subprocess.run([STAMP_SCRIPT, service], capture_output=True, text=True, timeout=30, check=True).stdout
-        return Path(f"/run/mnha-stamp-{service}").read_text(encoding="utf-8") != now
-    except FileNotFoundError:
-        return True
-    except subprocess.SubprocessError as error:
+        done = subprocess.run([STAMP_SCRIPT, service, "--check"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
         raise CommandExecutionError(f"`{STAMP_SCRIPT} {service}` fails: {error}; apply states.host first") from error
+    return done.returncode != 0

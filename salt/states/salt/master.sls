@@ -121,6 +121,12 @@ salt_master_reactor:
     - source: salt://reactor/reactor.yaml
     - mode: '0644'
 
+salt_master_stamp:
+  file.managed:
+    - name: /etc/systemd/system/salt-master.service.d/mnha.conf
+    - source: salt://states/salt/files/stamp.conf
+    - makedirs: True
+
 salt_master_running:
   service.running:
     - name: salt-master
@@ -130,15 +136,13 @@ salt_master_running:
       - file: salt_master_reactor
       - file: salt_master_key_link_pem
       - file: salt_master_key_link_pub
+      - file: salt_master_stamp
+      - file: host_stamp
 
-# Only one that was running already has to be restarted; for one just started this costs a moment.
 salt_master_restart:
   cmd.run:
     - name: /usr/lib/mnha/restart-when-idle salt-master
-    - onchanges:
-      - file: salt_master_config
-      - file: salt_master_reactor
-      - file: salt_master_key_pem
+    - unless: /usr/lib/mnha/stamp salt-master --check
     - require:
       - file: salt_restart_script
       - service: salt_master_running

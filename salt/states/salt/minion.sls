@@ -1,4 +1,4 @@
-{%- set conf = salt['mnha_config.get']() %}
+{%- do salt['mnha_config.get']() %}
 include:
   - states.salt.restart
 
@@ -10,6 +10,12 @@ salt_minion_config:
     - mode: '0644'
     - makedirs: True
 
+salt_minion_stamp:
+  file.managed:
+    - name: /etc/systemd/system/salt-minion.service.d/mnha.conf
+    - source: salt://states/salt/files/stamp.conf
+    - makedirs: True
+
 salt_minion_enabled:
   service.enabled:
     - name: salt-minion
@@ -17,9 +23,10 @@ salt_minion_enabled:
 salt_minion_restart:
   cmd.run:
     - name: /usr/lib/mnha/restart-when-idle salt-minion
-    - bg: False
-    - onchanges:
-      - file: salt_minion_config
+    - unless: /usr/lib/mnha/stamp salt-minion --check
     - require:
+      - file: salt_minion_config
+      - file: salt_minion_stamp
       - file: salt_restart_script
+      - file: host_stamp
     - order: last
