@@ -32,7 +32,9 @@ def outdated(service: str) -> bool:
     if service not in SERVICES:
         raise CommandExecutionError(f"{service!r} notes nothing at its start; only {', '.join(SERVICES)} do")
     try:
-        done = subprocess.run([STAMP_SCRIPT, service, "--check"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [STAMP_SCRIPT, service, "--check"], capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise CommandExecutionError(f"`{STAMP_SCRIPT} {service}` fails: {error}; apply states.host first") from error
     return done.returncode != 0
