@@ -195,8 +195,8 @@ def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
         salt node1 mnvm.start
     """
     stand = wish("started", vm, by=f"mnvm.start on {__opts__['id']}")
-    if stand["lease"]["phase"] != "released":
-        return {"result": "ok", "message": f"{plan['lease']['holder']} has the lease and starts it", "plan": stand}
+    if holder := stand["lease"]["holder"]:
+        return {"result": "ok", "message": f"{holder} has the lease and starts it", "plan": stand}
     return __salt__["guard.takeover"](stand["lease"]["epoch"], vm=stand["vm"], wait_s=wait_s, reason="mnvm.start")
 
 

@@ -84,7 +84,7 @@ def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
         minions = _minions()
         adviser, stand = _wish(minions, nodes, "started", vm)
         lease = stand["lease"]
-        if lease["phase"] != "released":
+        if lease["holder"]:
             text = f"{lease['holder']} has the lease (epoch {lease['epoch']}) and starts it"
             return {
                 "result": True,
