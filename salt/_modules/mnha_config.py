@@ -6,6 +6,7 @@ while it is still being rendered: all faults are listed, nothing is applied.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 __virtualname__ = "mnha_config"
 _CACHE = "mnha_config.cluster"
 _TOLD = "mnha_config.told"
+_APPLIED = "config"
 
 
 def __virtual__():
@@ -88,6 +90,38 @@ def guard() -> dict[str, Any]:
     return config.guard_config(cluster(), __opts__["id"])
 
 
+def record(test: bool = False) -> dict[str, Any]:
+    """Keep the configuration in Consul as the applied one, so that status can tell when the pillar has moved on.
+
+    Its version grows with each change. Returns what changed; nothing if it is the same as before. Of several nodes that
+    do this at once one writes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.record test=True
+    """
+    wanted = cluster()
+    entry = __salt__["consul_ha.kv_get"](_APPLIED, consistent=True)
+    old = _applied(entry)
+    if old is not None and old.cluster == wanted:
+        return {}
+    version = 1 if old is None else old.version + 1
+    changes = {"version": {"old": None if old is None else old.version, "new": version}}
+    if test:
+        return changes
+    value = json.loads(config.applied_to_json(config.Applied(version, wanted)))
+    if __salt__["consul_ha.kv_cas"](_APPLIED, value, 0 if entry is None else entry["index"]):
+        return changes
+    winner = _applied(__salt__["consul_ha.kv_get"](_APPLIED, consistent=True))
+    if winner is None or winner.cluster != wanted:
+        raise CommandExecutionError(
+            "another node has recorded another configuration just now: do the masters have the same pillar?"
+        )
+    return {}
+
+
 def problems() -> list[str]:
     """What is wrong with this minion's pillar, one sentence each; empty if nothing is.
 
@@ -124,3 +158,14 @@ def secrets() -> dict[str, Any]:
             " master, and see that its configuration has `ext_pillar: [{mnha_secrets: {}}]`"
         )
     return found
+
+
+def _applied(entry: dict[str, Any] | None) -> config.Applied | None:
+    """The recorded configuration; one that this version cannot read counts as another one."""
+    if entry is None:
+        return None
+    try:
+        return config.load_json(json.dumps(entry["value"]))
+    except MnhaError as error:
+        log.warning("the recorded configuration is not readable, it is written anew: %s", error)
+        return None

@@ -39,7 +39,7 @@ def get_config() -> dict[str, Any]:
 
         salt node1 mnvm.config
     """
-    return __salt__["mnha_config.get"]()["cluster"]
+    return __salt__["mnha_config.cluster"]().to_mapping()
 
 
 def status(vm: str | None = None) -> dict[str, Any]:

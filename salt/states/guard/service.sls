@@ -38,3 +38,11 @@ guard_lease_{{ vm }}:
       - consul_ha: consul_role_guard
       - consul_ha: consul_role_policy
 {%- endfor %}
+
+# Last: what is recorded is in force.
+guard_configuration:
+  mnha_config.recorded:
+    - name: configuration
+    - require:
+      - guard: guard_current
+      - consul_ha: consul_role_policy
