@@ -119,14 +119,12 @@ def console(cluster: Cluster, options: argparse.Namespace) -> int:
 
 
 def build_only(cluster: Cluster, options: argparse.Namespace) -> int:
-    from lab import build, cgroups, host
-    from lab.cluster import build_group
+    from lab import build, host
+    from lab.cluster import work_group
 
     host.prepare()
-    with lock():
-        cgroups.create(cgroups.BUILD)
-        with build_group():
-            pieces = build.build_all(cluster.settings, with_warm=not options.bare, with_peer=options.peer)
+    with lock(), work_group():
+        pieces = build.build_all(cluster.settings, with_warm=not options.bare, with_peer=options.peer)
     for name, folder in pieces.__dict__.items():
         print(f"{name:7} {folder or '-'}")
     return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.settings import SWITCH, LabError
 
 V1 = ("systemd", "memory", "cpu", "cpuacct")
-BUILD = "build"
+WORK = "work"
 CPU_PERIOD_US = 100_000
 REALTIME_PERIOD_US = 100_000
 REALTIME_LAB_US = 45_000

@@ -98,10 +98,9 @@ class Cluster:
         host.check_host(self.settings.state)
         with lock():
             self._down()
-            cgroups.create(cgroups.BUILD)
-            with build_group():
+            with work_group():
                 pieces = build.build_all(self.settings, with_warm=not bare, with_peer=peer)
-            self._start(plans, pieces, bare)
+                self._start(plans, pieces, bare)
         if provision:
             self.provision(timings)
 
@@ -153,7 +152,7 @@ class Cluster:
         if network.NETNS.exists():
             for plan in (NodePlan(index) for index in range(1, 6)):
                 network.unplug(plan)
-        for name in (*names, cgroups.BUILD):
+        for name in (cgroups.WORK, *names):
             cgroups.kill(name)
         for state in states:
             for point in mounts_below(state):
@@ -207,7 +206,8 @@ class Cluster:
         """Gives a node its power back; it boots with the disk it had."""
         with lock():
             node = self.node(name)
-            self._power_on(node)
+            with work_group():
+                self._power_on(node)
         if wait:
             node.wait_ready(READY_TIMEOUT_S)
 
@@ -364,13 +364,20 @@ def lock(timeout_s: float = 30) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def build_group() -> Iterator[None]:
-    """The build's commands belong to a group of their own, so that a later `down` ends what a killed build left."""
+def work_group() -> Iterator[None]:
+    """What makes things belongs to a group of its own while it does, commands included.
+
+    So a `down` after a kill of the lab first ends those commands: none can mount or start anything behind its back.
+    """
     before = Path("/proc/self/cgroup").read_text()
-    cgroups.enter(cgroups.BUILD)
+    cgroups.create(cgroups.WORK)
+    cgroups.enter(cgroups.WORK)
     try:
         yield
     finally:
         cgroups.leave(before)
         with contextlib.suppress(LabError):
-            cgroups.remove(cgroups.BUILD)
+            cgroups.remove(cgroups.WORK)
+        for root in cgroups.roots():
+            with contextlib.suppress(OSError):
+                root.rmdir()  # stays where a cluster is up

@@ -37,7 +37,15 @@ def lab(*words: str, env: Mapping[str, str] | None = None) -> subprocess.Complet
     )
 
 
-def remains() -> list[str]:
+def remains(patience_s: float = 5) -> list[str]:
+    """Everything that is left; processes may take a moment to die, when their group is empty already."""
+    end = time.monotonic() + patience_s
+    while (found := look_for_remains()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
+def look_for_remains() -> list[str]:
     """Everything on this machine that still belongs to the lab of this test."""
     found = [f"mount {line}" for line in Path("/proc/self/mounts").read_text().splitlines() if NAME in line]
     found += [str(path) for path in (Path("/run/netns") / NAME, STATE, Path(f"/run/{NAME}.state")) if path.exists()]
