@@ -19,7 +19,7 @@ from .errors import DeadlineError, FailedError, UnreachableError
 POLL_S = 0.25
 ALIVE_S = 1.5
 """After so long without an answer to an order a ping finds out whether the minion lives at all …"""
-PING_S = 2.5
+PING_S = 6.0
 """… and after so long without its answer the minion counts as dead."""
 
 

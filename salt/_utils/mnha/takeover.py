@@ -112,13 +112,23 @@ def order(
             outcome.epoch = answer.get("epoch", outcome.epoch)
             outcome.text = f"{plan['vm']} runs on {node}, epoch {outcome.epoch}"
             return outcome
-        if kind == "failed":
-            plan = _advice(ask, adviser, plan)
-            outcome.epoch = plan["lease"].get("epoch", outcome.epoch)
-            queue = [name for name in plan["order"] if name not in outcome.tried]
+        plan = _advice(ask, adviser, plan)
+        lease = plan["lease"]
+        if kind != "failed" and lease.get("holder") and lease.get("epoch", -1) > outcome.epoch:
+            # Whoever did not answer, or refused: somebody has taken the lease, and its guard starts the VM.
+            outcome.ok, outcome.node, outcome.epoch = True, lease["holder"], lease["epoch"]
+            outcome.text = f"{lease['holder']} has taken the lease, epoch {lease['epoch']}; {_tried(outcome)}"
+            return outcome
+        outcome.epoch = lease.get("epoch", outcome.epoch)
+        queue = [name for name in plan["order"] if name not in outcome.tried]
     if outcome.tried:
-        outcome.text = f"{plan['vm']} was not taken over: " + "; ".join(f"{n}: {t}" for n, t in outcome.tried.items())
+        outcome.text = f"{plan['vm']} was not taken over: {_tried(outcome)}"
     return outcome
+
+
+def _tried(outcome: Outcome) -> str:
+    """What each node that was ordered said."""
+    return "; ".join(f"{node}: {text}" for node, text in outcome.tried.items())
 
 
 def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str) -> tuple[str, str, dict[str, Any]]:

@@ -1,0 +1,75 @@
+"""Safety does not depend on policy, and what keeps it may itself be killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from lab import guards
+
+from .conftest import Scene, eventually
+
+SALT = ("salt-minion", "salt-master")
+
+
+def test_with_all_salt_daemons_stopped_the_mnvm_runs_on_untouched(scene: Scene) -> None:
+    pid = scene.qemu_pid(scene.holder)
+    for name in scene.cluster.names:
+        scene.cluster.run(name, ["systemctl", "stop", *SALT], check=True)
+    time.sleep(120)
+    status = scene.status(scene.holder)
+    assert (status["state"], status["vm_pid"]) == ("holding", pid)
+    assert all(scene.status(name)["state"] == "candidate" for name in scene.others)
+
+
+def test_a_killed_guard_takes_its_vm_along_and_starts_it_again(scene: Scene) -> None:
+    guard_pid = guards.ask(scene.cluster, scene.holder, "status")["result"]["guard"]["pid"]
+    for name in scene.cluster.names:
+        scene.cluster.run(name, ["systemctl", "stop", *SALT], check=True)
+    scene.witness.mark("SIGKILL to the guard", scene.holder)
+    scene.cluster.run(scene.holder, ["kill", "-KILL", str(guard_pid)], check=True)
+    scene.witness.wait_for("QEMU ended", 5.0)
+    assert scene.witness.wait_for("QEMU began", 30.0).node == scene.holder
+
+
+def test_of_two_takeovers_ordered_at_once_one_wins_and_the_other_is_refused(scene: Scene) -> None:
+    epoch = scene.status(scene.holder)["lease"]["epoch"]
+    scene.witness.mark("power cut", scene.holder, at_ns=scene.cluster.poweroff(scene.holder))
+    for name in scene.others:  # only these two orders shall count
+        scene.cluster.run(name, ["systemctl", "kill", "--signal=STOP", *SALT])
+    eventually(
+        lambda: all(scene.status(name)["lease"]["given_up"] for name in scene.others), 20, "the holder has given up"
+    )
+    answers: dict[str, Any] = {}
+
+    def order(name: str) -> None:
+        answers[name] = guards.ask(scene.cluster, name, "takeover", timeout_s=40, epoch=epoch, wait_s=30, reason="test")
+
+    threads = [threading.Thread(target=order, args=(name,)) for name in scene.others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in scene.others:
+        scene.cluster.run(name, ["systemctl", "kill", "--signal=CONT", *SALT])
+    won = [name for name, answer in answers.items() if answer["ok"]]
+    lost = [name for name, answer in answers.items() if not answer["ok"]]
+    assert len(won) == 1, answers
+    assert answers[lost[0]]["error"]["kind"] == "refused", answers
+    assert won[0] in answers[lost[0]]["error"]["message"]
+    assert guards.runners(scene.cluster) == won
+
+
+def test_a_guard_replaces_itself_without_touching_the_running_vm(scene: Scene) -> None:
+    pid = scene.qemu_pid(scene.holder)
+    before = guards.ask(scene.cluster, scene.holder, "status")["result"]["guard"]["since_s"]
+    scene.cluster.run(scene.holder, ["systemctl", "reload", "mnha-guard"], check=True)
+    eventually(
+        lambda: guards.ask(scene.cluster, scene.holder, "status")["result"]["guard"]["since_s"] > before,
+        15,
+        "a new guard answers",
+    )
+    eventually(lambda: scene.status(scene.holder)["state"] == "holding", 15, "the new guard holds the lease")
+    time.sleep(12)
+    assert scene.qemu_pid(scene.holder) == pid
