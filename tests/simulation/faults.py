@@ -75,7 +75,7 @@ def draw_config(chance: random.Random) -> Config:
     extremes = (-HALF_SKEW_PPM, HALF_SKEW_PPM, 0, chance.randint(-HALF_SKEW_PPM, HALF_SKEW_PPM))
     return Config(
         timings=draw_timings(chance),
-        others=draw_timings(chance) if chance.random() < 0.15 else None,
+        others=draw_timings(chance) if chance.random() < 0.25 else None,
         kinds=(*(chance.choices(kinds, weights)[0] if mixed else uniform for _ in range(nodes - 1)), uniform),
         ppm=tuple(chance.choice(extremes) for _ in range(nodes)),
         lock_s=chance.choice((0.0, 10.0, 10.0, 90.0)),

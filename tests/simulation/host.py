@@ -84,6 +84,7 @@ class Host:
         self.world, self.engine, self.name = world, engine, name
         self._ppm, self._booted_us, self._uptime_us = ppm, 0, engine.span(10.0, 1e6)
         self.power, self.boot, self.frozen_until_us = True, 0, 0
+        self.systemd_fences = True
         self.timings = world.config.timings
         self.slow_reports_s = 0.0
         self.unable = ""
@@ -201,7 +202,9 @@ class Host:
         self.after(us(restart_s) + self.engine.span(0.0, 0.2), self.start_guard)
 
     def _exec_stop_post(self) -> None:
-        """``mnha-guard --fence``."""
+        """``mnha-guard --fence``, unless that fails."""
+        if not self.systemd_fences:
+            return
         self.world.trace("fenced by systemd", self.name)
         self.hypervisor.kill()
 
@@ -239,7 +242,6 @@ class Process:
         """The process begins: it looks for a running VM, probes, and watches."""
         host = self.host
         self.world.trace("guard begins", host.name)
-        self.post(AbilitySeen("the first probes are under way"))
         host.hypervisor.attach(self)
         host.after(self.engine.span(0.05, 1.0), self.probe)
         host.after(self.engine.span(0.001, 0.3), self._watch)

@@ -146,8 +146,11 @@ class Hypervisor:
         if start.voided:
             return
         self._drop(start, report=False)
-        self._tell(StartFailed(start.generation, "the image is locked" if locked else "QEMU ended", locked))
-        self._world.trace("start failed", self._host.name, "locked" if locked else "")
+        failed = StartFailed(start.generation, "the image is locked" if locked else "QEMU ended", locked)
+        if self._adapter is not None and self._engine.chance(0.2):  # a kill's look at the VM overtakes the start's end
+            self._host.after(self._engine.span(0.01, 0.3), self._adapter.post, failed)
+        else:
+            self._tell(failed)
         self._observe()
 
     def _launch(self, start: Start) -> None:

@@ -1,6 +1,6 @@
 """Known-bad variants of the guard. Each must be caught; one that is not shows a weakness of the world.
 
-    python -m tests.simulation.mutants            the table: which layer catches which, and at which seed
+    python -m tests.simulation.mutants --write    find the seeds, and write the table
     python -m tests.simulation.mutants NAME       the failure of one, at its seed
 
 A variant is a subclass of the guard, a function of ``lease`` or ``decide`` replaced, or a changed configuration.
@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -38,31 +38,41 @@ class Mutant:
     """A known-bad variant.
 
     :param what: what is wrong with it.
-    :param seed: a seed of the sweep that catches it; None if another layer does.
-    :param scenario: the scenario test that catches it, for those that no seed does: they cost availability, not safety.
     :param patches: functions to replace: (module, name, replacement).
-    :param twist: changes the world's configuration.
+    :param twist: changes the configuration of a seed's world.
+    :param test: ``file::name`` of the test that catches it where no seed is to: a scenario for what costs availability
+        and not safety, a unit test for what this world can't bring about.
     """
 
     what: str
     guard_class: type[Guard] = Guard
     patches: tuple[tuple[Any, str, Any], ...] = ()
     twist: Callable[[Config], Config] = lambda config: config
-    seed: int | None = None
-    scenario: str = ""
+    test: str = ""
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Replace the functions."""
+        """Put it in the place of the real one."""
         with contextlib.ExitStack() as stack:
-            for module, name, replacement in self.patches:
+            for module, name, replacement in ((guard_module, "Guard", self.guard_class), *self.patches):
                 stack.enter_context(mock.patch.object(module, name, replacement))
             yield
+
+    @property
+    def layer(self) -> str:
+        """Which layer of the tests catches it."""
+        if not self.test:
+            return "sweep"
+        return "scenario" if "scenarios" in self.test else "unit"
 
     def play(self, seed: int) -> Result:
         """Play a seed with it."""
         with self.applied():
-            return play(seed, self.guard_class, twist=self.twist)
+            return play(seed, twist=self.twist)
+
+    def find(self, seeds: Iterable[int]) -> Result | None:
+        """The first of `seeds` that catches it."""
+        return next((result for result in map(self.play, seeds) if result.failure), None)
 
 
 # ---- variants of the guard
@@ -251,6 +261,37 @@ class AdoptsWithoutHandover(Guard):
         super().__init__(*args, now_s=now_s, deadline_s=deadline_s or now_s + timings.deadline_s, **kwargs)
 
 
+class HandoverExtends(Guard):
+    """A guard that replaced itself gives the VM a fresh deadline."""
+
+    def __init__(self, *args: Any, now_s: float, deadline_s: float | None = None, **kwargs: Any) -> None:
+        fresh_s = None if deadline_s is None else now_s + args[1].deadline_s
+        super().__init__(*args, now_s=now_s, deadline_s=fresh_s, **kwargs)
+
+
+class LateReadBelieved(Guard):
+    """A consistent read's answer counts whenever it comes."""
+
+    def _on_lease(self, seen: LeaseSeen) -> None:
+        super()._on_lease(dataclasses.replace(seen, asked_s=float("inf")))
+
+
+class CopyBelieved(Guard):
+    """A guard that replaced itself believes the first copy it gets, vouched for or not."""
+
+    def _on_lease(self, seen: LeaseSeen) -> None:
+        if self.view.sighting is None:
+            seen = dataclasses.replace(seen, consistent=True)
+        super()._on_lease(seen)
+
+
+class SupersededAwaited(Guard):
+    """Requests that can only be refused are waited for, and their refusals believed to be news."""
+
+    def _drop_superseded(self, granted: Ask, index: int) -> None:
+        pass
+
+
 class StartsWithoutDeadline(Guard):
     """Who finds its name in the lease starts the VM, confirmed or not."""
 
@@ -300,6 +341,11 @@ def _taken_with_vm_alive(view: View) -> Iterator[Any]:
 _REAL_TAKE = rules_of_decide._take
 
 
+def _taken_with_the_same_epoch(lease: Lease, node: str, timings: Timings, reason: str) -> Lease:
+    """The fencing token stays."""
+    return Lease(node, lease.epoch, Phase.HELD, lease.seq + 1, timings, reason=reason)
+
+
 def _unsafe_timings(config: Config) -> Config:
     """Timings that violate the inequality: L = D + 0.1 s."""
     timings = object.__new__(Timings)
@@ -307,8 +353,8 @@ def _unsafe_timings(config: Config) -> Config:
     return dataclasses.replace(config, timings=timings, others=None)
 
 
-decide_module = importlib.import_module("mnha.decide")
-
+_SCENARIOS = "tests/simulation/test_scenarios.py"
+_UNIT = "tests/unit/core/test_decide.py"
 
 MUTANTS: dict[str, Mutant] = {
     "deadline_anchored_at_the_reply": Mutant("the deadline counts from the reply", AnchoredAtReply),
@@ -324,14 +370,26 @@ MUTANTS: dict[str, Mutant] = {
     "taken_with_plain_write": Mutant("a take-over does not compare the index", TakenWithPlainWrite),
     "no_wait_after_restart": Mutant("a guard that just started does not wait L", NoWaitAfterRestart),
     "counted_from_the_sight_before": Mutant("an observer counts from the change before", CountedFromTheSightBefore),
-    "late_grant_revives": Mutant("a late grant counts after the lease was given back", LateGrantRevives),
-    "refused_is_unreachable": Mutant("a refusal is taken for silence", RefusedIsUnreachable),
+    "late_grant_revives": Mutant(
+        "a late grant counts after the lease was given back",
+        LateGrantRevives,
+        test=f"{_SCENARIOS}::test_late_grant_after_a_release_revives_nothing",
+    ),
+    "refused_is_unreachable": Mutant(
+        "a refusal is taken for silence",
+        RefusedIsUnreachable,
+        test=f"{_SCENARIOS}::test_a_reply_lost_after_the_commit_costs_nothing",
+    ),
     "missing_is_free": Mutant("a lease that is not there is free", MissingIsFree),
     "generation_ignored": Mutant("an old observation of the VM counts after a start", GenerationIgnored),
     "old_start_failure_counts": Mutant("an old start's failure counts as OFF", OldStartFailureCounts),
-    "adopts_without_handover": Mutant("a running VM is adopted at the guard's start", AdoptsWithoutHandover),
+    "adopts_without_handover": Mutant(
+        "a running VM is adopted at the guard's start",
+        AdoptsWithoutHandover,
+        test=f"{_SCENARIOS}::test_guard_restarts_with_the_vm_still_running_and_kills_it",
+    ),
     "no_kill_at_deadline": Mutant(
-        "no kill at the deadline", patches=((decide_module, "fence_reason", _no_deadline_reason),)
+        "no kill at the deadline", patches=((rules_of_decide, "fence_reason", _no_deadline_reason),)
     ),
     "expired_when_given_up": Mutant(
         "expired after D instead of L", patches=((rules, "is_expired", _expired_when_given_up),)
@@ -339,59 +397,100 @@ MUTANTS: dict[str, Mutant] = {
     "expires_by_own_timings": Mutant(
         "an observer waits by its own timings only",
         patches=((rules, "expires_s", lambda sighting, own: sighting.received_s + own.lease_s),),
+        test=f"{_SCENARIOS}::test_observer_with_shorter_timings_waits_by_those_of_the_holder",
     ),
     "deadline_of_l": Mutant(
         "the holder runs for L instead of D",
         patches=((rules, "deadline_after", lambda asked_s, timings: asked_s + timings.lease_s),),
     ),
     "released_before_dead": Mutant(
-        "the lease is given back with the VM alive", patches=((decide_module, "_release", _released_while_running),)
+        "the lease is given back with the VM alive", patches=((rules_of_decide, "_release", _released_while_running),)
     ),
     "started_without_deadline": Mutant(
         "the VM starts by the holder's name alone",
         StartsWithoutDeadline,
-        patches=((decide_module, "_start", _start_without_deadline),),
+        patches=((rules_of_decide, "_start", _start_without_deadline),),
     ),
     "taken_with_vm_alive": Mutant(
-        "the lease is taken with a VM alive here", patches=((decide_module, "_take", _taken_with_vm_alive),)
+        "the lease is taken with a VM alive here",
+        patches=((rules_of_decide, "_take", _taken_with_vm_alive),),
+        test=f"{_UNIT}::test_no_lease_is_taken_while_a_vm_may_be_alive_here",
+    ),
+    "epoch_not_raised": Mutant(
+        "the epoch does not grow when the lease is taken", patches=((rules, "taken", _taken_with_the_same_epoch),)
+    ),
+    "handover_extends": Mutant(
+        "a guard that replaced itself gives the VM a fresh deadline",
+        HandoverExtends,
+        test=f"{_SCENARIOS}::test_guard_replaces_itself_without_consul_and_keeps_to_the_old_deadline",
+    ),
+    "late_read_believed": Mutant("a consistent read's answer counts whenever it comes", LateReadBelieved),
+    "copy_believed": Mutant(
+        "a guard that replaced itself believes the first copy it gets",
+        CopyBelieved,
+        test=f"{_SCENARIOS}::test_guard_replaces_itself_while_its_own_agent_lags_behind_and_the_vm_lives_on",
+    ),
+    "superseded_awaited": Mutant(
+        "renewals that can only be refused are waited for",
+        SupersededAwaited,
+        test=f"{_SCENARIOS}::test_answers_that_take_two_fifths_of_the_deadline_cost_nothing",
+    ),
+    "three_unanswered": Mutant(
+        "three lost requests keep the next from being sent",
+        patches=((rules_of_decide, "MAX_UNANSWERED", 3),),
+        test=f"{_SCENARIOS}::test_a_cut_that_leaves_time_for_one_renewal_costs_nothing",
     ),
     "unsafe_timings": Mutant("L = D + 0.1 s", twist=_unsafe_timings),
 }
 """Every variant by its name."""
 
-_ = guard_module
+TABLE = Path(__file__).with_name("MUTANTS.md")
+"""Which layer catches which, and at which seed; written by ``--write``."""
 
 
-def find(mutant: Mutant, seeds: range = range(MOST_SEEDS)) -> Result | None:
-    """The first of `seeds` that catches it."""
-    for seed in seeds:
-        result = mutant.play(seed)
-        if result.failure:
-            return result
-    return None
+def seeds_of_table() -> dict[str, int]:
+    """The seed that is known to catch each."""
+    rows = [line.split("|") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    return {row[1].strip(" `"): int(row[4]) for row in rows if row[4].strip().isdigit()}
+
+
+def table_of(found: Mapping[str, Result | None]) -> str:
+    """The table as Markdown."""
+    lines = [
+        "# Known-bad variants of the guard, and what catches each",
+        "",
+        f"Written by `python -m tests.simulation.mutants --write`. A seed is the first of {MOST_SEEDS} to catch it.",
+        "",
+        "| variant | what is wrong | layer | seed | what is seen first |",
+        "|---|---|---|---|---|",
+    ]
+    for name, mutant in MUTANTS.items():
+        result = found.get(name)
+        seen = f"`{mutant.test.split('::')[1]}`" if mutant.test else result.failure if result else "NOT CAUGHT"
+        seed = str(result.seed) if result else ""
+        lines.append(f"| `{name}` | {mutant.what} | {mutant.layer} | {seed} | {seen} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Print the table, or the failure of one."""
+    """Print the table, write it, or show the failure of one."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="all, if none is given")
-    names = parser.parse_args().names
-    missed = 0
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
+    arguments = parser.parse_args()
+    found: dict[str, Result | None] = {}
     for name, mutant in MUTANTS.items():
-        if names and name not in names:
+        if mutant.test if not arguments.names else name not in arguments.names:
             continue
         begun_s = time.monotonic()
-        result = find(mutant)
-        took_s = time.monotonic() - begun_s
-        missed += result is None
-        print(
-            f"{name:32} {f'seed {result.seed}' if result else 'NOT CAUGHT':10} {took_s:5.1f} s  "
-            f"{result.failure[:150] if result else mutant.scenario}",
-            flush=True,
-        )
-        if names and result:
+        result = found[name] = mutant.find(range(MOST_SEEDS))
+        told = f"seed {result.seed}: {result.failure}" if result else "NOT CAUGHT"
+        print(f"{name:32} {time.monotonic() - begun_s:5.1f} s  {told[:150]}", flush=True)
+        if arguments.names and result:
             print(result.trace)
-    return 1 if missed else 0
+    if arguments.write:
+        TABLE.write_text(table_of(found), encoding="utf-8")
+    return 1 if None in found.values() else 0
 
 
 if __name__ == "__main__":

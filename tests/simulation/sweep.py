@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mnha.guard import Guard
 from mnha.model import Run
 
 from .engine import SECOND, us
@@ -45,7 +44,6 @@ class Result:
 
 def play(
     seed: int,
-    guard_class: Callable[..., Guard] = Guard,
     drop: Iterable[int] = (),
     full_trace: bool = False,
     twist: Callable[[Config], Config] = lambda config: config,
@@ -56,7 +54,7 @@ def play(
     seconds = chance.choice((40.0, 90.0, 180.0))
     faults = draw_faults(chance, seconds)
     last_wish = Run.STARTED if chance.random() < 0.8 else Run.STOPPED
-    world = World(seed, config, guard_class)
+    world = World(seed, config)
     dropped = set(drop)
     failure, settle_s = "", 0.0
     try:
@@ -89,10 +87,10 @@ def faults_of(seed: int) -> list[Fault]:
     return draw_faults(chance, chance.choice((40.0, 90.0, 180.0)))
 
 
-def shorten(seed: int, guard_class: Callable[..., Guard] = Guard, limit_s: float = 60.0) -> tuple[Result, list[int]]:
+def shorten(seed: int, limit_s: float = 60.0) -> tuple[Result, list[int]]:
     """The same failure with as few faults as can be found in `limit_s`: halves first, then one by one."""
     end_s = time.monotonic() + limit_s
-    result, drop = play(seed, guard_class), set[int]()
+    result, drop = play(seed), set[int]()
     kept = list(range(fault_count(seed)))
     size = max(1, len(kept) // 2)
     while size and result.failure:
@@ -101,7 +99,7 @@ def shorten(seed: int, guard_class: Callable[..., Guard] = Guard, limit_s: float
             attempt = drop | set(kept[begin : begin + size])
             if time.monotonic() > end_s:
                 return result, sorted(drop)
-            tried = play(seed, guard_class, attempt)
+            tried = play(seed, attempt)
             if tried.failure:
                 result, drop, shorter = tried, attempt, True
                 kept = [number for number in kept if number not in drop]

@@ -11,7 +11,7 @@ import dataclasses
 import pytest
 
 from mnha.model import Op, Run, State
-from mnha.timing import PROFILES
+from mnha.timing import PROFILES, Timings
 
 from .engine import us
 from .host import Host, WatchdogKind
@@ -29,9 +29,11 @@ DEFAULT = PROFILES["default"]
 class Stage:
     """A world with the VM running on n1, and what was told since."""
 
-    def __init__(self, config: Config | None = None, seed: int = 1) -> None:
+    def __init__(self, config: Config | None = None, seed: int = 1, others: Timings | None = None) -> None:
         self.world = World(seed, config or Config())
         self.n1, self.n2, self.n3 = self.world.hosts[:3]
+        if others:  # not yet started: the observers have another configuration than the holder
+            self.n2.timings = self.n3.timings = others
         for master in self.world.masters:
             master.dead_until_us = us(100_000)  # masters order when the scenario says so
         self.run_for(12.0)
@@ -194,6 +196,40 @@ def test_guard_restarts_under_a_running_vm_and_the_vm_is_killed_first() -> None:
     assert stage.when_s(stage.n1, "qemu gone") < 0.5
 
 
+def test_guard_restarts_with_the_vm_still_running_and_kills_it() -> None:
+    """ExecStopPost has failed: the guard does not know how long the VM it finds may run."""
+    stage = Stage()
+    assert stage.n1.process is not None
+    stage.n1.systemd_fences = False
+    stage.n1.process.crash()
+    stage.run_for(7.0)
+    told = [line for line in stage.told() if line != "n1 killed"]  # told only if it was seen before it was dead
+    assert told == ["n1 guard killed", "n1 qemu gone", "n1 qemu", "n1 started"]
+
+
+def test_guard_replaces_itself_without_consul_and_keeps_to_the_old_deadline() -> None:
+    stage = Stage(Config(kinds=(NO_WATCHDOG,) * 3))
+    stage.masters_react()
+    assert stage.n1.process is not None
+    stage.n1.link.cut_up = True
+    stage.run_for(3.7)
+    stage.n1.process.replace(us(0.2))
+    stage.run_for(15.0)
+    assert stage.told()[:3] == ["n1 guard replaced", "n1 killed", "n1 qemu gone"]
+    assert stage.when_s(stage.n1, "killed") <= DEFAULT.deadline_s + 0.01
+
+
+def test_observer_with_shorter_timings_waits_by_those_of_the_holder() -> None:
+    """While a new configuration spreads; the holder's VM does not die until the watchdog resets the node."""
+    stage = Stage(Config(lock_s=0.0), others=PROFILES["fast"])
+    stage.n1.hypervisor.stuck_until_us = us(1000)
+    stage.n1.link.cut_up = True
+    stage.run_for(DEFAULT.deadline_s - DEFAULT.renew_s + 0.2)
+    stage.world.order(stage.n2, Op.TAKEOVER)
+    stage.run_for(5.0)
+    assert stage.told() == ["n1 killed", "n1 reset", "n1 power lost", "n2 taken", "n2 qemu", "n2 started"]
+
+
 def test_guard_replaces_itself_under_a_running_vm_and_the_vm_lives_on() -> None:
     stage = Stage()
     assert stage.n1.process is not None
@@ -232,7 +268,7 @@ def test_guard_that_is_replaced_too_slowly_is_reset_by_the_watchdog() -> None:
 
 
 def test_stopped_guard_is_reset_by_the_watchdog_before_anybody_takes_over() -> None:
-    stage = Stage()
+    stage = Stage(Config(lock_s=0.0))
     stage.masters_react()
     assert stage.n1.process is not None
     stage.n1.process.stall(us(60.0))
@@ -314,18 +350,20 @@ def test_answers_that_take_two_fifths_of_the_deadline_cost_nothing(profile: str)
 
 
 def test_late_grant_after_a_release_revives_nothing() -> None:
+    """A renewal's grant comes while the lease is being given back, and the operator wants the VM after all."""
     stage = Stage()
-    stage.n1.link.slow_down_s = 4.0
-    stage.run_for(2.5)
-    stage.n1.hypervisor.guest_ends(crashed=False)
-    stage.n1.link.slow_down_s = 0.0
+    link = stage.n1.link
+    link.steady = True
+    link.slow_up_s, link.slow_down_s = 0.02, 2.0
+    stage.run_for(1.0)  # a renewal is committed by now, and its grant under way
     stage.world.consul.set_desired(Run.STOPPED)
-    stage.run_for(0.2)
+    link.slow_up_s = 2.6
+    stage.run_for(0.1)
+    stage.n1.hypervisor.guest_ends(crashed=False)
+    stage.run_for(1.2)  # the lease is being given back
     stage.world.consul.set_desired(Run.STARTED)
     stage.run_for(10.0)
-    lease = stage.world.consul.lease
-    assert lease is not None
-    assert bool(lease.holder) == stage.n1.hypervisor.runs
+    assert stage.told() == ["n1 qemu gone", "n1 released"]
 
 
 def test_late_answer_of_a_read_does_not_kill_what_was_started_since() -> None:

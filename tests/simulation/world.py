@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
+from mnha import guard as guard_module
 from mnha import lease as rules
-from mnha.guard import Guard, Limits
+from mnha.guard import Limits
 from mnha.model import Lease, Op, Phase, Run, View
 from mnha.ports import LeaseSeen
 from mnha.timing import PROFILES, SKEW, Timings
@@ -77,14 +77,11 @@ class Config:
 
 
 class World:
-    """Nodes, Consul, masters and what they do to each other.
+    """Nodes, Consul, masters and what they do to each other."""
 
-    :param guard_class: the production guard, or a mutant.
-    """
-
-    def __init__(self, seed: int, config: Config, guard_class: Callable[..., Guard] = Guard) -> None:
+    def __init__(self, seed: int, config: Config) -> None:
         self.engine = Engine(seed)
-        self.config, self.guard_class = config, guard_class
+        self.config, self.guard_class = config, guard_module.Guard
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[int, str, str, str]] = []
         self.image = Image()

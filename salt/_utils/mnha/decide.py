@@ -122,9 +122,13 @@ def _stop(view: View) -> Iterator[Decision]:
 
 
 def _release(view: View) -> Iterator[Decision]:
-    """Give back a lease that is of no use here. Only with the VM confirmed dead: others may start it at once."""
+    """Give back a lease that is of no use here. Only with the VM confirmed dead: others may start it at once.
+
+    A guard that has just started keeps it until its first probes are done: there may be nobody to order another node.
+    """
     ordered = view.order is not None and view.order.op is Op.RELEASE
-    unwanted = ordered or (view.desired is not None and not wants_vm(view))
+    useless = view.desired is not None and view.probed and not wants_vm(view)
+    unwanted = ordered or view.desired is Run.STOPPED or useless
     if rules.is_mine(view) and view.vm is Vm.OFF and unwanted and _may_ask(view):
         yield Decision(Action.RELEASE, release_reason(view))
 

@@ -24,6 +24,7 @@ from . import lease as rules
 from .decide import decide, describe, next_moment
 from .errors import BugError
 from .model import (
+    NOT_PROBED,
     SENTENCES,
     Action,
     Decision,
@@ -131,6 +132,8 @@ class Guard:
             node=node,
             timings=timings,
             deadline_s=deadline_s,
+            unable=NOT_PROBED,
+            probed=False,
             start_limit_s=limits.start_s,
             shutdown_limit_s=limits.shutdown_s,
             failed_starts_limit=limits.failed_starts,
@@ -155,7 +158,7 @@ class Guard:
             case DesiredSeen():
                 self._set(desired=event.run)
             case AbilitySeen():
-                self._set(unable=event.unable)
+                self._set(unable=event.unable, probed=True)
             case Ordered():
                 self._on_order(event)
             case Ended():

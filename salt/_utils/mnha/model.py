@@ -154,6 +154,7 @@ class View:
     :param desired: the operator's wish; None while unknown.
     :param shutdown_limit_s: how long a guest may take to shut down before it is killed.
     :param unable: why this node can't run the VM (image, bridge, storage …); empty when it can.
+    :param probed: whether `unable` was found out; until then nothing is started here, and nothing given back for it.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
     :param not_before_s: no start and no take-over before this moment (back-off).
@@ -178,6 +179,7 @@ class View:
     desired: Run | None = None
     order: Order | None = None
     unable: str = ""
+    probed: bool = True
     failed_starts: int = 0
     failed_starts_limit: int = 3
     not_before_s: float = float("-inf")
@@ -219,6 +221,9 @@ class Decision:
     action: Action
     reason: str
 
+
+NOT_PROBED = "the first probes are under way"
+"""Why a guard that has just started can't run its VM."""
 
 MAX_UNANSWERED = 6
 """Lease requests in flight at once. With the usual timings that many are of use before the deadline: a limit that is

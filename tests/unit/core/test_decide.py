@@ -1,0 +1,239 @@
+"""What a guard decides: the invariants for every view there can be, and the rules one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnha import decide as rules
+from mnha import lease as lease_rules
+from mnha.model import MAX_UNANSWERED, Action, Op, Order, Phase, Run, State, View, Vm
+
+from .views import NOW_S, lease, sighting, view
+
+MOMENTS = st.sampled_from([float("-inf"), NOW_S - 60.0, NOW_S - 1.0, NOW_S, NOW_S + 0.1, NOW_S + 4.0])
+SIGHTINGS = st.none() | st.builds(
+    lambda holder, phase, age_s: sighting(lease("" if phase is Phase.RELEASED else holder, phase), age_s),
+    st.sampled_from(["me", "you", ""]),
+    st.sampled_from(Phase),
+    st.sampled_from([0.0, 4.0, 6.0, 7.999, 8.0, 100.0]),
+)
+ORDERS = st.none() | st.builds(
+    Order,
+    op=st.sampled_from(Op),
+    reason=st.just("ordered"),
+    until_s=MOMENTS,
+    epoch=st.sampled_from([6, 7, 8]),
+    index=st.sampled_from([49, 50]),
+)
+VIEWS = st.builds(
+    view,
+    vm=st.sampled_from(Vm),
+    sighting=SIGHTINGS,
+    missing=st.booleans(),
+    deadline_s=st.none() | st.sampled_from([NOW_S - 1.0, NOW_S, NOW_S + 0.1, NOW_S + 2.5, NOW_S + 5.0]),
+    unanswered=st.integers(0, MAX_UNANSWERED),
+    next_ask_s=MOMENTS,
+    must_read=st.booleans(),
+    next_read_s=MOMENTS,
+    next_kill_s=MOMENTS,
+    start_asked_s=st.none() | MOMENTS,
+    shutdown_asked_s=st.none() | MOMENTS,
+    desired=st.none() | st.sampled_from(Run),
+    order=ORDERS,
+    unable=st.sampled_from(["", "no storage"]),
+    probed=st.booleans(),
+    failed_starts=st.integers(0, 4),
+    not_before_s=MOMENTS,
+)
+
+
+def actions(seen: View) -> list[Action]:
+    """What is decided."""
+    return [decision.action for decision in rules.decide(seen)]
+
+
+def order(op: Op = Op.TAKEOVER, **more: object) -> Order:
+    """An order that is still good."""
+    return dataclasses.replace(Order(op, "ordered", NOW_S + 30.0, epoch=7, index=50), **more)  # type: ignore[arg-type]
+
+
+# ---- invariants
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_what_may_not_run_is_killed_first_of_all(seen: View) -> None:
+    may = lease_rules.may_run_vm(seen) and (seen.sighting is None or lease_rules.is_mine(seen))
+    if seen.vm.may_write and not may and seen.now_s >= seen.next_kill_s:
+        assert actions(seen)[0] is Action.KILL
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_nothing_is_started_but_with_the_lease_a_deadline_and_a_dead_vm(seen: View) -> None:
+    if Action.START in actions(seen):
+        assert lease_rules.is_mine(seen)
+        assert seen.vm is Vm.OFF
+        assert seen.desired is Run.STARTED
+        assert seen.deadline_s is not None
+        assert seen.deadline_s - seen.now_s >= seen.timings.deadline_s / 2
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_no_lease_is_given_back_or_taken_while_a_vm_may_be_alive(seen: View) -> None:
+    if seen.vm.may_write:
+        assert not {Action.RELEASE, Action.TAKE} & set(actions(seen))
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_a_lease_is_taken_only_when_ordered_and_free_or_expired(seen: View) -> None:
+    if Action.TAKE in actions(seen):
+        assert seen.order is not None
+        assert seen.order.op is Op.TAKEOVER
+        assert seen.sighting is not None
+        assert seen.sighting.lease.epoch == seen.order.epoch
+        age_s = seen.now_s - seen.sighting.received_s
+        assert seen.sighting.lease.phase is Phase.RELEASED or age_s >= seen.timings.lease_s
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_only_a_holder_renews_or_gives_back(seen: View) -> None:
+    if {Action.RENEW, Action.RELEASE} & set(actions(seen)):
+        assert lease_rules.is_mine(seen)
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_every_view_has_a_state_and_a_next_moment_that_lies_ahead(seen: View) -> None:
+    assert rules.describe(seen) in State
+    assert rules.next_moment(seen) > seen.now_s
+
+
+@given(VIEWS, st.floats(min_value=0.0, max_value=1.0, exclude_max=True))
+@settings(max_examples=500)
+def test_nothing_new_is_to_be_done_before_the_next_moment(seen: View, part: float) -> None:
+    """Else the guard would sleep through it."""
+    ahead_s = min(rules.next_moment(seen), seen.now_s + 100.0) - seen.now_s
+    between = seen.but(now_s=seen.now_s + part * ahead_s)
+    if between.now_s < rules.next_moment(seen):
+        assert actions(between) == actions(seen)
+
+
+# ---- rules
+
+
+def test_no_lease_is_taken_while_a_vm_may_be_alive_here() -> None:
+    ready = view(sighting=sighting(lease("you"), 9.0), deadline_s=None, desired=Run.STARTED, order=order())
+    assert actions(ready) == [Action.TAKE]
+    assert Action.TAKE not in actions(ready.but(vm=Vm.UNKNOWN))
+
+
+def test_a_running_vm_is_renewed_for_and_left_alone() -> None:
+    assert actions(view(vm=Vm.RUNNING, desired=Run.STARTED)) == [Action.RENEW]
+
+
+@pytest.mark.parametrize("unconfirmed", ["deadline over", "no deadline", "held by another", "released"])
+def test_a_vm_is_killed_when_the_lease_is_not_confirmed(unconfirmed: str) -> None:
+    fields = {
+        "deadline over": {"deadline_s": NOW_S},
+        "no deadline": {"deadline_s": None},
+        "held by another": {"sighting": sighting(lease("you"))},
+        "released": {"sighting": sighting(lease("", Phase.RELEASED))},
+    }[unconfirmed]
+    assert actions(view(vm=Vm.RUNNING, **fields))[0] is Action.KILL
+
+
+def test_a_vm_that_was_handed_over_runs_until_its_deadline_though_no_lease_was_seen() -> None:
+    assert Action.KILL not in actions(view(vm=Vm.UNKNOWN, sighting=None))
+    assert actions(view(vm=Vm.UNKNOWN, sighting=None, deadline_s=NOW_S))[0] is Action.KILL
+
+
+def test_a_kill_under_way_is_not_repeated_at_once() -> None:
+    assert Action.KILL not in actions(view(vm=Vm.RUNNING, deadline_s=None, next_kill_s=NOW_S + 0.1))
+
+
+def test_a_missing_answer_keeps_nobody_from_the_next_renewal() -> None:
+    assert Action.RENEW in actions(view(vm=Vm.RUNNING, desired=Run.STARTED, unanswered=4))
+    assert Action.RENEW not in actions(view(vm=Vm.RUNNING, desired=Run.STARTED, unanswered=MAX_UNANSWERED))
+
+
+def test_after_a_refusal_the_lease_is_read_before_anything_is_asked() -> None:
+    assert actions(view(vm=Vm.RUNNING, desired=Run.STARTED, must_read=True)) == [Action.READ]
+
+
+def test_a_start_waits_until_half_of_the_deadline_is_ahead() -> None:
+    assert Action.START in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.5))
+    assert Action.START not in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.4))
+
+
+def test_a_lease_with_an_unwanted_vm_is_given_back() -> None:
+    assert actions(view(desired=Run.STOPPED)) == [Action.RELEASE]
+
+
+def test_a_lease_is_kept_until_the_first_probes_are_done() -> None:
+    """A guard that restarts on a node with nobody to order another must start its VM again itself."""
+    unknown = view(desired=Run.STARTED, unable="not probed", probed=False, deadline_s=None)
+    assert actions(unknown) == []
+    assert actions(unknown.but(probed=True)) == [Action.RELEASE]
+    assert actions(unknown.but(probed=True, unable="")) == [Action.RENEW]
+
+
+def test_a_lease_is_kept_while_nobody_knows_the_wish() -> None:
+    assert Action.RELEASE not in actions(view(desired=None))
+
+
+def test_a_guest_is_asked_to_shut_down_once_and_killed_when_it_does_not() -> None:
+    running = view(vm=Vm.RUNNING, desired=Run.STOPPED)
+    assert Action.SHUTDOWN in actions(running)
+    assert Action.SHUTDOWN not in actions(running.but(shutdown_asked_s=NOW_S - 1.0))
+    assert Action.KILL in actions(running.but(shutdown_asked_s=NOW_S - 60.0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"sighting": sighting(lease("you", epoch=8), 9.0)}, "has the lease by now"),
+        ({"sighting": sighting(lease("you"), 0.1, index=51)}, "has renewed"),
+        ({"desired": Run.STOPPED}, "not to run"),
+        ({"unable": "no storage"}, "no storage"),
+        ({"not_before_s": NOW_S + 5.0}, "backs off for 5 s"),
+    ],
+)
+def test_an_order_that_was_overtaken_is_ended_with_the_reason(fields: dict[str, object], word: str) -> None:
+    armed = view(sighting=sighting(lease("you"), 6.0), deadline_s=None, desired=Run.STARTED, order=order())
+    assert actions(armed) == []
+    [decision] = [one for one in rules.decide(armed.but(**fields)) if one.action is Action.VOID_ORDER]
+    assert word in decision.reason
+
+
+def test_while_the_lease_is_in_doubt_no_order_is_ended() -> None:
+    doubtful = view(sighting=sighting(lease("you"), 6.0), deadline_s=None, order=order(), must_read=True)
+    assert actions(doubtful) == [Action.READ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({"sighting": None, "deadline_s": None}, State.BLIND),
+        ({"sighting": None, "deadline_s": None, "missing": True}, State.UNCONFIGURED),
+        ({"vm": Vm.RUNNING}, State.HOLDING),
+        ({"vm": Vm.STARTING}, State.STARTING),
+        ({"vm": Vm.RUNNING, "shutdown_asked_s": NOW_S}, State.STOPPING),
+        ({"vm": Vm.RUNNING, "deadline_s": NOW_S}, State.FENCING),
+        ({"deadline_s": NOW_S}, State.FENCED),
+        ({}, State.LIMPING),
+        ({"sighting": sighting(lease("you"))}, State.CANDIDATE),
+        ({"sighting": sighting(lease("you")), "order": order()}, State.ARMED),
+        ({"sighting": sighting(lease("you")), "order": order(), "unanswered": 1}, State.TAKING),
+        ({"sighting": sighting(lease("", Phase.RELEASED)), "desired": Run.STOPPED}, State.IDLE),
+    ],
+)
+def test_states(fields: dict[str, object], state: State) -> None:
+    assert rules.describe(view(**fields)) is state

@@ -1,0 +1,446 @@
+"""The guard: what it makes of events, step by step, with doors that only write down what is asked of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mnha.errors import BugError
+from mnha.guard import BACK_OFF_S, Guard, Limits
+from mnha.lease import renewed
+from mnha.model import MAX_UNANSWERED, NOT_PROBED, Lease, Op, Phase, Run, State, Vm
+from mnha.ports import (
+    AbilitySeen,
+    Answered,
+    DesiredSeen,
+    Ended,
+    LeaseSeen,
+    Ordered,
+    Outcome,
+    ReadFailed,
+    StartFailed,
+    VmSeen,
+)
+
+from .views import TIMINGS, lease
+
+
+class Doors:
+    """All ports at once: what is asked of them, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.watchdog_works = True
+
+    def _note(self, name: str, value: Any = None) -> None:
+        self.calls.append((name, value))
+
+    def cas(self, lease: Lease, index: int, ticket: int) -> None:
+        self._note("cas", (lease, index, ticket))
+
+    def read(self) -> None:
+        self._note("read")
+
+    def start(self, epoch: int, generation: int) -> None:
+        self._note("start", generation)
+
+    def shutdown(self) -> None:
+        self._note("shutdown")
+
+    def kill(self) -> None:
+        self._note("kill")
+
+    def arm(self, until_s: float) -> bool:
+        self._note("arm", until_s)
+        return self.watchdog_works
+
+    def disarm(self) -> None:
+        self._note("disarm")
+
+    def note(self, event: str, text: str, **data: Any) -> None:
+        self._note("note", event)
+
+    def log(self, text: str) -> None:
+        pass
+
+    def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
+        self._note("answer", (ticket, kind, message))
+
+
+class Rig:
+    """A guard ``me`` with its doors, on a clock that the test turns."""
+
+    def __init__(self, deadline_s: float | None = None, limits: Limits | None = None) -> None:
+        self.doors, self.now_s, self.index = Doors(), 100.0, 50
+        doors = self.doors
+        self.guard = Guard(
+            "me", TIMINGS, limits or Limits(), store=doors, hypervisor=doors, watchdog=doors, journal=doors,
+            now_s=self.now_s, deadline_s=deadline_s,
+        )  # fmt: skip
+
+    def on(self, *events: Any) -> list[str]:
+        """Give it events now; return the names of what it asks for."""
+        self.doors.calls = []
+        for event in events:
+            self.guard.handle(event, self.now_s)
+        return self.asked
+
+    def after(self, seconds: float) -> list[str]:
+        """Let time pass, waking it when it asks for that."""
+        self.doors.calls, end_s = [], self.now_s + seconds
+        while (wake_s := self.guard.wake_s()) <= end_s:
+            self.now_s = max(wake_s, self.now_s)
+            self.guard.tick(self.now_s)
+        self.now_s = end_s
+        return self.asked
+
+    @property
+    def asked(self) -> list[str]:
+        """The names of what it asked for last."""
+        return [name if name != "note" else f"note {value}" for name, value in self.doors.calls]
+
+    def values(self, name: str) -> list[Any]:
+        """What it asked for by that name."""
+        return [value for one, value in self.doors.calls if one == name]
+
+    def seen(self, record: Lease, consistent: bool = False) -> LeaseSeen:
+        """A newer record."""
+        self.index += 1
+        return LeaseSeen(record, self.index, self.now_s, consistent)
+
+    def granted(self) -> Answered:
+        """The newest request is granted."""
+        self.index += 1
+        return Answered(self.guard._tickets, Outcome.GRANTED, self.index)
+
+    def observes(self, record: Lease | None = None) -> Rig:
+        """Bring it to where it watches the lease of ``you``, able and willing."""
+        self.on(VmSeen(Vm.OFF, 0), AbilitySeen(""), DesiredSeen(Run.STARTED), self.seen(record or lease("you")))
+        return self
+
+    def holds(self) -> Rig:
+        """Bring it to where it runs the VM."""
+        self.observes(lease("", Phase.RELEASED))
+        self.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7))
+        self.on(self.granted())
+        self.on(VmSeen(Vm.RUNNING, 1, pid=1))
+        assert self.guard.state is State.HOLDING
+        return self
+
+
+def test_a_guard_that_begins_kills_what_it_does_not_know_and_reads() -> None:
+    rig = Rig()
+    assert rig.on(AbilitySeen("")) == ["kill", "read"]
+    assert rig.guard.state is State.FENCING
+
+
+def test_a_guard_that_took_over_from_its_own_process_kills_nothing_until_the_deadline() -> None:
+    rig = Rig(deadline_s=103.0)
+    assert "kill" not in rig.on(VmSeen(Vm.RUNNING, 0)) + rig.after(2.9)
+    assert "kill" in rig.after(0.2)
+
+
+def test_a_guard_that_took_over_from_its_own_process_believes_no_copy() -> None:
+    rig = Rig(deadline_s=103.0)
+    assert "kill" not in rig.on(VmSeen(Vm.RUNNING, 0), rig.seen(lease("you")))
+    assert "kill" in rig.on(rig.seen(lease("you"), consistent=True))
+
+
+def test_the_watchdog_is_armed_before_the_vm_starts() -> None:
+    rig = Rig().observes(lease("", Phase.RELEASED))
+    assert rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7)) == ["cas"]
+    assert rig.on(rig.granted()) == ["note taken", "arm", "start"]
+    assert rig.doors.calls[1] == ("arm", rig.now_s + TIMINGS.reset_s)
+
+
+def test_a_vm_does_not_start_when_the_required_watchdog_does_not_work() -> None:
+    rig = Rig().observes(lease("", Phase.RELEASED))
+    rig.doors.watchdog_works = False
+    rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7))
+    asked = rig.on(rig.granted())
+    assert "start" not in asked
+    assert rig.values("answer")[0][1] == "failed"
+
+
+def test_the_deadline_counts_from_the_question_however_late_the_answer() -> None:
+    rig = Rig().holds()
+    assert rig.after(1.0) == ["cas"]
+    asked_s = rig.now_s
+    rig.after(0.9)
+    rig.on(rig.granted())
+    assert rig.guard.view.deadline_s == asked_s + TIMINGS.deadline_s
+
+
+def test_an_answer_later_than_its_deadline_counts_for_nothing() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    late = rig.granted()
+    rig.after(TIMINGS.deadline_s)
+    assert rig.on(late) == []
+    assert rig.guard.state is State.FENCING
+
+
+def test_no_vm_outlives_the_deadline() -> None:
+    rig = Rig().holds()
+    deadline_s = rig.guard.view.deadline_s
+    assert deadline_s is not None
+    asked = rig.after(TIMINGS.deadline_s + 1.0)
+    assert asked.count("cas") == TIMINGS.deadline_s - 1
+    assert rig.guard.last_fence is not None
+    assert rig.guard.last_fence["at_s"] == deadline_s
+    assert asked.count("kill") > 2  # repeated until it is confirmed
+    assert rig.on(VmSeen(Vm.OFF, 1))[0] == "disarm"
+
+
+def test_a_refusal_is_read_up_on_and_another_holder_ends_the_vm() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    assert rig.on(Answered(rig.guard._tickets, Outcome.REFUSED)) == ["read"]
+    assert "kill" in rig.on(rig.seen(lease("you", epoch=9), consistent=True))
+
+
+def test_silence_is_no_refusal() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    assert rig.on(Answered(rig.guard._tickets, Outcome.UNREACHABLE)) == []
+    assert rig.after(TIMINGS.renew_s / 4) == ["cas"]
+
+
+def test_lost_requests_do_not_keep_the_next_from_being_sent() -> None:
+    rig = Rig().holds()
+    assert rig.after(4.5).count("cas") == 4
+    assert rig.on(rig.granted())[:1] == ["arm"]
+    assert rig.guard.state is State.HOLDING
+
+
+def test_requests_in_flight_are_limited() -> None:
+    rig = Rig().holds()
+    for _ in range(100):
+        rig.after(0.5)
+        assert rig.guard.view.unanswered <= MAX_UNANSWERED
+
+
+def test_a_grant_forgets_the_requests_that_it_made_void() -> None:
+    rig = Rig().holds()
+    rig.after(2.0)
+    first, second = rig.guard._tickets - 1, rig.guard._tickets
+    rig.index += 1
+    rig.on(Answered(first, Outcome.GRANTED, rig.index))
+    assert rig.on(Answered(second, Outcome.REFUSED)) == []
+
+
+def test_a_slow_grant_is_followed_by_the_next_request_at_once() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    asked_ticket = rig.guard._tickets
+    rig.after(1.5)
+    rig.index += 1
+    assert rig.on(Answered(asked_ticket, Outcome.GRANTED, rig.index)) == ["arm", "cas"]
+
+
+def test_an_old_answer_of_a_read_does_not_undo_what_was_seen_since() -> None:
+    rig = Rig().holds()
+    old = LeaseSeen(lease("you"), 40, rig.now_s, consistent=True, asked_s=rig.now_s - 10.0)
+    assert rig.on(old) == []
+    assert rig.guard.state is State.HOLDING
+
+
+def test_an_index_that_fell_is_believed_to_who_was_asked_since() -> None:
+    rig = Rig().holds()
+    fallen = LeaseSeen(lease("you"), 40, rig.now_s + 0.2, consistent=True, asked_s=rig.now_s + 0.1)
+    assert "kill" in rig.on(fallen)
+
+
+def test_seeing_the_same_index_again_is_no_sign_of_life() -> None:
+    rig = Rig().observes()
+    received_s = rig.now_s
+    rig.after(5.0)
+    rig.on(
+        LeaseSeen(lease("you"), rig.index, rig.now_s), LeaseSeen(lease("you"), rig.index, rig.now_s, True, rig.now_s)
+    )
+    assert rig.guard.view.sighting is not None
+    assert rig.guard.view.sighting.received_s == received_s
+
+
+def test_a_missing_lease_ends_every_right_and_is_not_free() -> None:
+    rig = Rig().holds()
+    asked = rig.on(LeaseSeen(None, 0, rig.now_s + 0.2, consistent=True, asked_s=rig.now_s + 0.1))
+    assert "kill" in asked
+    assert "cas" not in asked
+    rig.on(VmSeen(Vm.OFF, 1))
+    assert rig.guard.state is State.UNCONFIGURED
+
+
+@pytest.mark.parametrize(("age_s", "kind"), [(1.0, "refused"), (TIMINGS.deadline_s, ""), (TIMINGS.lease_s, "")])
+def test_an_order_is_accepted_once_the_holder_has_given_up(age_s: float, kind: str) -> None:
+    rig = Rig().observes()
+    rig.after(age_s)
+    asked = rig.on(Ordered(Op.TAKEOVER, 5, "ordered", 30.0, epoch=7))
+    assert [value[1] for value in rig.values("answer")] == ([kind] if kind else [])
+    assert ("cas" in asked) is (age_s >= TIMINGS.lease_s)
+
+
+def test_an_armed_order_takes_the_lease_in_the_moment_it_expires() -> None:
+    rig = Rig().observes()
+    expires_s = rig.now_s + TIMINGS.lease_s
+    rig.after(6.0)
+    rig.on(Ordered(Op.TAKEOVER, 5, "ordered", 30.0, epoch=7))
+    rig.after(5.0)
+    [(record, index, _)] = rig.values("cas")[:1]
+    assert (record.holder, record.epoch, index) == ("me", 8, rig.index)
+    assert rig.guard._asks == {} or min(ask.sent_s for ask in rig.guard._asks.values()) >= expires_s
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ((), "you holds the lease, seen renewed 0.0 s ago"),
+        ((DesiredSeen(Run.STOPPED),), "holds the lease"),
+        ((Ended("bye"),), "is ending"),
+    ],
+)
+def test_an_order_is_refused_with_the_reason(spoil: tuple[Any, ...], words: str) -> None:
+    rig = Rig().observes()
+    rig.on(*spoil, Ordered(Op.TAKEOVER, 5, "ordered", 30.0, epoch=7))
+    ticket, kind, message = rig.values("answer")[-1]
+    assert (ticket, kind) == (5, "refused")
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (DesiredSeen(Run.STOPPED), "desired is stopped"),
+        (AbilitySeen("no bridge br0"), "no bridge br0"),
+    ],
+)
+def test_a_free_lease_is_not_for_a_node_that_is_unfit(spoil: Any, words: str) -> None:
+    rig = Rig().observes(lease("", Phase.RELEASED))
+    rig.on(spoil, Ordered(Op.TAKEOVER, 5, "ordered", 30.0, epoch=7))
+    assert words in rig.values("answer")[-1][2]
+
+
+def test_a_node_that_has_not_probed_yet_is_unfit() -> None:
+    rig = Rig()
+    rig.on(VmSeen(Vm.OFF, 0), DesiredSeen(Run.STARTED), rig.seen(lease("", Phase.RELEASED)))
+    rig.on(Ordered(Op.TAKEOVER, 5, "ordered", 30.0, epoch=7))
+    assert NOT_PROBED in rig.values("answer")[-1][2]
+
+
+def test_a_second_order_is_refused_while_one_is_at_hand() -> None:
+    rig = Rig().observes()
+    rig.after(6.0)
+    rig.on(Ordered(Op.TAKEOVER, 5, "first", 30.0, epoch=7), Ordered(Op.TAKEOVER, 6, "second", 30.0, epoch=7))
+    assert [(value[0], value[1]) for value in rig.values("answer")] == [(6, "refused")]
+
+
+def test_an_old_observation_of_the_vm_says_nothing_about_a_newer_start() -> None:
+    rig = Rig().holds()
+    rig.on(VmSeen(Vm.OFF, 1))
+    assert rig.guard.view.vm is Vm.STARTING
+    rig.on(VmSeen(Vm.OFF, 1), StartFailed(1, "old"))
+    assert rig.guard.view.vm is Vm.STARTING
+    assert rig.guard.view.failed_starts == 0
+
+
+def test_a_locked_image_gives_the_lease_back_and_backs_off() -> None:
+    rig = Rig().holds()
+    rig.on(VmSeen(Vm.OFF, 1))
+    rig.on(StartFailed(2, "locked", locked=True), VmSeen(Vm.OFF, 2))
+    assert rig.after(1.0).count("cas") == 1
+    [(record, _, _)] = rig.values("cas")
+    assert record.phase is Phase.RELEASED
+    rig.on(rig.granted())
+    assert rig.guard.view.not_before_s == rig.now_s + BACK_OFF_S
+    rig.on(Ordered(Op.TAKEOVER, 5, "ordered", 30.0, epoch=8))
+    assert "backs off" in rig.values("answer")[-1][2]
+
+
+def test_a_vm_that_keeps_dying_is_given_to_another_node() -> None:
+    rig = Rig(limits=Limits(failed_starts=3)).holds()
+    asked: list[str] = []
+    for generation in range(1, 4):
+        asked += rig.on(VmSeen(Vm.OFF, generation, crashed=True))
+        for _ in range(8):
+            asked += rig.after(0.5)
+            if rig.guard._asks:
+                asked += rig.on(rig.granted())
+        rig.on(VmSeen(Vm.RUNNING, generation + 1))
+    assert asked.count("start") == 2
+    assert asked.count("note died") == 3
+    assert "note released" in asked
+
+
+def test_an_end_shuts_down_gives_back_and_is_done() -> None:
+    rig = Rig().holds()
+    assert "shutdown" in rig.on(Ended("bye"))
+    assert not rig.guard.done
+    rig.on(VmSeen(Vm.OFF, 1))
+    rig.after(1.0)
+    assert not rig.guard.done
+    rig.on(rig.granted())
+    assert rig.guard.done
+
+
+def test_an_end_without_the_lease_is_done_at_once() -> None:
+    rig = Rig().observes()
+    rig.on(Ended("bye"))
+    assert rig.guard.done
+
+
+def test_a_reset_kills_and_starts_again_in_place() -> None:
+    rig = Rig().holds()
+    assert "kill" in rig.on(Ordered(Op.RESET, 9, "hung", 30.0))
+    asked = rig.on(VmSeen(Vm.OFF, 1))
+    assert [(ticket, kind) for ticket, kind, _ in rig.values("answer")] == [(9, "ok")]
+    assert asked[0] == "disarm"
+    assert "start" in asked
+
+
+def test_a_late_grant_after_a_release_revives_no_deadline() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    late = rig.granted()
+    rig.on(DesiredSeen(Run.STOPPED), VmSeen(Vm.OFF, 1))
+    rig.after(1.0)
+    assert rig.guard.view.deadline_s is None
+    rig.on(late)
+    assert rig.guard.view.deadline_s is None
+
+
+def test_a_start_without_a_deadline_is_a_bug() -> None:
+    with pytest.raises(BugError):
+        Rig().guard._start()
+
+
+def test_a_failed_read_is_repeated_soon() -> None:
+    rig = Rig()
+    rig.on(AbilitySeen(""))
+    assert rig.on(ReadFailed("no leader")) == []
+    assert rig.after(TIMINGS.renew_s / 4).count("read") == 1
+
+
+def test_the_clock_never_goes_back() -> None:
+    rig = Rig().observes()
+    rig.guard.tick(rig.now_s - 50.0)
+    assert rig.guard.view.now_s == rig.now_s
+
+
+def test_the_status_names_what_an_operator_asks_for() -> None:
+    rig = Rig().holds()
+    status = rig.guard.status(rig.now_s)
+    assert (status["state"], status["vm"], status["desired"]) == ("holding", "running", "started")
+    assert status["lease"]["holder"] == "me"
+    assert 0 < status["may_run_for_s"] <= TIMINGS.deadline_s
+    assert status["lease"]["expired"] is False
+    assert Rig().guard.status(0.0)["lease"] is None
+
+
+def test_a_renewal_is_the_same_record_with_the_next_number() -> None:
+    rig = Rig().holds()
+    held = rig.guard.view.lease
+    assert held is not None
+    rig.after(1.0)
+    [(record, index, _)] = rig.values("cas")
+    assert (record, index) == (renewed(held, TIMINGS), rig.index)
