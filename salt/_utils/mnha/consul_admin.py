@@ -15,13 +15,17 @@ from typing import Any
 
 from consul.std import Consul
 
-from .consul_client import ConsulClient, Entry
+from .consul_client import ConsulClient
 from .errors import FailedError, MnhaError, RefusedError
 
 Changes = dict[str, dict[str, Any]]
 
 RESTART_KEY = "actions/consul-restart"
-STALE_S = 120.0
+STALE_S = 60.0
+TOUCH_S = 10.0
+STEADY_S = 5.0
+"""More than two of autopilot's intervals, and as long as its stabilisation time."""
+LEADERLESS_S = 45.0
 POLL_S = 0.5
 
 
@@ -31,12 +35,15 @@ def health(client: ConsulClient) -> dict[str, Any]:
     def ask(consul: Consul) -> dict[str, Any]:
         def callback(response: Any) -> dict[str, Any] | None:
             # 429 is this call's way to say "not all are healthy"; the body is as good as with 200.
-            return json.loads(response.body) if response.code in (200, 429) else None
+            body: dict[str, Any] | None = json.loads(response.body) if response.code in (200, 429) else None
+            return body
 
         headers = {"X-Consul-Token": consul.token}
         answer = consul.http.get(callback, "/v1/operator/autopilot/health", headers=headers)
         # Anything else: the library's own call turns the status into its exceptions.
-        return answer if answer is not None else consul.operator.autopilot.health()
+        if answer is None:
+            answer = consul.operator.autopilot.health()
+        return dict(answer)
 
     answer = client.call(ask)
     servers = [
@@ -101,12 +108,13 @@ def ensure_autopilot(client: ConsulClient, settings: dict[str, Any], dry_run: bo
     return {f"autopilot {key}": {"old": present[key], "new": value} for key, value in sorted(different.items())}
 
 
-@dataclass(frozen=True)
+@dataclass
 class RestartInTurn:
     """Restarts this node's server when the quorum can do without it, one server of the cluster after the other.
 
-    Invariant: `restart` is called only while every server is healthy and this node has the lock in Consul's store; or
-    while there is no leader at all, when a restart cannot make it worse.
+    Invariant: `restart` is called only by the node that has the lock in Consul's store, and only after every server has
+    been healthy for STEADY_S without a break; or when there has been no leader for LEADERLESS_S, for then a
+    restart cannot make it worse. A moment without a leader is not enough: so looks the restart of another server.
     """
 
     client: ConsulClient
@@ -116,66 +124,121 @@ class RestartInTurn:
     wait_s: float = 300.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    _index: int | None = None
+    """The lock's index while this node has it."""
 
     def run(self) -> None:
-        """Do it, or raise RefusedError: the other servers did not become healthy in time, and nothing was restarted."""
+        """Do it, or raise RefusedError: it did not become this node's turn, or the others healthy, within `wait_s`."""
         end = self.clock() + self.wait_s
-        if not self.client.leader():
+        if not self._take_lock(end):
             self.restart()
-            self._await_healthy(end)
+            self._await_healthy(self.clock() + self.wait_s)
             return
-        index = self._lock(end)
         try:
             self._await_healthy(end)
+            self._step_down()
             self.restart()
-            self._await_healthy(end)
+            self._await_healthy(self.clock() + self.wait_s)
         finally:
-            self._unlock(index)
-
-    def _await_healthy(self, end: float) -> None:
-        why = ""
-        while True:
-            try:
-                state = health(self.client)
-                if state["healthy"] and state["may_fail"] >= 1:
-                    return
-                down = [server["node"] for server in state["servers"] if not server["healthy"]]
-                why = f"not healthy: {', '.join(down) or 'too few servers'}"
-            except MnhaError as error:
-                why = error.message
-            if self.clock() > end:
-                raise RefusedError(
-                    f"Consul at {self.node} is not restarted, or not healthy since: within {self.wait_s:.0f} s the"
-                    f" cluster did not become able to do without one server ({why}); repair the others and apply again"
-                )
-            self.sleep(POLL_S)
+            self._release_lock()
 
     @property
     def _key(self) -> str:
         return f"{self.prefix}/{RESTART_KEY}"
 
-    def _lock(self, end: float) -> int:
-        """Take the lock; one that has not changed for STALE_S belongs to a node that died, and is taken over by CAS."""
-        value = {"by": self.node, "at": time.time()}
-        seen: Entry | None = None
-        since = self.clock()
+    @property
+    def _value(self) -> dict[str, Any]:
+        return {"by": self.node}
+
+    def _take_lock(self, end: float) -> bool:
+        """Take the lock; False if there has been no leader for LEADERLESS_S.
+
+        A lock that has not changed for STALE_S belongs to a node that died (a living one touches it), and is taken over
+        by compare-and-set.
+        """
+        seen, since = -1, self.clock()
+        leader_s = self.clock()
+        why = ""
         while True:
-            entry = self.client.get(self._key, consistent=True)
-            if entry is None or seen is None or entry.index != seen.index:
-                seen, since = entry, self.clock()
-            is_free = entry is None or self.clock() - since > STALE_S or entry.value.get("by") == self.node
-            if is_free and self.client.cas(self._key, value, entry.index if entry else 0):
-                taken = self.client.get(self._key, consistent=True)
-                if taken is None or taken.value != value:
-                    raise FailedError(f"the lock {self._key} vanished just after it was taken; apply again")
-                return taken.index
+            try:
+                entry = self.client.get(self._key, consistent=True)
+                leader_s, index = self.clock(), entry.index if entry else 0
+                if index != seen:
+                    seen, since = index, self.clock()
+                is_free = entry is None or entry.value == self._value or self.clock() - since > STALE_S
+                if is_free and self.client.cas(self._key, self._value, index):
+                    self._note_index()
+                    return True
+                why = f"{entry.value.get('by')} is restarting its server" if entry else "another was faster"
+            except MnhaError as error:
+                why = error.message
+                if self.clock() - leader_s > LEADERLESS_S:
+                    return False
             if self.clock() > end:
                 raise RefusedError(
-                    f"{self._key} is held by {entry.value if entry else 'another node'}; apply again later"
+                    f"Consul at {self.node} is not restarted: it was not its turn within {self.wait_s:.0f} s ({why});"
+                    " apply again later"
                 )
             self.sleep(POLL_S)
 
-    def _unlock(self, index: int) -> None:
+    def _note_index(self) -> None:
+        entry = self.client.get(self._key, consistent=True)
+        if entry is None or entry.value != self._value:
+            raise FailedError(f"the lock {self._key} was taken away just after it was got; apply again")
+        self._index = entry.index
+
+    def _touch(self) -> None:
+        """Show the others that this node lives. A failure is no harm: they see the same leaderless cluster."""
+        with contextlib.suppress(MnhaError):
+            if self._index is not None and self.client.cas(self._key, self._value, self._index):
+                self._note_index()
+
+    def _release_lock(self) -> None:
         """Give it back; if that fails it becomes stale, which costs time but does no harm."""
         with contextlib.suppress(MnhaError):
-            self.client.delete(self._key, index)
+            entry = self.client.get(self._key, consistent=True)
+            if entry is not None and entry.value == self._value:
+                self.client.delete(self._key, entry.index)
+        self._index = None
+
+    def _await_healthy(self, end: float) -> None:
+        """Wait until all servers have been healthy, under one leader, for STEADY_S without a break.
+
+        Autopilot looks every two seconds only, so its first answers after a restart are those of before.
+        """
+        steady_since, leader, touched, why = self.clock(), "", self.clock(), ""
+        while True:
+            try:
+                state = health(self.client)
+                now_leader = next((server["node"] for server in state["servers"] if server["leader"]), "")
+                down = [server["node"] for server in state["servers"] if not server["healthy"]]
+                is_well = state["healthy"] and state["may_fail"] >= 1 and bool(now_leader)
+                why = "" if is_well else f"not healthy: {', '.join(down) or 'too few servers'}"
+                if not is_well or now_leader != leader or not self.client.leader(self.client.servers[0]):
+                    steady_since, leader = self.clock(), now_leader
+            except MnhaError as error:
+                steady_since, why = self.clock(), error.message
+            if self.clock() - steady_since >= STEADY_S:
+                return
+            if self.clock() > end:
+                raise RefusedError(
+                    f"Consul at {self.node} is not restarted, or not healthy since: within {self.wait_s:.0f} s the"
+                    f" cluster did not become able to do without one server ({why}); repair the others and apply again"
+                )
+            if self.clock() - touched > TOUCH_S:
+                self._touch()
+                touched = self.clock()
+            self.sleep(POLL_S)
+
+    def _step_down(self) -> None:
+        """Hand leadership over first, where Consul can (1.15): an election after a silent end takes seconds."""
+        with contextlib.suppress(MnhaError):
+            own = next((row for row in health(self.client)["servers"] if row["node"] == self.node), None)
+            if own and own["leader"] and tuple(map(int, own["version"].split("+")[0].split(".")[:2])) >= (1, 15):
+                self.client.call(_transfer_leadership, repeatable=False)
+                self.sleep(1.0)
+
+
+def _transfer_leadership(consul: Consul) -> Any:
+    headers = {"X-Consul-Token": consul.token}
+    return consul.http.post(lambda response: response.code, "/v1/operator/raft/transfer-leader", headers=headers)

@@ -111,11 +111,11 @@ class ConsulClient:
             raise FailedError(f"Consul has a leader but failed the request ({'; '.join(failures)})")
         raise UnreachableError(f"no Consul server can do it ({'; '.join(failures)})")
 
-    def leader(self) -> str:
-        """Address of the leader as the first server that answers knows it; "" if none does or there is none."""
-        for server in self.servers:
+    def leader(self, server: str = "") -> str:
+        """Address of the leader as `server`, or the first one that answers, knows it; "" if none does."""
+        for asked in (server,) if server else self.servers:
             try:
-                return self._clients[server].status.leader() or ""
+                return self._clients[asked].status.leader() or ""
             except (requests.exceptions.RequestException, consul_errors.ConsulException, ValueError):
                 continue
         return ""

@@ -28,7 +28,7 @@ import os
 import secrets
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class _Store:
     def exists(self, relative: str) -> bool:
         return (self.root / relative).exists()
 
-    def once(self, relative: str, make) -> None:
+    def once(self, relative: str, make: Callable[[], bytes]) -> None:
         """Write `make()` to `relative` unless it is there: link(2) decides, so two writers cannot both win."""
         if self.exists(relative):
             self.report.kept.append(relative)
@@ -341,8 +341,11 @@ def _bootstrap_salt_key(store: _Store, plan: Plan) -> None:
         return _private_bytes(rsa.generate_private_key(public_exponent=65537, key_size=SALT_KEY_BITS))
 
     def public() -> bytes:
-        pem = _read(store.root / "salt/master.pem").encode()
-        return _public_bytes(serialization.load_pem_private_key(pem, password=None))
+        path = store.root / "salt/master.pem"
+        key = serialization.load_pem_private_key(_read(path).encode(), password=None)
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise FailedError(f"{path} is not an RSA key, and Salt knows no other")
+        return _public_bytes(key)
 
     store.once("salt/master.pem", private)
     store.once("salt/master.pub", public)

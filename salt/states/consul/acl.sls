@@ -1,8 +1,10 @@
 include:
   - states.consul.service
 
+# Retried, because other nodes may restart their servers meanwhile.
 consul_autopilot:
   consul_ha.autopilot:
+    - retry: {attempts: 20, interval: 2}
     - name: autopilot
     - require:
       - consul_ha: consul_quorum
@@ -10,6 +12,7 @@ consul_autopilot:
 
 consul_role_{{ role }}:
   consul_ha.role_present:
+    - retry: {attempts: 20, interval: 2}
     - name: {{ role }}
     - require:
       - consul_ha: consul_quorum

@@ -32,6 +32,7 @@ guard_current:
 
 guard_lease_{{ vm }}:
   guard.lease_created:
+    - retry: {attempts: 20, interval: 2}
     - name: {{ vm }}
     - require:
       - guard: guard_current
@@ -42,6 +43,7 @@ guard_lease_{{ vm }}:
 # Last: what is recorded is in force.
 guard_configuration:
   mnha_config.recorded:
+    - retry: {attempts: 20, interval: 2}
     - name: configuration
     - require:
       - guard: guard_current
