@@ -12,8 +12,12 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import config
-from mnha.errors import MnhaError
+import mnha
+
+mnha.forget_if_changed()
+
+from mnha import config  # noqa: E402
+from mnha.errors import MnhaError  # noqa: E402
 
 log = logging.getLogger(__name__)
 
