@@ -238,10 +238,15 @@ def plan_failover(
         }
     if lease.get("phase") != "released" and index is not None and entry["index"] != int(index):
         return {"needed": False, "why": f"{lease.get('holder')} has renewed the lease of epoch {epoch}"}
-    claim = __salt__["consul_ha.claim"](f"failover-{name}-{epoch}-{seq}-{attempt}", by=by)
+    action = f"failover-{name}-{int(epoch):06d}-{int(seq):010d}-"  # sorts by time
+    former = __salt__["consul_ha.kv_get"](f"actions/{action}{int(attempt) - 1}")
+    if former and not former["value"].get("done"):
+        # Its master is at it, or has died: then the attempt after this one finds nothing in its way.
+        return {"needed": True, "claimed": False, "by": former["value"].get("by")}
+    claim = __salt__["consul_ha.claim"](f"{action}{attempt}", by=by)
     if not claim["claimed"]:
         return {"needed": True, "claimed": False, "by": claim["by"]}
-    return {"needed": True, "claimed": True, **_plan(name)}
+    return {"needed": True, "claimed": True, "action": f"{action}{attempt}", **_plan(name)}
 
 
 def plan(vm: str | None = None) -> dict[str, Any]:
@@ -257,8 +262,9 @@ def plan(vm: str | None = None) -> dict[str, Any]:
     return _plan(name)
 
 
-def record(event: str, text: str, vm: str | None = None, **data: Any) -> str:
-    """Write an event into the cluster's history, and prune that; returns its key.
+def record(event: str, text: str, vm: str | None = None, action: str | None = None, **data: Any) -> str:
+    """Write an event into the cluster's history, and prune that; returns its key. With `action`, the claim of that name
+    is marked as done.
 
     CLI Example:
 
@@ -273,6 +279,9 @@ def record(event: str, text: str, vm: str | None = None, **data: Any) -> str:
     key = f"history/{now:%Y%m%dT%H%M%S.%f}Z-{node}-salt"
     __salt__["consul_ha.kv_put"](key, value)
     __salt__["consul_ha.kv_prune"]("history/", HISTORY_KEEP)
+    if action:
+        __salt__["consul_ha.kv_put"](f"actions/{action}", {"by": data.get("master"), "done": True})
+        __salt__["consul_ha.kv_prune"]("actions/failover-", HISTORY_KEEP)
     return key
 
 

@@ -82,7 +82,7 @@ def fail_over(ask: Ask, trouble: Trouble, master: str, clock: Callable[[], float
     reason = f"{trouble.event} of {plan['lease'].get('holder') or 'nobody'}, reported by {trouble.reporter}"
     outcome = order(ask, plan, trouble.reporter, reason, clock)
     outcome.steps_s = {"plan_s": round(planned_s, 3), **outcome.steps_s}
-    _record(ask, trouble, master, outcome)
+    _record(ask, trouble, master, outcome, plan.get("action"))
     return outcome
 
 
@@ -151,8 +151,8 @@ def _advice(ask: Ask, adviser: str, plan: Mapping[str, Any]) -> Mapping[str, Any
         return plan
 
 
-def _record(ask: Ask, trouble: Trouble, master: str, outcome: Outcome) -> None:
-    """Write the outcome into the history, through a node that answers; a record that can't be written is no
+def _record(ask: Ask, trouble: Trouble, master: str, outcome: Outcome, action: str | None) -> None:
+    """Write the outcome into the history and end the claim, through a node that answers; a record that can't be written is no
     failure.
     """
     entry = {
@@ -163,6 +163,7 @@ def _record(ask: Ask, trouble: Trouble, master: str, outcome: Outcome) -> None:
         "master": master,
         "cause": trouble.event,
         "attempt": trouble.attempt,
+        "action": action,
         "timeline": outcome.timeline,
         "steps_s": outcome.steps_s,
         "tried": outcome.tried,
