@@ -41,7 +41,7 @@ class Fault:
 
 
 KINDS = {
-    "cut": 8, "cut up": 8, "cut down": 8, "slow up": 4, "slow down": 6, "slow": 4, "loss": 4, "lag": 4, "still": 3,
+    "cut": 8, "cut up": 8, "cut down": 8, "slow up": 6, "slow down": 8, "slow": 4, "loss": 4, "lag": 4, "still": 3,
     "no leader": 8, "retries": 1,
     "stall": 6, "trap": 8, "crash": 6, "stop": 2, "replace": 4, "freeze": 4, "power": 4, "reboot": 2,
     "libvirt hangs": 5, "unkillable": 4, "guest crashes": 3, "guest ends": 3, "deaf": 2, "pause": 2,
@@ -89,16 +89,20 @@ def draw_config(chance: random.Random) -> Config:
 def draw_faults(chance: random.Random, seconds: float) -> list[Fault]:
     """What breaks in `seconds`: bursts with quiet in between, in a mood that favours what one rarely sees together."""
     kinds, mood, stays = list(KINDS), chance.random(), 0.5
-    if mood < 0.35:  # the network between one node and Consul, in two or three ways
+    lengths_s, where = (0.3, 3.0, 10.0, 30.0), chance.choice((0, chance.randrange(60)))
+    if mood < 0.3:  # the holder's messages are slow in one way and lost in one, for long
+        kinds = [chance.choice(("slow up", "slow down")), chance.choice(("cut up", "cut down"))]
+        stays, lengths_s, where = 1.0, (10.0, 10.0, 30.0, 30.0), 0
+    elif mood < 0.45:  # the network between one node and Consul, in two or three ways
         kinds, stays = chance.sample(kinds[: kinds.index("retries")], chance.choice((2, 2, 3))), 0.95
-    elif mood < 0.75:
+    elif mood < 0.8:
         kinds = [kind for kind in kinds if chance.random() < 0.3] or kinds
-    weights, where = [KINDS[kind] for kind in kinds], chance.choice((0, chance.randrange(60)))
+    weights = [KINDS[kind] for kind in kinds]
     faults, at_s = [], chance.uniform(5.0, 20.0)
     while at_s < seconds:
         for _ in range(chance.choice((1, 2, 2, 3, 6))):
             kind = chance.choices(kinds, weights)[0]
-            duration_s = chance.choice((0.3, 3.0, 10.0, 30.0)) * chance.uniform(0.3, 1.5)
+            duration_s = chance.choice(lengths_s) * chance.uniform(0.3, 1.5)
             where = where if chance.random() < stays else chance.randrange(60)
             faults.append(Fault(us(at_s), kind, where, chance.random(), us(duration_s)))
             at_s += chance.choice((0.0, 0.3, 4.0)) * chance.uniform(0.2, 1.8)
@@ -133,7 +137,7 @@ def strike(world: World, fault: Fault) -> None:
 def _of_network(world: World, host: Host, fault: Fault) -> bool:
     """Faults between a node and Consul."""
     changes: dict[str, float] = {}
-    slow_s = (0.3, 2.0, 6.0, 15.0)[int(fault.size * 4)] * (fault.size * 4 % 1)
+    slow_s = (0.5, 5.0, 8.0, 15.0)[int(fault.size * 4)] * (0.3 + 0.7 * (fault.size * 4 % 1))
     match fault.kind:
         case "cut":
             changes = {"cut_up": True, "cut_down": True}

@@ -424,7 +424,11 @@ MUTANTS: dict[str, Mutant] = {
         HandoverExtends,
         test=f"{_SCENARIOS}::test_guard_replaces_itself_without_consul_and_keeps_to_the_old_deadline",
     ),
-    "late_read_believed": Mutant("a consistent read's answer counts whenever it comes", LateReadBelieved),
+    "late_read_believed": Mutant(
+        "a consistent read's answer counts whenever it comes",
+        LateReadBelieved,
+        test=f"{_SCENARIOS}::test_late_answer_of_a_read_does_not_kill_what_was_started_since",
+    ),
     "copy_believed": Mutant(
         "a guard that replaced itself believes the first copy it gets",
         CopyBelieved,

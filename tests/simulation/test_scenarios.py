@@ -145,11 +145,11 @@ def test_a_reply_lost_after_the_commit_costs_nothing() -> None:
 def test_replies_that_take_seconds_move_the_deadline_by_when_they_were_asked_for() -> None:
     stage = Stage()
     stage.masters_react()
-    stage.n1.link.slow_down_s = 4.0
-    stage.run_for(3.0)
+    stage.n1.link.steady, stage.n1.link.slow_up_s, stage.n1.link.slow_down_s = True, 0.0, 3.6
+    stage.run_for(3.2)
     stage.n1.link.cut_up = True
     stage.run_for(25.0)
-    assert "n1 killed" in stage.told()
+    assert stage.told()[:2] == ["n1 killed", "n1 qemu gone"]
     assert stage.when_s(stage.n1, "killed") <= 3.0 + DEFAULT.deadline_s
 
 

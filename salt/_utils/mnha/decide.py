@@ -41,13 +41,22 @@ def fence_reason(view: View) -> str:
     return ""
 
 
+def off_reason(view: View) -> str:
+    """By whose wish the VM is to be off here; empty when by nobody's."""
+    if view.desired is Run.STOPPED:
+        return "stopped by the operator's wish"
+    if view.ending:
+        return view.ending
+    return view.order.reason if view.order and view.order.op is Op.RELEASE else ""
+
+
 def wants_vm(view: View) -> bool:
     """Whether this node, given the lease, would run the VM."""
     return (
         view.desired is Run.STARTED
+        and not off_reason(view)
         and not view.unable
         and view.failed_starts < view.failed_starts_limit
-        and not (view.order and view.order.op is Op.RELEASE)
     )
 
 
@@ -61,7 +70,11 @@ def _fence(view: View) -> Iterator[Decision]:
         yield Decision(Action.KILL, view.order.reason)
     elif view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
         yield Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
-    elif view.shutdown_asked_s is not None and view.now_s >= view.shutdown_asked_s + view.shutdown_limit_s:
+    elif (
+        view.shutdown_asked_s is not None
+        and view.now_s >= view.shutdown_asked_s + view.shutdown_limit_s
+        and off_reason(view)
+    ):
         yield Decision(Action.KILL, f"the guest did not shut down within {view.shutdown_limit_s:g} s")
 
 
@@ -110,15 +123,10 @@ def _may_ask(view: View) -> bool:
 
 
 def _stop(view: View) -> Iterator[Decision]:
-    """Ask the guest to shut down when the operator, or an order, wants the VM off here."""
-    released = view.order is not None and view.order.op is Op.RELEASE
-    if (
-        view.vm in (Vm.RUNNING, Vm.PAUSED)
-        and view.shutdown_asked_s is None
-        and not fence_reason(view)
-        and (view.desired is Run.STOPPED or released)
-    ):
-        yield Decision(Action.SHUTDOWN, view.order.reason if view.order and released else "desired is stopped")
+    """Ask the guest to shut down when somebody wants the VM off here."""
+    reason = off_reason(view)
+    if reason and view.vm in (Vm.RUNNING, Vm.PAUSED) and view.shutdown_asked_s is None and not fence_reason(view):
+        yield Decision(Action.SHUTDOWN, reason)
 
 
 def _release(view: View) -> Iterator[Decision]:
@@ -126,19 +134,15 @@ def _release(view: View) -> Iterator[Decision]:
 
     A guard that has just started keeps it until its first probes are done: there may be nobody to order another node.
     """
-    ordered = view.order is not None and view.order.op is Op.RELEASE
     useless = view.desired is not None and view.probed and not wants_vm(view)
-    unwanted = ordered or view.desired is Run.STOPPED or useless
-    if rules.is_mine(view) and view.vm is Vm.OFF and unwanted and _may_ask(view):
+    if rules.is_mine(view) and view.vm is Vm.OFF and (off_reason(view) or useless) and _may_ask(view):
         yield Decision(Action.RELEASE, release_reason(view))
 
 
 def release_reason(view: View) -> str:
     """Why a lease is given back, for its record."""
-    if view.desired is Run.STOPPED:
-        return "stopped by the operator's wish"
-    if view.order and view.order.op is Op.RELEASE:
-        return view.order.reason
+    if reason := off_reason(view):
+        return reason
     if view.unable:
         return f"{view.node} can't run the VM: {view.unable}"
     return f"the VM failed {view.failed_starts} times on {view.node}"

@@ -21,7 +21,7 @@ import dataclasses
 from typing import Any
 
 from . import lease as rules
-from .decide import decide, describe, next_moment
+from .decide import decide, describe, next_moment, off_reason
 from .errors import BugError
 from .model import (
     NOT_PROBED,
@@ -121,7 +121,6 @@ class Guard:
         self._generation = 0
         self._tickets = 0
         self._last_failure_s = float("-inf")
-        self._ending = False
         self.vm_pid: int | None = None
         self.state: State | None = None
         self.last_decision: dict[str, Any] | None = None
@@ -176,8 +175,8 @@ class Guard:
 
     @property
     def done(self) -> bool:
-        """Whether a guard that was asked to end may do so: no VM is alive here and the lease is not held."""
-        return self._ending and self.view.vm is Vm.OFF and not rules.is_mine(self.view)
+        """Whether a guard that was asked to end may do so: no VM is alive here, no lease is held or asked for."""
+        return bool(self.view.ending) and self.view.vm is Vm.OFF and not rules.is_mine(self.view) and not self._asks
 
     def _advance(self, now_s: float) -> None:
         """Move the view's clock; it never goes back. Give up requests whose grant could not move the deadline any
@@ -226,11 +225,13 @@ class Guard:
 
     def _sight(self, sighting: Sighting) -> None:
         """Adopt `sighting`; a lease that is not this node's ends every claim of this node to run the VM."""
-        before = self.view.lease
+        before, was_mine = self.view.lease, rules.is_mine(self.view)
         self._set(sighting=sighting, missing=False)
         after = sighting.lease
         if not rules.is_mine(self.view):
             self._forget_lease()
+            if was_mine:
+                self._on_lost(after)
             if self.view.order and self.view.order.op is Op.RELEASE:
                 self._end_order("ok", f"{self.view.node} does not hold the lease any more: {after.reason}")
         if before is None or (before.epoch, before.holder, before.phase) != (after.epoch, after.holder, after.phase):
@@ -264,9 +265,7 @@ class Guard:
         known = self.view.sighting
         if known is None or answered.index > known.index:
             self._sight(Sighting(ask.lease, answered.index, now_s))
-        if ask.action is Action.RELEASE:
-            self._on_released(ask.lease)
-        else:
+        if ask.action is not Action.RELEASE:
             self._on_granted(ask)
 
     def _drop_superseded(self, granted: Ask, index: int) -> None:
@@ -293,11 +292,13 @@ class Guard:
             self.timeline["taken_s"] = self.view.now_s
             self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
 
-    def _on_released(self, lease: Lease) -> None:
-        """Start afresh after the lease was given back."""
-        backs_off = self.view.failed_starts >= self.view.failed_starts_limit
-        self._set(failed_starts=0, not_before_s=self.view.now_s + BACK_OFF_S if backs_off else self.view.not_before_s)
-        self._journal.note("released", f"{self.view.node} gave the lease back: {lease.reason}", epoch=lease.epoch)
+    def _on_lost(self, after: Lease) -> None:
+        """Start afresh after the lease went, however that became known: the answer to a release may be lost."""
+        if self.view.failed_starts >= self.view.failed_starts_limit:
+            self._set(not_before_s=self.view.now_s + BACK_OFF_S)
+        self._set(failed_starts=0)
+        if after.phase is Phase.RELEASED:
+            self._journal.note("released", f"{self.view.node} gave the lease back: {after.reason}", epoch=after.epoch)
 
     def _on_vm(self, seen: VmSeen) -> None:
         """Fold the VM's state into the view; what was seen before the newest start says nothing about it."""
@@ -316,13 +317,13 @@ class Guard:
     def _on_vm_off(self, before: Vm, crashed: bool) -> None:
         """The VM is confirmed dead: the watchdog is not needed; was it a failure?"""
         self._watchdog.disarm()
-        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"), next_ask_s=float("-inf"))
         if self.view.order and self.view.order.op is Op.RESET:
             self._end_order("ok", "the VM was killed and is being started again")
         elif crashed and before in (Vm.RUNNING, Vm.PAUSED):
             self._count_failure()
             self._journal.note("died", f"the VM died on {self.view.node}", epoch=self._epoch())
-        elif before is Vm.RUNNING and not self._ending:
+        elif before is Vm.RUNNING and not self.view.ending:
             self._journal.note("off", f"the VM is off on {self.view.node}", epoch=self._epoch())
 
     def _on_started(self) -> None:
@@ -391,7 +392,7 @@ class Guard:
         view, lease = self.view, self.view.lease
         if lease is None or view.sighting is None:
             return "unreachable", f"{view.node} has not seen the lease: {SENTENCES[describe(view)]}"
-        if self._ending:
+        if view.ending:
             return "refused", f"the guard of {view.node} is ending"
         if view.order is not None:
             return "refused", f"{view.node} is busy with another order: {view.order.op} ({view.order.reason})"
@@ -433,14 +434,15 @@ class Guard:
     def _on_end(self, ended: Ended) -> None:
         """The process is to end: what is held here goes to another node."""
         self._end_order("failed", f"the guard of {self.view.node} is ending")
-        self._ending = True
-        self._set(order=Order(op=Op.RELEASE, reason=ended.reason, until_s=float("inf")))
+        self._set(ending=ended.reason)
 
     # ---- act
 
     def _react(self) -> None:
         """Decide and act until nothing is left to do at this moment."""
         for _ in range(MAX_ROUNDS):
+            if self.view.shutdown_asked_s is not None and not off_reason(self.view):
+                self._set(shutdown_asked_s=None)
             decisions = decide(self.view)
             if not decisions:
                 break

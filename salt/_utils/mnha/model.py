@@ -150,10 +150,11 @@ class View:
     :param next_kill_s: no further kill before this moment (the last one is under way).
     :param start_asked_s: when the start that is under way was sent.
     :param start_limit_s: how long a start may take before it is voided.
-    :param shutdown_asked_s: when the guest was first asked to shut down.
+    :param shutdown_asked_s: when the guest was asked to shut down, while that is still wanted.
     :param desired: the operator's wish; None while unknown.
     :param shutdown_limit_s: how long a guest may take to shut down before it is killed.
     :param unable: why this node can't run the VM (image, bridge, storage …); empty when it can.
+    :param ending: why the guard's process is to end; empty unless it is.
     :param probed: whether `unable` was found out; until then nothing is started here, and nothing given back for it.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
@@ -180,6 +181,7 @@ class View:
     order: Order | None = None
     unable: str = ""
     probed: bool = True
+    ending: str = ""
     failed_starts: int = 0
     failed_starts_limit: int = 3
     not_before_s: float = float("-inf")

@@ -383,6 +383,51 @@ def test_an_end_shuts_down_gives_back_and_is_done() -> None:
     assert rig.guard.done
 
 
+def test_a_release_whose_answer_is_lost_is_known_by_the_watch() -> None:
+    """Else the node would go on counting failures of the last time, and give back the next lease at once."""
+    rig = Rig().holds()
+    rig.on(VmSeen(Vm.OFF, 1))
+    rig.on(StartFailed(2, "locked", locked=True), VmSeen(Vm.OFF, 2))
+    [(record, _, _)] = rig.values("cas")
+    assert "note released" in rig.on(rig.seen(record))
+    assert rig.guard.view.failed_starts == 0
+    assert rig.guard.view.not_before_s == rig.now_s + BACK_OFF_S
+
+
+def test_a_lease_is_given_back_as_soon_as_the_vm_is_off() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    rig.on(rig.granted(), DesiredSeen(Run.STOPPED))
+    assert "cas" in rig.on(VmSeen(Vm.OFF, 1))
+    assert rig.values("cas")[0][0].phase is Phase.RELEASED
+
+
+def test_a_wish_that_is_taken_back_kills_nobody() -> None:
+    rig = Rig().holds()
+    assert "shutdown" in rig.on(DesiredSeen(Run.STOPPED))
+    rig.on(DesiredSeen(Run.STARTED))
+    for _ in range(100):
+        rig.after(1.0)
+        asked = rig.on(rig.granted())
+        assert "kill" not in asked
+    assert "shutdown" in rig.on(DesiredSeen(Run.STOPPED))
+    assert rig.guard.view.shutdown_asked_s == rig.now_s
+
+
+def test_an_end_waits_for_a_take_over_that_was_asked_for_and_starts_nothing() -> None:
+    rig = Rig().observes(lease("", Phase.RELEASED))
+    rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7))
+    take = rig.guard._tickets
+    rig.on(Ended("bye"))
+    assert not rig.guard.done
+    rig.index += 1
+    asked = rig.on(Answered(take, Outcome.GRANTED, rig.index))
+    assert "start" not in asked
+    rig.after(1.0)
+    rig.on(rig.granted())
+    assert rig.guard.done
+
+
 def test_an_end_without_the_lease_is_done_at_once() -> None:
     rig = Rig().observes()
     rig.on(Ended("bye"))
