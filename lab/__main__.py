@@ -11,7 +11,7 @@ import sys
 from lab.cluster import Cluster, lock
 from lab.settings import NETWORKS, LabError, Settings
 
-WITH_EXIT_CODE = ("build", "status", "shell", "run", "switch", "console", "check")
+WITH_EXIT_CODE = ("build", "status", "shell", "run", "switch", "console", "check", "demo")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     provision = verb("provision", "install the product on the running cluster")
     for each in (sub, provision):
         each.add_argument("--timings", choices=("default", "fast"), default="default", help="profile of the lease")
+    verb("demo", "make a cluster, start the VM, cut its node's power, show the failover, remove all")
     verb("down", "remove the cluster and all that belongs to it")
     sub = verb("status", "which nodes have power, are frozen, are cut")
     sub.add_argument("--json", action="store_true")
@@ -145,6 +146,7 @@ def dispatch(options: argparse.Namespace) -> int:
             timings=options.timings,
         ),
         "provision": lambda: cluster.provision(options.timings),
+        "demo": lambda: show(cluster),
         "down": cluster.down,
         "status": lambda: print_status(cluster, options.json),
         "shell": lambda: enter(cluster, options),
@@ -158,6 +160,12 @@ def dispatch(options: argparse.Namespace) -> int:
     action = special.get(options.verb) or (lambda: getattr(cluster, options.verb)(options.node))
     result = action()
     return result if isinstance(result, int) and options.verb in WITH_EXIT_CODE else 0
+
+
+def show(cluster: Cluster) -> int:
+    from lab.demo import demo
+
+    return demo(cluster)
 
 
 def switch(cluster: Cluster, words: list[str]) -> int:
