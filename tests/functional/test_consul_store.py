@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from mnha import lease as rules
 from mnha.adapters.consul import ConsulStore, Publisher
 from mnha.model import Run
 from mnha.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
 from mnha.timing import PROFILES
-
 from tests.support.consul_server import ConsulServer, binary, running
 
 PREFIX = "mnha/t/vms/v"

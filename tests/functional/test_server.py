@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from mnha.errors import RefusedError
 from mnha.server import MAX_LINE, Server, Subscribers
 

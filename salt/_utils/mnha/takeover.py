@@ -152,8 +152,8 @@ def _advice(ask: Ask, adviser: str, plan: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _record(ask: Ask, trouble: Trouble, master: str, outcome: Outcome, action: str | None) -> None:
-    """Write the outcome into the history and end the claim, through a node that answers; a record that can't be written is no
-    failure.
+    """Write the outcome into the history and end the claim, through a node that answers; a record that can't be
+    written is no failure.
     """
     entry = {
         "event": "failover" if outcome.ok else "failover failed",
