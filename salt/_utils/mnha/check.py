@@ -1,4 +1,6 @@
-"""``mnha-guard --check``: is this node ready to run its VMs, and if not, what is to be done? Looks, changes nothing."""
+"""``mnha-guard --check``: is this node ready to run its VMs, and if not, what is to be done? Looks, changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import libvirt
 from .adapters import probe
 from .adapters.consul import Reply, Servers
 from .adapters.libvirt import URI
-from .adapters.watchdog import LinuxWatchdog
+from .adapters.watchdog import check_mode
 from .errors import FailedError, MnhaError
 from .timing import Timings
 
@@ -83,13 +85,13 @@ def _timings(config: dict[str, Any]) -> str:
 
 def _watchdog(config: dict[str, Any]) -> str:
     """The watchdog is there if it is required. It is not opened: that would arm it."""
-    watchdog = LinuxWatchdog(config["watchdog"], config.get("watchdog_device", "/dev/watchdog"))
-    there = Path(watchdog.device).is_char_device()
-    if watchdog.mode == "required" and not there:
-        raise FailedError(f"{watchdog.device} does not exist: load its driver (softdog if there is no hardware)")
-    if watchdog.mode == "off":
+    mode, device = check_mode(config["watchdog"]), config.get("watchdog_device", "/dev/watchdog")
+    there = Path(device).is_char_device()
+    if mode == "required" and not there:
+        raise FailedError(f"{device} does not exist: load its driver (softdog if there is no hardware)")
+    if mode == "off":
         return "off by configuration"
-    return f"{watchdog.device} is there" if there else f"no {watchdog.device}: a VM that can't be killed is not covered"
+    return f"{device} is there" if there else f"no {device}: a VM that can't be killed is not covered"
 
 
 def _libvirt() -> str:

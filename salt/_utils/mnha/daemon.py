@@ -1,15 +1,16 @@
 """``mnha-guard``: the process around the guards of one node.
 
-One thread, the main one, owns the guards: it takes events from a queue, gives them to a guard, and wakes by itself
-when a guard wants to act on the time. All waiting is done by the adapters' threads.
+One thread, the main one, owns the guards: it takes events from a queue, gives them to a guard, and wakes by
+itself when a guard wants to act on the time. All waiting is done by the adapters' threads.
 
     python3 -m mnha.daemon --config /etc/mnha/guard.json            run (systemd's Type=notify)
     python3 -m mnha.daemon --config /etc/mnha/guard.json --check    say whether this node is ready, and why not
     python3 -m mnha.daemon --config /etc/mnha/guard.json --fence    kill what is left of the VMs (systemd's
     ExecStopPost)
 
-SIGTERM shuts the VMs down, gives their leases back and ends. SIGHUP replaces the process by a new one of the installed
-version, without touching a running VM: the deadline goes along, and if the new one does not renew before, the VM dies.
+SIGTERM shuts the VMs down, gives their leases back and ends. SIGHUP replaces the process by a new one of the
+installed version, without touching a running VM: the deadline goes along, and if the new one does not renew
+before, the VM dies.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from typing import Any
 from . import __version__
 from .adapters.clock import boottime_s
 from .adapters.consul import ConsulStore, Publisher, Servers
-from .adapters.libvirt import Connection, LibvirtHypervisor
-from .adapters.probe import Check, Prober, free_memory_mib
+from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
+from .adapters.probe import Prober, free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
 from .adapters.watchdog import LinuxWatchdog
 from .check import check, report
@@ -54,7 +55,6 @@ LONGEST_SLEEP_S = 0.5
 PET_EVERY_S = 0.5
 END_LIMIT_S = 90.0
 DEFAULT_WAIT_S = 30.0
-SETTLE_S = 3.0
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
 STACK_BYTES = 512 * 1024
@@ -200,8 +200,10 @@ class Daemon:
             self._events.put((name, event))
 
         store = ConsulStore(self._servers, f"{self.prefix}/vms/{name}", post, timings.deadline_s)
-        hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), post)
-        watchdog = LinuxWatchdog(self._config["watchdog"], self._config.get("watchdog_device", "/dev/watchdog"))
+        run = run_folder(self._config)
+        hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, post)
+        device = self._config.get("watchdog_device", "/dev/watchdog")
+        watchdog = LinuxWatchdog(self._config["watchdog"], device, run / "watchdog.counts")
         restarts = vm.get("restarts", {})
         guard = Guard(
             self.node,
@@ -240,7 +242,7 @@ class Daemon:
         for protected in self._protected.values():
             protected.hypervisor.open()
             threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
-            threading.Thread(target=self._open_store, args=(protected,), name="settle", daemon=True).start()
+            protected.store.start()
         Server(Path(self._config["socket"]), self._handlers(), {"events": self._stream}).start()
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
         notify("READY=1")
@@ -248,17 +250,6 @@ class Daemon:
         # After STOPPING=1 systemd would wait for the process to end, and kill the new one at the limit.
         notify("RELOADING=1" if self._replace else "STOPPING=1")
         self.publisher.drain(2.0)
-
-    @staticmethod
-    def _open_store(protected: Protected) -> None:
-        """Look at the lease once the first probes are in: a node that holds it would give it back while it knows
-        nothing of itself. Meanwhile the guard has no deadline, so that nothing can run."""
-        end_s = boottime_s() + SETTLE_S
-        while boottime_s() < end_s and not all(
-            check.ok for check in protected.prober.checks.values() or [Check(False)]
-        ):
-            time.sleep(0.05)
-        protected.store.start()
 
     def _loop(self) -> None:
         """Take events and act on the time, until all is done."""
@@ -282,7 +273,9 @@ class Daemon:
                 self._tell()
 
     def _deliver(self, vm: str, event: Event) -> None:
-        """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a deadline."""
+        """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a
+        deadline.
+        """
         self._protected[vm].guard.handle(event, boottime_s())
         for protected in self._protected.values():
             if protected.name != vm:
@@ -291,7 +284,8 @@ class Daemon:
     def _is_over(self) -> bool:
         """Whether the process may end."""
         if self._replace:
-            return True
+            # Not while a start is under way: it would have to be voided.
+            return all(protected.guard.view.vm is not Vm.STARTING for protected in self._protected.values())
         if self._ending_s is None:
             return False
         guards = [protected.guard for protected in self._protected.values()]
@@ -473,6 +467,11 @@ class Daemon:
         return self.subscribers.subscribe(self._in_main(self.status))
 
 
+def run_folder(config: dict[str, Any]) -> Path:
+    """Where the socket lies, and what must not outlive a boot."""
+    return Path(config["socket"]).parent
+
+
 def notify(text: str) -> None:
     """Tell systemd (sd_notify(3)); nothing happens outside of it."""
     address = os.environ.get("NOTIFY_SOCKET")
@@ -483,7 +482,9 @@ def notify(text: str) -> None:
 
 
 def replace_process(handover: dict[str, float]) -> None:
-    """Become a new process of the installed version, keeping the process id: systemd sees no end, the VMs live on."""
+    """Become a new process of the installed version, keeping the process id: systemd sees no end, the VMs live
+    on.
+    """
     environment = {**os.environ, HANDOVER: json.dumps(handover)}
     log.warning("replaced by a new process; deadlines: %s", handover)
     os.execve(sys.executable, [sys.executable, "-m", "mnha.daemon", *sys.argv[1:]], environment)
@@ -491,6 +492,8 @@ def replace_process(handover: dict[str, float]) -> None:
 
 def fence(config: dict[str, Any]) -> int:
     """Kill every QEMU of the protected VMs; 1 if one is still alive."""
+    for vm in config["vms"]:
+        void_start(mark_of(run_folder(config), vm["name"]))
     pids = [pid for vm in config["vms"] for pid in qemu_pids(vm["uuid"])]
     if not pids:
         return 0

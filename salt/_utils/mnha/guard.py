@@ -7,6 +7,8 @@ What it guarantees
 What it does not
     - A node whose *kernel* stands still for longer than L and then goes on (a suspended or frozen host) runs its VM for
       the moment until its guard is scheduled. Only an armed watchdog covers it.
+    - A guard *process* that is stopped (SIGSTOP) while its VM runs on, with neither a watchdog nor systemd's own
+      (``WatchdogSec``, well below D), which kills the guard and with it the VM.
     - Clocks (CLOCK_BOOTTIME) that run apart by more than :data:`mnha.timing.SKEW`.
     - A QEMU that can't be killed (uninterruptible sleep in I/O) on a node with no watchdog.
     - A VM that is started around the guard, on a node with no guard. On a node with one it is killed.

@@ -8,6 +8,7 @@ import time
 def boottime_s() -> float:
     """CLOCK_BOOTTIME in seconds.
 
-    Not CLOCK_MONOTONIC, which stands still while the host is suspended, and not the wall clock, which may be set.
+    Not CLOCK_MONOTONIC, which stands still while the host is suspended, and not the wall clock, which may be
+    set.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME)

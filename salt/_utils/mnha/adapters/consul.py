@@ -1,12 +1,12 @@
 """The lease record in Consul: compare-and-set, consistent reads, and a watch that never gets ahead of what was
 received.
 
-Compare-and-set goes through Consul's transaction endpoint, because its answer names the record's new ModifyIndex; a
-plain ``PUT ?cas=`` says only *true*, and the next renewal would have to wait for a read.
+Compare-and-set goes through Consul's transaction endpoint, because its answer names the record's new
+ModifyIndex; a plain ``PUT ?cas=`` says only *true*, and the next renewal would have to wait for a read.
 
-The watch is a *stale* blocking query at the nearest server: it is answered from that server's own copy even while
-there is no leader, and that is safe, because a late sighting only makes an observer wait longer. Whether the server
-is in touch with a leader is read from the answer's headers and reported as ``contact``.
+The watch is a *stale* blocking query at the nearest server: it is answered from that server's own copy even
+while there is no leader, and that is safe, because a late sighting only makes an observer wait longer. Whether
+the server is in touch with a leader is read from the answer's headers and reported as ``contact``.
 
 All requests are made by threads of this module. Nothing here waits in the guard's thread.
 """
@@ -43,7 +43,8 @@ RETURN_HOME_S = 10.0
 class Contact:
     """What is known of the way to Consul.
 
-    :param heard_s: CLOCK_BOOTTIME of the newest answer of a server that has been in touch with a leader just then.
+    :param heard_s: CLOCK_BOOTTIME of the newest answer of a server that has been in touch with a leader just
+        then.
     """
 
     server: str = ""
@@ -81,7 +82,9 @@ class Servers:
         return len(self._addresses)
 
     def pick(self, skip: int = 0) -> int:
-        """The server to ask next: the preferred one, or the `skip`-th after it. Tries the local one again in time."""
+        """The server to ask next: the preferred one, or the `skip`-th after it. Tries the local one again in
+        time.
+        """
         if self._preferred and boottime_s() - self._left_home_s > RETURN_HOME_S:
             self._preferred = 0
         return (self._preferred + skip) % len(self._addresses)
@@ -136,7 +139,8 @@ class ConsulStore:
     """The lease and the wish of one VM: a :class:`mnha.ports.LeaseStore`.
 
     :param post: takes the events, from any thread.
-    :param timeout_s: when an unanswered request is given up; the lease's deadline, after which no answer is of use.
+    :param timeout_s: when an unanswered request is given up; the lease's deadline, after which no answer is of
+        use.
     """
 
     def __init__(self, servers: Servers, prefix: str, post: Callable[[Event], None], timeout_s: float) -> None:
@@ -275,7 +279,8 @@ class ConsulStore:
 class Publisher:
     """Writes records that nothing depends on (history, the node's record), one after the other, never waiting.
 
-    The newest value of a key replaces an older one that is still waiting; when Consul is away for long the oldest go.
+    The newest value of a key replaces an older one that is still waiting; when Consul is away for long the
+    oldest go.
     """
 
     def __init__(self, servers: Servers) -> None:

@@ -1,9 +1,14 @@
 """The VM on this node: started, watched and shut down through libvirt, killed without it.
 
-A start is the dangerous order: libvirtd may hang with it and carry it out much later. So OFF is reported only when no
-QEMU of the VM is alive **and** no start is under way; and a kill that meets a start under way which does not end kills
-libvirtd, which voids the start. (Waiting instead was rejected: the lease does not wait. Starting the VM paused was
-rejected too: the resume would be just such an order.) systemd starts libvirtd again, and running VMs outlive it.
+A start is the dangerous order: libvirtd may hang with it and carry it out much later. So OFF is reported only
+when no QEMU of the VM is alive **and** no start is under way; and a kill that meets a start under way which
+does not end kills libvirtd, which voids the start. (Waiting instead was rejected: the lease does not wait.
+Starting the VM paused was rejected too: the resume would be just such an order.) systemd starts libvirtd again,
+and running VMs outlive it.
+
+A start outlives the guard that ordered it, too: so it leaves a mark in /run while it is under way, and whoever
+comes after (the next guard, or ``--fence``) and finds the mark voids the start before it believes that the VM
+is off.
 """
 
 from __future__ import annotations
@@ -40,6 +45,20 @@ SETTLE_S = 1.0
 _LOCKED_WORDS = ('Failed to get "write" lock', "Failed to get shared", "Is another process using the image")
 
 
+def mark_of(run: Path, vm: str) -> Path:
+    """The file that says that a start of `vm` is under way; `run` is the folder of the guard's socket."""
+    return run / f"{vm}.starting"
+
+
+def void_start(mark: Path) -> None:
+    """Make sure that a start whose mark is there, ordered by whomever, can't make a QEMU any more."""
+    if mark.exists():
+        log.error("%s: a start was under way; killing libvirtd to void it", mark)
+        while not kill_all(libvirt_pids(), CONFIRM_S):
+            log.error("libvirtd is not gone %g s after SIGKILL", CONFIRM_S)
+        mark.unlink(missing_ok=True)
+
+
 class Connection:
     """A connection to libvirtd that comes back by itself, and its event loop."""
 
@@ -57,7 +76,9 @@ class Connection:
         threading.Thread(target=self._connect_for_ever, name="libvirt-connect", daemon=True).start()
 
     def listen(self, listener: Callable[[str, int, int], None]) -> None:
-        """Call `listener(vm, event, detail)` at each lifecycle event, and ``(“”, -1, -1)`` after a reconnection."""
+        """Call `listener(vm, event, detail)` at each lifecycle event, and ``(“”, -1, -1)`` after a
+        reconnection.
+        """
         self._listeners.append(listener)
 
     def get(self) -> Any:
@@ -69,6 +90,13 @@ class Connection:
         if connection is None:
             raise FailedError(f"libvirtd does not answer at {self._uri}: {self.error}")
         return connection
+
+    def is_alive(self) -> bool:
+        """Whether the connection that was given out last still stands."""
+        try:
+            return bool(self.get().isAlive())
+        except (libvirt.libvirtError, FailedError):
+            return False
 
     @staticmethod
     def _loop() -> None:
@@ -113,14 +141,15 @@ class LibvirtHypervisor:
     """One VM: a :class:`mnha.ports.Hypervisor`.
 
     :param domain_xml: file with its rendered domain.
+    :param run: folder for the mark of a start under way; must not outlive a boot.
     :param post: takes the events, from any thread.
     """
 
     def __init__(
-        self, connection: Connection, name: str, uuid: str, domain_xml: Path, post: Callable[[Event], None]
+        self, connection: Connection, name: str, uuid: str, domain_xml: Path, run: Path, post: Callable[[Event], None]
     ) -> None:
         self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
-        self._post = post
+        self._post, self._mark = post, mark_of(run, name)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._generation = 0
@@ -134,7 +163,8 @@ class LibvirtHypervisor:
         self._stopped = threading.Event()
 
     def open(self) -> None:
-        """Start the threads, and look."""
+        """Void what a guard before this one had begun, start the threads, and look."""
+        void_start(self._mark)
         self._connection.listen(self._on_event)
         threading.Thread(target=self._work, name=f"vm-{self.name}", daemon=True).start()
         threading.Thread(target=self._scan_for_ever, name=f"vm-{self.name}-scan", daemon=True).start()
@@ -181,6 +211,8 @@ class LibvirtHypervisor:
             if self._voided >= generation:
                 raise FailedError("the start was voided before it began")
             self._stopped.clear()
+            self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._mark.touch()
             domain.create()
         except libvirt.libvirtError as failure:
             error = str(failure)
@@ -191,6 +223,9 @@ class LibvirtHypervisor:
             log.exception("starting %s", self.name)
             error = repr(failure)
         self._paused = False
+        if error and not self._connection.is_alive():
+            void_start(self._mark)  # the call ended because the connection did: libvirtd may still carry it out
+        self._mark.unlink(missing_ok=True)
         with self._lock:
             self._starting = False
         if error:
@@ -310,7 +345,9 @@ class LibvirtHypervisor:
         process.close()
 
     def _ask_state(self) -> None:
-        """Ask libvirt whether a live VM is paused; while it does not answer, a live process counts as running."""
+        """Ask libvirt whether a live VM is paused; while it does not answer, a live process counts as
+        running.
+        """
         try:
             state, _reason = self._connection.get().lookupByUUIDString(self._uuid).state()
             self._paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)

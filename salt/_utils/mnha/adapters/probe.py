@@ -1,7 +1,7 @@
 """Whether this node could run a VM: the folder with the image, the image, the bridges, libvirt, memory.
 
-Each probe runs in a thread of its own that may hang for ever (NFS does); a probe that has not come back in time says
-so.
+Each probe runs in a thread of its own that may hang for ever (NFS does); a probe that has not come back in time
+says so.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .clock import boottime_s
 BLOCK = 4096
 STORAGE_LIMIT_S = 4.0
 PROBE_EVERY_S = 2.0
+SETTLE_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Check:
 
 
 def storage(folder: Path, node: str) -> Check:
-    """Write a block to `folder` and read it back, past the page cache (O_DIRECT). May hang as long as the storage
-    does."""
+    """Write a block to `folder` and read it back, past the page cache (O_DIRECT). May hang as long as the
+    storage does."""
     path = folder / ".mnha" / f"probe-{node}"
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -109,7 +110,9 @@ class Prober:
         self.checks: dict[str, Check] = {}
 
     def probe(self) -> str:
-        """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`; return why the VM can't run here."""
+        """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`; return why the VM can't run
+        here.
+        """
         vm = self._vm
         self._probe_storage()
         ground = self._storage[1] or Check(False, f"the storage does not answer within {STORAGE_LIMIT_S:g} s")
@@ -127,11 +130,14 @@ class Prober:
         return next((check.why for check in self.checks.values() if not check.ok), "")
 
     def run(self) -> None:
-        """Probe for ever, telling of changes."""
+        """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being
+        asked, and a lease that is held here would be given back.
+        """
         last: str | None = None
+        settled_s = boottime_s() + SETTLE_S
         while True:
             unable = self.probe()
-            if unable != last:
+            if unable != last and (not unable or boottime_s() > settled_s):
                 self._changed(unable)
                 last = unable
             self._pause.wait(PROBE_EVERY_S if not unable else PROBE_EVERY_S / 4)
