@@ -94,7 +94,7 @@ class LinuxWatchdog:
         fcntl.ioctl(fd, _WDIOC_KEEPALIVE, struct.pack("i", 0))
 
     def _open(self) -> int:
-        """Open the device, which starts it, with the mark set before.
+        """Open the device, which starts it, and leave the mark.
 
         :raises FailedError: it could not be stopped again (``nowayout``): the node would be reset after each
             VM.
@@ -106,9 +106,9 @@ class LinuxWatchdog:
         flag = SYSFS / name / "nowayout"
         if flag.is_file() and flag.read_text().strip() == "1":
             raise FailedError("it can't be stopped once it counts (nowayout=1): load its driver with nowayout=0")
+        self._fd = os.open(self.device, os.O_WRONLY | os.O_CLOEXEC)
         self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._mark.touch()
-        self._fd = os.open(self.device, os.O_WRONLY | os.O_CLOEXEC)
         return self._fd
 
     def disarm(self) -> None:
