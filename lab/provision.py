@@ -27,10 +27,6 @@ MASTER = "node1"
 TREE = "/srv/mnha"
 CLUSTER_NAME = "lab"
 PROGRESS_S = 10
-MASTER_FILES = {
-    f"{TREE}/salt/states/salt/files/master.conf": "/etc/salt/master.d/mnha.conf",
-    f"{TREE}/salt/reactor/reactor.yaml": "/etc/salt/master.d/mnha-reactor.conf",
-}
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,8 @@ class Step:
 
 
 BEFORE_KEYS = (
-    *(Step("master: configuration", MASTER, ("cp", source, target)) for source, target in MASTER_FILES.items()),
-    Step("master: start", MASTER, ("systemctl", "enable", "--now", "salt-master")),
+    Step("first master", MASTER, ("salt-call", "--local", "--retcode-passthrough", f"--file-root={TREE}/salt",
+                                  "state.apply", "states.salt.first_master")),
     Step("minions: start", "*", ("systemctl", "enable", "--now", "salt-minion")),
 )  # fmt: skip
 

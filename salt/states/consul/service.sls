@@ -1,5 +1,5 @@
 include:
-  - states.host.config
+  - states.host.stamp
   - states.consul.packages
   - states.consul.config
 

@@ -1,6 +1,6 @@
 include:
   - states.consul.acl
-  - states.host.config
+  - states.host.stamp
   - states.guard.packages
   - states.guard.config
 

@@ -34,10 +34,3 @@ host_state_folder:
   file.directory:
     - name: /var/lib/mnha
     - mode: '0755'
-
-host_stamp:
-  file.managed:
-    - name: /usr/lib/mnha/stamp
-    - source: salt://states/host/files/stamp
-    - mode: '0755'
-    - makedirs: True

@@ -2,3 +2,4 @@
 include:
   - states.host.packages
   - states.host.config
+  - states.host.stamp

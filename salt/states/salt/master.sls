@@ -8,7 +8,7 @@
 {#- Its own tree is the source of this very run: nothing to copy, and `clean` there could only do harm. #}
 {%- set is_source = opts.master in ('127.0.0.1', 'localhost', conf.node, conf.own.management, conf.own.storage) %}
 include:
-  - states.salt.restart
+  - states.salt.first_master
 
 {%- if not is_source %}
 {%-   set folders = [] %}
@@ -97,6 +97,8 @@ salt_master_key_link_{{ suffix }}:
     - force: True
     - require:
       - file: salt_master_key_{{ suffix }}
+    - require_in:
+      - service: salt_master_running
 {%- endfor %}
 {%- for node in shared.minion_keys %}
 
@@ -107,43 +109,16 @@ salt_master_minion_{{ node }}:
     - mode: '0644'
     - makedirs: True
 {%- endfor %}
+{%- if salt['service.status']('salt-master') %}
 
-salt_master_config:
-  file.managed:
-    - name: /etc/salt/master.d/mnha.conf
-    - source: salt://states/salt/files/master.conf
-    - mode: '0644'
-    - makedirs: True
-
-salt_master_reactor:
-  file.managed:
-    - name: /etc/salt/master.d/mnha-reactor.conf
-    - source: salt://reactor/reactor.yaml
-    - mode: '0644'
-
-salt_master_stamp:
-  file.managed:
-    - name: /etc/systemd/system/salt-master.service.d/mnha.conf
-    - source: salt://states/salt/files/stamp.conf
-    - makedirs: True
-
-salt_master_running:
-  service.running:
-    - name: salt-master
-    - enable: True
-    - require:
-      - file: salt_master_config
-      - file: salt_master_reactor
-      - file: salt_master_key_link_pem
-      - file: salt_master_key_link_pub
-      - file: salt_master_stamp
-      - file: host_stamp
-
-salt_master_restart:
+# The master that runs already was started with another key.
+salt_master_new_key:
   cmd.run:
     - name: /usr/lib/mnha/restart-when-idle salt-master
-    - unless: /usr/lib/mnha/stamp salt-master --check
+    - onchanges:
+      - file: salt_master_key_pem
     - require:
       - file: salt_restart_script
       - service: salt_master_running
     - order: last
+{%- endif %}

@@ -1,5 +1,6 @@
 {%- do salt['mnha_config.get']() %}
 include:
+  - states.host.stamp
   - states.salt.restart
 
 salt_minion_config:

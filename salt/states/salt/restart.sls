@@ -1,7 +1,4 @@
 # How Salt restarts itself: when the run that changed something is over, and only if something changed since the start.
-include:
-  - states.host.config
-
 salt_restart_script:
   file.managed:
     - name: /usr/lib/mnha/restart-when-idle

@@ -1,0 +1,163 @@
+"""The product's own states on real nodes: they can be applied again at any time, and what they set up is closed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from lab.cluster import Cluster
+from lab.provision import CLUSTER_NAME, MASTER, TREE
+
+from .conftest import Scene
+
+LAB_PILLAR = f"{TREE}/pillar/clusters/lab.sls"
+POLICY_SCRIPT = """
+import json, sys
+from pathlib import Path
+from mnha.consul_client import ConsulClient, ForbiddenError, read_token
+role, *keys = sys.argv[1:]
+client = ConsulClient(["127.0.0.1"], read_token(Path("/etc/mnha/tokens") / role))
+result = {}
+for key in keys:
+    try:
+        client.cas(f"mnha/lab/{key}", {}, 1)  # an index that no key has: refused by the store, if not by the policy
+        result[key] = "allowed"
+    except ForbiddenError:
+        result[key] = "forbidden"
+print(json.dumps(result))
+"""
+
+States = dict[str, dict[str, Any]]
+
+
+def apply(cluster: Cluster, target: str, *arguments: str, master: str = MASTER) -> dict[str, Any]:
+    """`salt TARGET state.apply …` typed on a master: each node's answer."""
+    words = ["salt", "--out=json", "--static", "--timeout=300", target, "state.apply", *arguments]
+    done = cluster.run(master, words, timeout_s=400)
+    return json.loads(done.stdout[done.stdout.index("{") :])
+
+
+def failed(states: States) -> list[str]:
+    return [f"{state['__id__']}: {state['comment']}" for state in states.values() if state["result"] is False]
+
+
+def changed(states: States) -> dict[str, Any]:
+    return {state["__id__"]: state["changes"] for state in states.values() if state["changes"]}
+
+
+def test_states_applied_again_change_nothing_and_the_mnvm_runs_on(scene: Scene) -> None:
+    pid = scene.qemu_pid(scene.holder)
+    answers = apply(scene.cluster, "*")
+    assert sorted(answers) == scene.cluster.names
+    for node, states in answers.items():
+        assert isinstance(states, dict), states
+        assert (node, failed(states)) == (node, [])
+        assert (node, changed(states)) == (node, {})
+    assert scene.qemu_pid(scene.holder) == pid
+
+
+def test_any_master_can_apply_the_states(cluster: Cluster) -> None:
+    for master in cluster.names[1:]:
+        answers = apply(cluster, "*", "states.consul", master=master)
+        assert sorted(answers) == cluster.names
+        assert [failed(states) for states in answers.values()] == [[], [], []]
+
+
+def test_a_dry_run_tells_the_changes_and_makes_none(scene: Scene) -> None:
+    node = scene.others[0]
+    scene.cluster.run(node, ["rm", "/etc/mnha/domains/mnvm.xml"], check=True)
+    scene.cluster.run(node, ["virsh", "undefine", "mnvm"], check=True)
+    dry = apply(scene.cluster, node, "states.mnvm", "test=True")[node]
+    assert list(changed(dry)) == ["mnvm_mnvm"]
+    assert [state["result"] for state in dry.values() if state["changes"]] == [None]
+    assert scene.cluster.run(node, ["test", "-e", "/etc/mnha/domains/mnvm.xml"]).returncode == 1
+    wet = apply(scene.cluster, node, "states.mnvm")[node]
+    assert changed(wet).keys() == changed(dry).keys()
+    assert failed(wet) == []
+    assert changed(apply(scene.cluster, node, "states.mnvm")[node]) == {}
+
+
+def test_consul_servers_restart_one_after_the_other_and_the_mnvm_runs_on(scene: Scene) -> None:
+    cluster, pid, epoch = scene.cluster, scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+    for node in cluster.names:
+        cluster.run(node, ["sh", "-c", "echo >> /etc/mnha/consul/server.json"], check=True)
+    for node, states in apply(cluster, "*", "states.consul").items():
+        assert (node, failed(states)) == (node, [])
+        assert "consul_current" in changed(states)
+    started = []
+    for node in cluster.names:
+        words = ["systemctl", "show", "consul", "--property=ActiveEnterTimestampMonotonic", "--value"]
+        started.append(int(cluster.run(node, words, check=True).stdout) / 1e6)
+    started.sort()
+    assert min(later - earlier for earlier, later in itertools.pairwise(started)) > 5.0
+    assert scene.qemu_pid(scene.holder) == pid
+    assert scene.status(scene.holder)["lease"]["epoch"] == epoch
+
+
+def test_a_wrong_pillar_is_told_in_full_and_nothing_is_applied(cluster: Cluster) -> None:
+    good = cluster.file(MASTER, LAB_PILLAR).read_text()
+    mark = "/etc/mnha/domains/mnvm.xml"
+    assert good.count('"watchdog": "automatic"') == good.count('"cpus": 1') == 1
+    cluster.run(MASTER, ["rm", mark], check=True)
+    try:
+        bad = good.replace('"watchdog": "automatic"', '"watchdog": "sometimes"').replace('"cpus": 1', '"cpus": "one"')
+        cluster.write_file(MASTER, LAB_PILLAR, bad)
+        answer = apply(cluster, MASTER)[MASTER]
+        assert isinstance(answer, list), "the run must end before the first state"
+        text = "\n".join(answer)
+        assert text.count("mnha:cluster:watchdog") == text.count("mnha:cluster:vms:mnvm:cpus") == 1
+        assert cluster.run(MASTER, ["test", "-e", mark]).returncode == 1
+    finally:
+        cluster.write_file(MASTER, LAB_PILLAR, good)
+        assert failed(apply(cluster, MASTER)[MASTER]) == []
+    assert cluster.run(MASTER, ["test", "-e", mark]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed", "forbidden"),
+    [
+        ("guard", ("vms/mnvm/lease", "nodes/node1", "history/x"), ("vms/mnvm/desired", "nodes/node2", "config")),
+        ("policy", ("vms/mnvm/desired", "actions/x", "maintenance/node2", "config"), ("vms/mnvm/lease", "nodes/node1")),
+    ],
+)
+def test_a_role_may_write_its_own_keys_only(
+    cluster: Cluster, role: str, allowed: tuple[str, ...], forbidden: tuple[str, ...]
+) -> None:
+    words = ["env", "PYTHONPATH=/usr/lib/mnha", "/opt/mnha/bin/python", "-c", POLICY_SCRIPT, role, *allowed, *forbidden]
+    found = json.loads(cluster.run("node1", words, check=True).stdout)
+    assert {key for key, answer in found.items() if answer == "allowed"} == set(allowed)
+    assert {key for key, answer in found.items() if answer == "forbidden"} == set(forbidden)
+
+
+def test_consul_listens_on_loopback_and_storage_only(cluster: Cluster) -> None:
+    for plan in cluster.plans:
+        listening = cluster.run(plan.name, ["ss", "-Htlnp"], check=True).stdout.splitlines()
+        consul = {line.split()[3] for line in listening if '"consul"' in line}
+        assert consul == {"127.0.0.1:8501", *(f"{plan.storage}:{port}" for port in (8300, 8301, 8501))}
+
+
+def test_consul_never_removes_a_server_on_its_own(cluster: Cluster) -> None:
+    words = ["salt-call", "--out=json", "consul_ha.autopilot_present", "test=True"]
+    for node in cluster.names:
+        assert json.loads(cluster.run(node, words, check=True).stdout)["local"] == {}
+
+
+def test_secrets_can_be_read_by_root_only(cluster: Cluster) -> None:
+    for node in cluster.names:
+        words = ["find", "/etc/mnha/secrets", "/etc/mnha/tokens", "/etc/mnha/guard.json", "-perm", "/077"]
+        assert cluster.run(node, words, check=True).stdout == ""
+        keys = cluster.run(node, ["stat", "-c", "%a %U %G", "/etc/mnha/tls/node-key.pem"], check=True).stdout.split()
+        assert keys == ["640", "root", "consul"]
+
+
+def test_a_second_bootstrap_changes_nothing(cluster: Cluster) -> None:
+    words = ["salt-run", "--out=json", "mnha.bootstrap", CLUSTER_NAME]
+    sums = ["sh", "-c", "find /etc/mnha/secrets -type f | sort | xargs sha256sum"]
+    before = cluster.run(MASTER, sums, check=True).stdout
+    done = cluster.run(MASTER, words, check=True)
+    assert json.loads(done.stdout)["created"] == []
+    for node in cluster.names:
+        assert cluster.run(node, sums, check=True).stdout == before
