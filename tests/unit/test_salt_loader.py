@@ -11,6 +11,8 @@ import salt.config
 import salt.loader
 import yaml
 
+from mnha import secrets
+
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ROOT / "salt"
 KINDS = ("modules", "states", "beacons", "runners", "pillar")
@@ -34,7 +36,8 @@ def minion_opts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     opts = salt.config.minion_config(None)
     opts.update(
         id="node1", root_dir=str(root), cachedir=str(root / "cache"), extension_modules=str(synced),
-        file_client="local", pillar=pillar(), test=False, grains={"id": "node1", "kernel": "Linux", "os_family": "Debian"},
+        file_client="local", pillar=pillar(), test=False,
+        grains={"id": "node1", "kernel": "Linux", "os_family": "Debian"},
     )  # fmt: skip
     return opts
 
@@ -98,6 +101,43 @@ def test_configuration_is_read_from_the_pillar(loaders: dict[str, Any]) -> None:
     assert conf["peers"] == ["node2", "node3"]
     assert conf["own"] == pillar()["mnha"]["cluster"]["nodes"]["node1"]
     assert loaders["modules"]["mnha_config.problems"]() == []
+
+
+@pytest.fixture
+def hand_out(master_opts: dict[str, Any], minion_opts: dict[str, Any], tmp_path: Path) -> Any:
+    """The external pillar on a master that has the secrets of the example cluster and has accepted two of its nodes."""
+    cluster = pillar()["mnha"]["cluster"]
+    nodes = {name: list(node.values()) for name, node in cluster["nodes"].items()}
+    secrets.bootstrap(tmp_path / "secrets" / "example", secrets.Plan("example", "example", nodes, True))
+    for node in ("node1", "node2"):
+        (tmp_path / "pki" / "minions").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pki" / "minions" / node).write_text(f"key of {node}")
+    opts = {**master_opts, "mnha_secrets_folder": str(tmp_path / "secrets"), "pki_dir": str(tmp_path / "pki")}
+    return salt.loader.pillars(opts, salt.loader.minion_mods(minion_opts))["mnha_secrets"]
+
+
+def test_a_node_that_is_a_master_gets_what_it_needs_to_serve(hand_out: Any) -> None:
+    found = hand_out("node1", pillar())
+    assert set(found) == {"mnha_secrets", "mnha_master"}
+    assert found["mnha_master"]["minion_keys"] == {"node1": "key of node1", "node2": "key of node2"}
+    assert "nodes/node3/guard-token" in found["mnha_master"]["secrets"]
+    assert "clusters/example.sls" in found["mnha_master"]["pillar_files"]
+
+
+def test_where_masters_are_elsewhere_a_node_gets_its_own_secrets_only(hand_out: Any) -> None:
+    conf = pillar()
+    conf["mnha"]["cluster"]["salt"] = {"masters_on_nodes": False, "masters": ["salt.example.net"]}
+    assert set(hand_out("node1", conf)) == {"mnha_secrets"}
+
+
+@pytest.mark.parametrize("minion", ["stranger", "node9"])
+def test_a_minion_that_is_no_node_gets_no_secret(hand_out: Any, minion: str) -> None:
+    assert hand_out(minion, pillar()) == {}
+
+
+def test_a_minion_without_a_cluster_gets_no_secret(hand_out: Any) -> None:
+    assert hand_out("node1", {}) == {}
+    assert hand_out("node1", {"mnha": {"cluster": {"name": "other", "nodes": {"node1": {}}}}}) == {}
 
 
 def test_a_wrong_pillar_is_told_once_and_in_full(minion_opts: dict[str, Any]) -> None:
