@@ -34,6 +34,7 @@ __virtualname__ = "mnvm_health"
 
 DEFAULTS = {"announce_s": 3.0, "repeat_s": 5.0, "settle_s": 2.0, "timeout_s": 0.3}
 LIMITS = {"announce_s": (0, 3600), "repeat_s": (1, 3600), "settle_s": (0, 60), "timeout_s": (0.05, 0.3)}
+REMIND_S = 60.0
 COMMON = {"interval": (int, float), "enabled": bool, "run_once": bool, "disable_during_state_run": bool,
           "beacon_module": str, "_beacon_name": str}  # fmt: skip
 WARM = ("mnvm.plan_failover", "guard.takeover", "consul_ha.claim")
@@ -92,10 +93,11 @@ def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _unreachable(memory: dict[str, Any], cluster: str, why: str) -> list[dict[str, Any]]:
-    """The guard does not answer; said once."""
-    if memory.get("unreachable"):
+    """The guard does not answer; said once a minute, for the first time may come before any master is connected."""
+    now_s = time.monotonic()
+    if now_s < memory.get("unreachable", 0.0):
         return []
-    memory["unreachable"] = True
+    memory["unreachable"] = now_s + REMIND_S
     return [{"tag": f"{cluster}/guard_unreachable", "cluster": cluster, "text": why}]
 
 

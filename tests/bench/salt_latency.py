@@ -1,6 +1,6 @@
 """Where the time goes between an event on a minion and an execution module on another one.
 
-    python tests/bench/salt_latency.py [--rounds 12] [--json FILE] [--threads]
+    python tests/bench/salt_latency.py [--rounds 12] [--json FILE] [--threads] [--cold]
 
 Starts one master and two minions on loopback in a scratch folder, fires each path's event from a beacon and
 notes CLOCK_MONOTONIC at each hop (one machine, one clock). Prints a Markdown table: seconds since the beacon's
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def one_round(path: str, number: int, trigger: Path, marks: Path) -> dict[str, f
     temporary.write_text(f"{path} {run}")
     temporary.rename(trigger)
     last = PATHS[path][1]
-    found = wait_until(lambda: (m := read_marks(marks, run)) and last in m and m, 30, f"{run}: {last}")
+    found = wait_until(lambda: (m := read_marks(marks, run)) and last in m and m, 60, f"{run}: {last}")
     return {hop: at - found["beacon"] for hop, at in found.items() if hop != "beacon"}
 
 
@@ -72,14 +73,14 @@ def salt_run(cluster: SaltCluster, rounds: int) -> list[float]:
     return times
 
 
-def measure(root: Path, rounds: int, threads: bool) -> dict[str, dict[str, list[float]]]:
+def measure(root: Path, rounds: int, threads: bool, cold: bool) -> dict[str, dict[str, list[float]]]:
     trigger, marks = root / "trigger", root / "marks"
     reactor = [{f"salt/beacon/*/lat/{path}/*": [str(BENCH_ROOT / "reactor" / f"{path}.sls")]} for path in PATHS]
     beacons = {"lat": [{"trigger": str(trigger)}, {"marks": str(marks)}, {"interval": 1}]}
     cluster = SaltCluster(
         root,
         salt_roots=[BENCH_ROOT],
-        master_opts={"reactor": reactor},
+        master_opts={"reactor": reactor, "reactor_refresh_interval": 1 if cold else 86400},
         minion_opts={"multiprocessing": not threads},
         per_minion_opts={"node1": {"beacons": beacons}},
     )
@@ -89,10 +90,11 @@ def measure(root: Path, rounds: int, threads: bool) -> dict[str, dict[str, list[
         results["call"] = {"one LocalClient.cmd and back": calls(cluster, rounds)}
         results["salt-run"] = {"salt-run test.arg": salt_run(cluster, 3)}
         for path in PATHS:
-            one_round(path, -1, trigger, marks)  # the first renders and loads; it is shown on its own
+            one_round(path, -1, trigger, marks)  # the first renders and loads
             first = one_round(path, 0, trigger, marks)
             hops: dict[str, list[float]] = {hop: [] for hop in first}
             for number in range(1, rounds + 1):
+                time.sleep(1.5 if cold else 0)  # longer than the reactor remembers what it has loaded
                 for hop, seconds in one_round(path, number, trigger, marks).items():
                     hops.setdefault(hop, []).append(seconds)
             results[path] = hops
@@ -117,9 +119,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", action="store_true", help="minions run jobs in threads (multiprocessing: false)")
+    parser.add_argument("--cold", action="store_true", help="let the reactor forget its runners before each round")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the daemons are ended then too
     with tempfile.TemporaryDirectory(prefix="lat") as folder:
-        results = measure(Path(folder), options.rounds, options.threads)
+        results = measure(Path(folder), options.rounds, options.threads, options.cold)
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))

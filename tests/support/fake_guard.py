@@ -199,6 +199,8 @@ class FakeGuard:
         while True:
             with world.lock:
                 lease = world.lease
+                if world.desired != "started":
+                    raise Refusal("refused", f"the VM is not to run: desired is {world.desired}")
                 if lease["epoch"] != request["epoch"]:
                     raise Refusal(
                         "refused", f"{lease['holder'] or 'nobody'} has the lease by now, epoch {lease['epoch']}"

@@ -10,10 +10,12 @@ were started here are ended. Several masters share one key pair (hot-hot), as on
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,22 +24,26 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
-PUBLISH_PORT = 24505
-RETURN_PORT = 24506
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Daemon:
     """One daemon in a process group of its own: started, killed, frozen and thawed by its group's id."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path) -> None:
-        self.name, self.argv, self.log = name, list(argv), log
+    def __init__(self, name: str, argv: Sequence[str], log: Path, pid_file: Path) -> None:
+        self.name, self.argv, self.log, self.pid_file = name, list(argv), log, pid_file
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self.pid_file.unlink(missing_ok=True)  # one that was killed leaves it, and the next would refuse to start
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                self.argv, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+                self.argv,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def send(self, signum: int) -> None:
@@ -81,6 +87,7 @@ class SaltCluster:
         self.master_opts, self.minion_opts = dict(master_opts or {}), dict(minion_opts or {})
         self.per_minion_opts = {k: dict(v) for k, v in (per_minion_opts or {}).items()}
         self.daemons: dict[str, Daemon] = {}
+        self.publish_port, self.return_port = _free_ports(2)
 
     # -- configuration ------------------------------------------------------------------------------------------
     def address(self, master: str) -> str:
@@ -107,7 +114,7 @@ class SaltCluster:
             "log_level_logfile": os.environ.get("MNHA_SALT_LOG", "info"),
             "log_level": "warning",
             "user": "root",
-            "publish_port": PUBLISH_PORT,
+            "publish_port": self.publish_port,
             "tcp_keepalive_idle": 5,
             "tcp_keepalive_intvl": 2,
             "tcp_keepalive_cnt": 3,
@@ -126,7 +133,7 @@ class SaltCluster:
                 | {
                     "id": f"{name}_master",
                     "interface": self.address(name),
-                    "ret_port": RETURN_PORT,
+                    "ret_port": self.return_port,
                     "auto_accept": True,
                     "worker_threads": 3,
                     "file_roots": {"base": [str(root) for root in self.salt_roots]},
@@ -145,7 +152,7 @@ class SaltCluster:
                 | {
                     "id": name,
                     "master": [self.address(m) for m in self.master_names],
-                    "master_port": RETURN_PORT,
+                    "master_port": self.return_port,
                     "retry_dns": 0,
                     "recon_max": 2000,
                     "acceptance_wait_time": 1,
@@ -193,7 +200,10 @@ class SaltCluster:
         if name not in self.daemons:
             program = "salt-master" if name in self.master_names else "salt-minion"
             self.daemons[name] = Daemon(
-                name, [str(BIN / program), "-c", str(self.config_dir(name))], self.root / f"{name}.out"
+                name,
+                [str(BIN / program), "-c", str(self.config_dir(name))],
+                self.root / f"{name}.out",
+                self.root / name / "pid",
             )
         return self.daemons[name]
 
@@ -206,8 +216,8 @@ class SaltCluster:
             if master not in skip:
                 self.wait_for_minions(master, [m for m in self.minion_names if m not in skip])
 
-    def wait_for_minions(self, master: str, names: Sequence[str], timeout_s: float = 60) -> None:
-        """Until every named minion has been accepted and its start event has been seen to answer a ping."""
+    def wait_for_minions(self, master: str, names: Sequence[str], timeout_s: float = 180) -> None:
+        """Until every named minion has been accepted and answers a ping."""
         deadline = time.monotonic() + timeout_s
         wanted = set(names)
         missing = wanted
@@ -276,6 +286,20 @@ class SaltCluster:
 
         opts = salt.config.master_config(str(self.config_dir(master) / "master"))
         return salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody uses at the moment: clusters of several test runs must not meet."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _end_with_parent() -> None:
+    """In the child: get SIGTERM when the process that started it dies, however it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
