@@ -35,7 +35,8 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.pid_file.unlink(missing_ok=True)  # one that was killed leaves it, and the next would refuse to start
+        for mark in (self.pid_file, self.pid_file.with_name(f"process_responsibility_{self.pid_file.name}")):
+            mark.unlink(missing_ok=True)  # one that was killed leaves it, and the next would refuse to start
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 self.argv,
