@@ -34,7 +34,7 @@ from typing import Any
 
 from . import __version__
 from .adapters.clock import boottime_s
-from .adapters.consul import ConsulStore, Publisher, Servers
+from .adapters.consul import ConsulStore, Peers, Publisher, Servers
 from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
 from .adapters.probe import Prober, free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
@@ -181,6 +181,7 @@ class Daemon:
         consul = config["consul"]
         self._servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
         self.publisher = Publisher(self._servers)
+        self._peers = Peers(self._servers, [node for node in config["nodes"] if node != self.node])
         self.subscribers, self.answers = Subscribers(), Answers()
         self._connection = Connection()
         self._started_s = boottime_s()
@@ -239,6 +240,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, lambda *_: self._events.put(self._ask_replacement))
         self._connection.start()
         self.publisher.start()
+        self._peers.start()
         for protected in self._protected.values():
             protected.hypervisor.open()
             threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
@@ -393,6 +395,7 @@ class Daemon:
                 "armed": watchdog.armed,
                 "why": watchdog.why,
             },
+            "peers": self._peers.seen(),
             "checks": self._checks(),
             "vms": {p.name: p.guard.status(now_s) for p in protected},
         }

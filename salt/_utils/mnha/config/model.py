@@ -271,7 +271,7 @@ class ClusterConfig(Section):
         "/dev/watchdog", description="The watchdog's device file, the same on every node (softdog or hardware)."
     )
     announce_s: SecondsOrOff = Field(
-        2.0,
+        2.5,
         description="So long before a lease expires the other nodes announce it, so that a take-over can be prepared "
         "(never done) early. 0: no announcement.",
     )
