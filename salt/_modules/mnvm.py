@@ -307,12 +307,12 @@ def report() -> dict[str, Any]:
     part("config", get_config)
     part("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
     consul = (found["guard"] or {}).get("consul") or {}
-    if consul and not consul.get("reachable"):
-        found["errors"]["consul"] = (
-            f"the guard does not reach Consul: {consul.get('error')}"  # asking would only take long
-        )
-    elif found["config"] is not None:
-        part("members", lambda: __salt__["consul_ha.members"]())
+    lost = bool(consul) and not (consul.get("reachable") and consul.get("known_leader"))
+    if lost:  # asking would only take long
+        found["errors"]["consul"] = f"no quorum of Consul in reach: {consul.get('error')}"
+    if found["config"] is not None and consul.get("reachable", True):
+        part("members", lambda: __salt__["consul_ha.members"]())  # the agent's own knowledge, leader or not
+    if found["config"] is not None and not lost:
         part("applied", lambda: (__salt__["consul_ha.kv_get"]("config") or {}).get("value"))
         for key in ("vms", "nodes", "maintenance"):
             part(key, lambda key=key: __salt__["consul_ha.kv_list"](f"{key}/"))

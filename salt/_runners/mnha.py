@@ -28,7 +28,8 @@ from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableEr
 
 log = logging.getLogger(__name__)
 
-STATUS_WAIT_S = 1.2
+STATUS_WAIT_S = 4.0
+"""The most that a status waits; it ends as soon as every node that Consul sees alive has answered."""
 STOP_WAIT_S = 180.0
 
 

@@ -31,7 +31,8 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float) -> 
         for node, reply in replies.items()
     }
     view: Mapping[str, Any] = next((one for one in reports.values() if one.get("vms") is not None), {})
-    members = {row["node"]: row["status"] for row in view.get("members") or []}
+    seen = next((one["members"] for one in (view, *reports.values()) if one.get("members")), [])
+    members = {row["node"]: row["status"] for row in seen}
     rows = {
         node: {
             "answers": node in reports,
@@ -46,7 +47,7 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float) -> 
     warnings = _warnings(view, rows, vms)
     running = [f"{name} runs on {vm['running_on']}" if vm["running_on"] else f"{name} is not running"
                for name, vm in vms.items()]  # fmt: skip
-    return {"result": bool(view), "comment": "; ".join(running) or "Consul can't be asked", "vms": vms, "nodes": rows,
+    return {"result": bool(view), "comment": "; ".join(running) or "no guard answers", "vms": vms, "nodes": rows,
             "members": members, "warnings": warnings, "at": now_s}  # fmt: skip
 
 
