@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
+
 from mnha import consul_acl, consul_config
 from mnha.consul_client import ConsulClient, ForbiddenError, read_token
 from mnha.errors import ConfigurationError, DeadlineError, FailedError, UnreachableError

@@ -31,7 +31,9 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float) -> 
         for node, reply in replies.items()
     }
     view: Mapping[str, Any] = next((one for one in reports.values() if one.get("vms") is not None), {})
-    seen = next((one["members"] for one in (view, *reports.values()) if one.get("members")), [])
+    seen: Sequence[Mapping[str, Any]] = next(
+        (one["members"] for one in (view, *reports.values()) if one.get("members")), []
+    )
     members = {row["node"]: row["status"] for row in seen}
     rows = {
         node: {
