@@ -139,7 +139,7 @@ def _lease_trouble(
     if now.get("desired") != "started" or lease["holder"] == node:
         before.pop("free_since_s", None)
         return "", 0
-    if lease["phase"] == "released":
+    if lease["phase"] == "released" or not lease["holder"]:
         # The lease's age tells nothing here: it may have been free for days before it was wanted.
         free_s = time.monotonic() - before.setdefault("free_since_s", time.monotonic())
         ready = free_s >= options["settle_s"]

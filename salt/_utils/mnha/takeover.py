@@ -82,6 +82,8 @@ def fail_over(ask: Ask, trouble: Trouble, master: str, clock: Callable[[], float
     reason = f"{trouble.event} of {plan['lease'].get('holder') or 'nobody'}, reported by {trouble.reporter}"
     outcome = order(ask, plan, trouble.reporter, reason, clock)
     outcome.steps_s = {"plan_s": round(planned_s, 3), **outcome.steps_s}
+    if outcome.ok and not outcome.done:
+        return outcome  # somebody else's work: theirs to record
     _record(ask, trouble, master, outcome, plan.get("action"))
     return outcome
 
