@@ -43,7 +43,8 @@ def current(name: str) -> Result:
 
 
 def lease_created(name: str) -> Result:
-    """The lease record of a VM exists in Consul, and a wish. They are created once (released, stopped), never touched.
+    """The lease record of a VM exists in Consul, and a wish. They are created once (held by nobody, stopped),
+    never touched.
 
     name
         the VM
@@ -53,7 +54,7 @@ def lease_created(name: str) -> Result:
         created = __salt__["guard.create_lease"](name, test=test)
     except CommandExecutionError as error:
         return _result(name, False, {}, str(error))
-    new = {"lease": "released, epoch 0", "desired": "stopped"}
+    new = {"lease": "held by nobody, epoch 0", "desired": "stopped"}
     changes = {f"{what} of {name}": {"old": None, "new": new[what]} for what, is_new in created.items() if is_new}
     if not changes:
         return _result(name, True, {}, f"the lease of {name} exists")

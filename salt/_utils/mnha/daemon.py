@@ -35,6 +35,7 @@ from typing import Any
 from . import __version__
 from .adapters.clock import boottime_s
 from .adapters.consul import ConsulStore, Peers, Publisher, Servers
+from .adapters.health import GuestHealth
 from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
 from .adapters.probe import Prober, free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
@@ -89,6 +90,7 @@ class Protected:
     hypervisor: LibvirtHypervisor
     watchdog: LinuxWatchdog
     prober: Prober
+    health: GuestHealth
 
 
 class GuardJournal:
@@ -228,7 +230,8 @@ class Daemon:
             libvirt_error=lambda: self._connection.error,
             changed=lambda unable: post(AbilitySeen(unable)),
         )
-        return Protected(name, guard, store, hypervisor, watchdog, prober)
+        health = GuestHealth(self._connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
+        return Protected(name, guard, store, hypervisor, watchdog, prober, health)
 
     # ---- main loop
 
@@ -244,6 +247,7 @@ class Daemon:
         for protected in self._protected.values():
             protected.hypervisor.open()
             threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
+            threading.Thread(target=protected.health.run, name="health", daemon=True).start()
             protected.store.start()
         Server(Path(self._config["socket"]), self._handlers(), {"events": self._stream}).start()
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
@@ -397,7 +401,9 @@ class Daemon:
             },
             "peers": self._peers.seen(),
             "checks": self._checks(),
-            "vms": {p.name: p.guard.status(now_s) for p in protected},
+            "vms": {
+                p.name: {**p.guard.status(now_s), "health": dataclasses.asdict(p.health.health)} for p in protected
+            },
         }
 
     # ---- requests

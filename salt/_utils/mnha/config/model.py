@@ -184,10 +184,10 @@ class Health(Section):
     interval_s: Seconds = Field(5.0, description="How often.")
     timeout_s: Seconds = Field(3.0, description="How long an answer may take.")
     failures: Annotated[int, Field(ge=1, le=1000)] = Field(
-        3, description="After this many failures in a row the VM counts as hung."
+        3, description="After this many failures in a row a VM that had answered counts as hung."
     )
     boot_grace_s: SecondsOrOff = Field(
-        300.0, description="How long after its start failures do not count, unless it has answered before."
+        300.0, description="So long after its start a guest that has never answered is told of; it is not reset."
     )
 
 
