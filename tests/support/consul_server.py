@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab import build
+from lab import build, host
 from lab.settings import Settings
 from mnha import secrets
 from mnha.adapters.consul import Servers
@@ -22,6 +22,7 @@ START_LIMIT_S = 20.0
 
 def binary(folder: Path) -> Path:
     """Consul from the lab's repository of packages, unpacked below `folder`."""
+    host.prepare()
     settings = Settings.from_environment()
     base = build.build_base(settings)
     repository = build.build_repository(settings, "packages", "node-packages.txt", base)
