@@ -212,7 +212,7 @@ class Daemon:
             self.node,
             timings,
             Limits(
-                failed_starts=restarts.get("max", 3),
+                failed_starts=restarts.get("max", 3) + 1,
                 window_s=restarts.get("window_s", 600.0),
                 shutdown_s=vm.get("stop_timeout_s", 60.0),
             ),
