@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -21,8 +20,6 @@ from mnha.timing import PROFILES, Timings
 
 SETTLE_S = 3.0
 """After all is well again: what a recovery leaves behind (state files, logs, retries) is not to be measured."""
-TLS = "/etc/mnha/tls/ca.pem"
-CONSUL = "https://127.0.0.1:8501/v1"
 MANAGEMENT_TOKEN = f"/etc/mnha/secrets/{CLUSTER_NAME}/management-token"
 
 
@@ -86,14 +83,17 @@ class Bed:
         """
         health.heal(self.cluster, links=True)
 
-    def consul(self, node: str, path: str) -> Any:
-        """An answer of Consul's HTTP API, asked on `node` with the management token."""
-        script = f'curl -sS --fail --max-time 5 --cacert {TLS} -H "X-Consul-Token: $(cat {MANAGEMENT_TOKEN})" {CONSUL}'
-        return json.loads(self.cluster.run(node, ["sh", "-c", f"{script}/{path}"], check=True, timeout_s=10).stdout)
+    def consul_info(self) -> dict[str, str]:
+        """What a Consul server tells of itself, e.g. `leader_addr`, `applied_index`."""
+        words = ["sh", "-c", f'CONSUL_HTTP_TOKEN="$(cat {MANAGEMENT_TOKEN})" exec consul info']
+        env = {"CONSUL_HTTP_ADDR": "https://127.0.0.1:8501", "CONSUL_CACERT": "/etc/mnha/tls/ca.pem"}
+        text = self.cluster.run(MASTER, words, env=env, check=True, timeout_s=10).stdout
+        pairs = (line.partition(" = ") for line in text.splitlines())
+        return {name.strip(): value.strip() for name, sign, value in pairs if sign}
 
     def consul_leader(self) -> str:
         """The node whose Consul server leads."""
-        address = self.consul(MASTER, "status/leader").rsplit(":", 1)[0]
+        address = self.consul_info()["leader_addr"].rsplit(":", 1)[0]
         return next(plan.name for plan in self.cluster.plans if plan.storage == address)
 
     def prepare(self) -> None:
@@ -142,7 +142,7 @@ def repeat(
     name: str,
     rounds: int,
     measure: Callable[[AnyGround, Witness, Round], None],
-    before: Callable[[AnyGround], None] | None = None,
+    before: Callable[[AnyGround, int], None] | None = None,
 ) -> Iterator[Round]:
     """Run `measure` in `rounds` rounds, each from a healthy cluster to a healthy cluster, each followed by the proof.
 
@@ -154,7 +154,7 @@ def repeat(
     for count in range(1, rounds + 1):
         this = Round(count)
         if before:
-            before(bed)
+            before(bed, count)
         bed.prepare()
         with Witness(bed.cluster) as witness:
             this.facts = bed.facts(witness)

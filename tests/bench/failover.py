@@ -10,8 +10,10 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lab import guards
 from lab.cluster import boottime_ns
 from lab.settings import STORAGE, LabError
+from lab.shell import wait_until
 from lab.witness import Witness
 from mnha.timing import Timings
 from tests.bench.bed import Bed, Round
@@ -19,6 +21,8 @@ from tests.bench.stats import Measure, Target
 
 STARTED_S = 60.0
 GUEST_UP_S = 90.0
+ELECTIONS = 4
+ELECTION_S = 30.0
 
 QEMU, EXPIRED, TAKEN, STARTED, GUEST_UP, OLD_DEAD = "qemu", "expired", "taken", "started", "guest_up", "old_dead"
 EXPIRED_TO_QEMU = "expired_to_qemu"
@@ -42,17 +46,23 @@ class Fault:
     run: Callable[[Bed, Witness, Round], None]
     moments: tuple[str, ...]
     targets: Callable[[Timings, str], dict[str, tuple[Target, ...]]]
-    before: Callable[[Bed], None] | None = None
+    before: Callable[[Bed, int], None] | None = None
+    by_leader: tuple[str, ...] = ()
+    """Moments that are shown once more for those rounds in which the holder was Consul's leader, and for the others."""
 
     def measures(self, rounds: Sequence[Round], timings: Timings, profile: str) -> list[Measure]:
         """The rounds as figures; a moment that a round has not is missing there."""
-        targets = self.targets(timings, profile)
+        targets, title = self.targets(timings, profile), name_of(self.name, profile)
         found = []
         for moment in self.moments:
             values = tuple(r.moments[moment] for r in rounds if moment in r.moments)
             missing = len(rounds) - len(values)
-            title = name_of(self.name, profile)
             found.append(Measure(title, TITLES[moment], "s", values, targets.get(moment, ()), missing))
+        for moment in self.by_leader:
+            for was_leader, what in ((True, "holder led Consul"), (False, "holder did not lead Consul")):
+                of_kind = [r for r in rounds if r.facts.get("holder_was_leader") is was_leader]
+                values = tuple(r.moments[moment] for r in of_kind if moment in r.moments)
+                found.append(Measure(title, f"{TITLES[moment]}, {what}", "s", values))
         return found
 
 
@@ -92,7 +102,21 @@ def await_takeover(witness: Witness, this: Round, cut_s: float) -> None:
         this.facts["new_node"] = seen.new_node
 
 
-def forget_crashes(bed: Bed) -> None:
+def lead_from_holder(bed: Bed, number: int) -> None:
+    """In each odd round, make the holder Consul's leader, if elections favour it within some tries.
+
+    Consul 1.8 cannot be told who shall lead; but when the leader's server is restarted, another one is elected.
+    """
+    for _ in range(ELECTIONS if number % 2 else 0):
+        bed.heal()
+        (holder,), leader = guards.runners(bed.cluster), bed.consul_leader()
+        if holder == leader:
+            return
+        bed.cluster.run(leader, ["systemctl", "restart", "consul"], check=True)
+        wait_until(lambda old=leader: bed.consul_leader() != old, ELECTION_S, "Consul has another leader", every_s=0.5)
+
+
+def forget_crashes(bed: Bed, _number: int) -> None:
     """Replace the guards by fresh ones; the VM is not touched.
 
     They count crashes and let each further one within ten minutes wait longer: the rounds would not be alike.
@@ -131,7 +155,12 @@ def _crash_targets(timings: Timings, profile: str) -> dict[str, tuple[Target, ..
 
 
 POWER_LOSS = Fault(
-    "power_loss", lose_power, (EXPIRED, TAKEN, QEMU, STARTED, GUEST_UP, EXPIRED_TO_QEMU), _power_loss_targets
+    "power_loss",
+    lose_power,
+    (EXPIRED, TAKEN, QEMU, STARTED, GUEST_UP, EXPIRED_TO_QEMU),
+    _power_loss_targets,
+    lead_from_holder,
+    (QEMU, EXPIRED_TO_QEMU),
 )
 STORAGE_CUT = Fault("storage_cut", cut_storage, (OLD_DEAD, EXPIRED, QEMU, GUEST_UP), _storage_cut_targets)
 CRASH = Fault("crash", crash, (OLD_DEAD, QEMU, STARTED, GUEST_UP), _crash_targets, forget_crashes)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab import guards
-from lab.provision import MASTER
 from lab.settings import VM_NAME
 from lab.shell import say
 from tests.bench import usage
@@ -92,7 +91,7 @@ def measure(bed: Bed) -> Window:
 
 def _counters(bed: Bed, holder: str) -> tuple[int, int, float]:
     """Raft's applied index, the lease's number of renewals, and when they were read."""
-    applied = int(bed.consul(MASTER, "agent/self")["Stats"]["raft"]["applied_index"])
+    applied = int(bed.consul_info()["applied_index"])
     return applied, guards.vm_status(bed.cluster, holder, VM_NAME)["lease"]["seq"], time.monotonic()
 
 

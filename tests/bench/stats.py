@@ -102,7 +102,7 @@ def table(measures: Iterable[Measure]) -> str:
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] | None = None) -> str:
     """A Markdown table with aligned columns; those in `right` stand to the right."""
     right = right or set()
-    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    widths = [max(3, *(len(line[column]) for line in (header, *rows))) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
         parts = [
