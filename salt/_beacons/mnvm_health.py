@@ -147,7 +147,7 @@ def _lease_trouble(
     before.pop("free_since_s", None)
     if lease.get("expired"):
         return "lease_expired", 1 + int(max(0.0, -lease["expires_in_s"]) // options["repeat_s"])
-    if lease.get("given_up") and lease["expires_in_s"] <= options["announce_s"]:
+    if lease.get("overdue") and lease["expires_in_s"] <= options["announce_s"]:
         return "lease_expiring", 0
     return "", 0
 

@@ -311,12 +311,12 @@ def _no_deadline_reason(view: View) -> str:
     return "" if view.deadline_s is not None else "no lease"
 
 
-def _expired_when_given_up(view: View) -> bool:
+def _expired_after_d(view: View) -> bool:
     """Expired after D, not after L."""
     return (
         view.sighting is not None
         and view.sighting.lease.phase is not Phase.RELEASED
-        and view.now_s >= rules.given_up_s(view.sighting, view.timings)
+        and view.now_s >= view.sighting.received_s + view.sighting.lease.timings.deadline_s
     )
 
 
@@ -391,9 +391,7 @@ MUTANTS: dict[str, Mutant] = {
     "no_kill_at_deadline": Mutant(
         "no kill at the deadline", patches=((rules_of_decide, "fence_reason", _no_deadline_reason),)
     ),
-    "expired_when_given_up": Mutant(
-        "expired after D instead of L", patches=((rules, "is_expired", _expired_when_given_up),)
-    ),
+    "expired_after_d": Mutant("expired after D instead of L", patches=((rules, "is_expired", _expired_after_d),)),
     "expires_by_own_timings": Mutant(
         "an observer waits by its own timings only",
         patches=((rules, "expires_s", lambda sighting, own: sighting.received_s + own.lease_s),),

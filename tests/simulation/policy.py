@@ -67,7 +67,7 @@ class Master:
             return False
         if view.sighting.lease.phase is Phase.RELEASED:
             return True
-        return not rules.is_mine(view) and now_s >= rules.given_up_s(view.sighting, view.timings)
+        return not rules.is_mine(view) and now_s >= rules.overdue_s(view.sighting, view.timings)
 
     def _reset_paused(self, reachable: list[Host]) -> None:
         """Reset a VM that is paused for some seconds (as one whose guest hangs)."""

@@ -166,7 +166,7 @@ class FakeGuard:
             age_s, held = world.age_s, world.lease["phase"] != "released"
             lease = {
                 **world.lease, "age_s": age_s, "expires_in_s": world.lease_s - age_s,
-                "given_up": age_s >= world.deadline_s, "expired": held and age_s >= world.lease_s,
+                "overdue": age_s >= world.deadline_s, "expired": held and age_s >= world.lease_s,
             }  # fmt: skip
             mine = lease["holder"] == self.node
             return {

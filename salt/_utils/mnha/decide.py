@@ -207,7 +207,7 @@ def next_moment(view: View) -> float:
     if view.deadline_s is not None:
         moments.append(view.deadline_s - view.timings.deadline_s / 2)
     if view.sighting is not None:
-        moments.append(rules.given_up_s(view.sighting, view.timings))
+        moments.append(rules.overdue_s(view.sighting, view.timings))
         moments.append(rules.expires_s(view.sighting, view.timings))
     if view.order is not None:
         moments.append(view.order.until_s)

@@ -406,7 +406,7 @@ class Guard:
         if lease.epoch != ordered.epoch:
             return "refused", f"the lease has epoch {lease.epoch} ({lease.holder or 'nobody'}), not {ordered.epoch}"
         age_s = view.now_s - view.sighting.received_s
-        if lease.phase is not Phase.RELEASED and view.now_s < rules.given_up_s(view.sighting, view.timings):
+        if lease.phase is not Phase.RELEASED and view.now_s < rules.overdue_s(view.sighting, view.timings):
             return "refused", f"{lease.holder or 'nobody'} holds the lease, seen renewed {age_s:.1f} s ago"
         return self._unfit()
 
@@ -559,6 +559,6 @@ class Guard:
             "index": sighting.index,
             "age_s": view.now_s - sighting.received_s,
             "expires_in_s": rules.expires_s(sighting, view.timings) - view.now_s,
-            "given_up": view.now_s >= rules.given_up_s(sighting, view.timings),
+            "overdue": view.now_s >= rules.overdue_s(sighting, view.timings),
             "expired": rules.is_expired(view),
         }

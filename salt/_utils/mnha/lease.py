@@ -1,14 +1,14 @@
 """The lease's rules, pure: may I run the VM, until when, may I take the lease, what does the next record say.
 
-The invariant: **a node that may run the VM by its own clock is the only one of the cluster that may.** It rests on
-three things kept here and in the guard:
+The invariant: **a node that may run the VM by its own clock is the only one of the cluster that may.** It rests
+on three things kept here and in the guard:
 
 1. A granted renewal lets its holder run until ``t0 + D``, with ``t0`` read *before* the request was sent.
-2. An observer counts the lease as expired ``L`` after it *received* the record's last change, which is after the commit
-   and so after ``t0``; with ``L > (D + K)·(1 + skew) + margin`` the old VM is dead by then.
-3. Whoever takes the lease does so by compare-and-set on the very index that it saw expire. So gaps in the watching,
-stale
-   readers and two candidates at once can only fail: an index that is still the same proves that nothing was renewed.
+2. An observer counts the lease as expired ``L`` after it *received* the record's last change, which is after
+  the commit and so after ``t0``; with ``L > (D + K)·(1 + skew) + margin`` the old VM is dead by then.
+3. Whoever takes the lease does so by compare-and-set on the very index that it saw expire. So gaps in the
+  watching, stale readers and two candidates at once can only fail: an index that is still the same proves that
+  nothing was renewed.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ def is_mine(view: View) -> bool:
 def expires_s(sighting: Sighting, own: Timings) -> float:
     """When, by this node's clock, the lease is expired if nothing more is seen.
 
-    By the longer of the holder's and the observer's timings, so that a change of the configuration can't shorten a
-    wait.
+    By the longer of the holder's and the observer's timings, so that a change of the configuration can't
+    shorten a wait.
     """
     return sighting.received_s + max(sighting.lease.timings.lease_s, own.lease_s)
 
 
-def given_up_s(sighting: Sighting, own: Timings) -> float:
-    """When the holder, by its own clock, no longer runs the VM unless it is being reset; a take-over may be
-    prepared."""
-    return sighting.received_s + max(sighting.lease.timings.deadline_s, own.deadline_s)
+def overdue_s(sighting: Sighting, own: Timings) -> float:
+    """When three renewals in a row have not come: a take-over may be prepared, though not done before it has
+    expired.
+    """
+    return sighting.received_s + 3 * max(sighting.lease.timings.renew_s, own.renew_s)
 
 
 def is_expired(view: View) -> bool:
@@ -93,7 +94,7 @@ def released(lease: Lease, reason: str) -> Lease:
 def first(timings: Timings) -> Lease:
     """The record that an installation creates, once.
 
-    It is *held by nobody*, not released: it has to expire before anybody takes it. So it is safe even if it replaces a
-    record that somebody deleted by hand under a running VM, whose holder can't renew from then on.
+    It is *held by nobody*, not released: it has to expire before anybody takes it. So it is safe even if it
+    replaces a record that somebody deleted by hand under a running VM, whose holder can't renew from then on.
     """
     return Lease(holder="", epoch=0, phase=Phase.HELD, seq=0, timings=timings, reason="created")

@@ -33,7 +33,9 @@ DEFAULT_TOKEN_MS = 3000
 MONITOR_S = 10
 UP_S = 180.0
 
-INSTALL = f"""set -e
+INSTALL_LOG = "/var/log/peer-install.log"
+INSTALL = f"""exec >{INSTALL_LOG} 2>&1
+set -e
 export DEBIAN_FRONTEND=noninteractive
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
 echo 'deb [trusted=yes] file:/srv/packages/peer ./' >/etc/apt/sources.list.d/peer.list
@@ -108,8 +110,10 @@ class PeerBed:
         with step("peer: packages"):
             runs = [self.cluster.popen(name, ["sh", "-c", INSTALL]) for name in names]
             codes = [run.wait(timeout=600) for run in runs]
-            if any(codes):
-                raise LabError("the peer's packages could not be installed: see above")
+        for name, code in zip(names, codes, strict=True):
+            if code:
+                tail = self.cluster.file(name, INSTALL_LOG).read_text(errors="replace").splitlines()[-15:]
+                raise LabError(f"the peer's packages could not be installed on {name}:\n" + "\n".join(tail))
         for name in names:
             self.cluster.write_file(name, AGENT, (HERE / "fence_lab").read_text(), 0o755)
             self.cluster.write_file(name, DOMAIN_FILE, domain_xml(self.cluster.plans, name))

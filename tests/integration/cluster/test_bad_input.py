@@ -4,6 +4,7 @@ exit code; nothing is half done."""
 from __future__ import annotations
 
 import json
+import time
 
 from lab import guards
 from lab.cluster import Cluster
@@ -12,6 +13,7 @@ from lab.provision import CLUSTER_NAME
 from .conftest import Scene, eventually
 
 IMAGE = "/srv/shared/mngt/mnvm.img"
+LOCKER = "somebody-else"
 CHECK = ("env", "PYTHONPATH=/usr/lib/mnha", "/opt/mnha/bin/python", "-m", "mnha.daemon", "--check")
 
 
@@ -64,8 +66,8 @@ def test_a_missing_image_makes_a_node_no_candidate_and_says_where_it_should_be(s
     node = scene.others[0]
     config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
     config["vms"][0]["image"] = "/srv/shared/mngt/not-there.img"
-    scene.cluster.write_file(node, "/tmp/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/tmp/guard.json"])
+    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
+    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
     assert done.returncode == 1
     assert "/srv/shared/mngt/not-there.img is missing" in done.stdout
 
@@ -74,8 +76,8 @@ def test_a_missing_bridge_makes_a_node_no_candidate_and_names_it(scene: Scene) -
     node = scene.others[0]
     config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
     config["vms"][0]["bridges"] = ["br_nowhere"]
-    scene.cluster.write_file(node, "/tmp/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/tmp/guard.json"])
+    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
+    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
     assert done.returncode == 1
     assert "br_nowhere" in done.stdout
 
@@ -83,20 +85,20 @@ def test_a_missing_bridge_makes_a_node_no_candidate_and_names_it(scene: Scene) -
 def test_a_wrong_token_is_told_by_the_file_it_stands_in(scene: Scene) -> None:
     node = scene.others[0]
     config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
-    config["consul"]["token_file"] = "/tmp/wrong-token"
-    scene.cluster.write_file(node, "/tmp/wrong-token", "11111111-2222-3333-4444-555555555555\n", mode=0o600)
-    scene.cluster.write_file(node, "/tmp/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/tmp/guard.json"])
+    config["consul"]["token_file"] = "/root/wrong-token"
+    scene.cluster.write_file(node, "/root/wrong-token", "11111111-2222-3333-4444-555555555555\n", mode=0o600)
+    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
+    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
     assert done.returncode == 1
-    assert "/tmp/wrong-token" in done.stdout
+    assert "/root/wrong-token" in done.stdout
 
 
 def test_unsafe_timings_are_refused_with_the_inequality_and_its_numbers(scene: Scene) -> None:
     node = scene.others[0]
     config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
     config["timings"]["lease_s"] = 6.0
-    scene.cluster.write_file(node, "/tmp/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/tmp/guard.json"])
+    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
+    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
     assert done.returncode == 1
     assert "lease_s > (deadline_s + kill_s)" in done.stdout
     assert "6 > (5 + 2)" in done.stdout
@@ -120,7 +122,7 @@ def test_consul_out_of_reach_is_said_by_the_guard_and_by_the_modules(scene: Scen
     )
     assert not consul["reachable"]
     assert "Consul at" in consul["error"]
-    code, printed = salt_call(scene.cluster, node, "consul_ha.quorum")
+    code, printed = salt_call(scene.cluster, node, "consul_ha.kv_get", "config")
     assert code != 0
     assert "no Consul server" in printed
 
@@ -130,13 +132,27 @@ def test_a_locked_image_gives_the_lease_back_and_the_message_tells_it(scene: Sce
     cluster = scene.cluster
     stop, _, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
     assert stop == 0, printed
-    locker = cluster.popen(
-        scene.others[0], ["qemu-io", "-f", "raw", "-c", "sleep 600000", IMAGE]
-    )  # a process that has the image's write lock, as a VM has
+    drive = f"file={IMAGE},if=virtio,format=raw"
+    words = [
+        "qemu-system-x86_64",
+        "-name",
+        LOCKER,
+        "-accel",
+        "tcg",
+        "-m",
+        "64",
+        "-display",
+        "none",
+        "-S",
+        "-drive",
+        drive,
+    ]
+    locker = cluster.popen(scene.others[0], words)
     try:
         eventually(
-            lambda: cluster.run(scene.others[1], ["qemu-img", "info", IMAGE]).returncode != 0, 20, "the image is locked"
+            lambda: cluster.run(scene.others[0], ["pgrep", "-f", LOCKER]).stdout, 20, "the image is open elsewhere"
         )
+        time.sleep(2)  # QEMU locks it soon after its start
         epoch = scene.status(scene.holder)["lease"]["epoch"]
         cluster.run(scene.holder, ["salt-call", "mnvm.wish", "started"], check=True)
         answer = guards.ask(cluster, scene.holder, "takeover", epoch=epoch, wait_s=30, timeout_s=40)
@@ -146,5 +162,5 @@ def test_a_locked_image_gives_the_lease_back_and_the_message_tells_it(scene: Sce
     finally:
         locker.kill()
         for name in cluster.names:
-            cluster.run(name, ["pkill", "-KILL", "qemu-io"])
+            cluster.run(name, ["pkill", "-KILL", "-f", LOCKER])
     eventually(lambda: len(guards.runners(cluster)) == 1, 90, "the MNVM runs again once the image is free")

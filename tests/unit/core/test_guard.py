@@ -272,8 +272,8 @@ def test_a_missing_lease_ends_every_right_and_is_not_free() -> None:
     assert rig.guard.state is State.UNCONFIGURED
 
 
-@pytest.mark.parametrize(("age_s", "kind"), [(1.0, "refused"), (TIMINGS.deadline_s, ""), (TIMINGS.lease_s, "")])
-def test_an_order_is_accepted_once_the_holder_has_given_up(age_s: float, kind: str) -> None:
+@pytest.mark.parametrize(("age_s", "kind"), [(1.0, "refused"), (3 * TIMINGS.renew_s, ""), (TIMINGS.lease_s, "")])
+def test_an_order_is_accepted_once_three_renewals_are_overdue(age_s: float, kind: str) -> None:
     rig = Rig().observes()
     rig.after(age_s)
     asked = rig.on(Ordered(Op.TAKEOVER, 5, "ordered", 30.0, epoch=7))

@@ -54,7 +54,7 @@ def test_a_released_lease_may_be_taken_at_once() -> None:
 def test_an_observer_waits_by_the_longer_timings() -> None:
     seen = sighting(lease("you"), 0.0)
     assert rules.expires_s(seen, PROFILES["fast"]) == NOW_S + TIMINGS.lease_s
-    assert rules.given_up_s(seen, PROFILES["fast"]) == NOW_S + TIMINGS.deadline_s
+    assert rules.overdue_s(seen, PROFILES["fast"]) == NOW_S + 3 * TIMINGS.renew_s
 
 
 def test_an_installation_creates_a_lease_that_must_expire_first() -> None:
