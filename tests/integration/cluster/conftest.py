@@ -104,10 +104,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     scene = item.funcargs.get("scene") if isinstance(item, pytest.Function) else None
     if report.failed and scene is not None:
         report.sections.append(("events", scene.witness.table()))
-        for node in scene.cluster.names:
-            for name, words in LOGS:
-                with contextlib.suppress(LabError):
-                    report.sections.append((f"{node}: {name}", scene.cluster.run(node, words).stdout))
+        with contextlib.suppress(LabError):  # there may be no cluster any more
+            report.sections += [
+                (f"{node}: {name}", scene.cluster.run(node, words).stdout)
+                for node in scene.cluster.names
+                for name, words in LOGS
+            ]
     return report
 
 
