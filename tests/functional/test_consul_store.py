@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import queue
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mnha import lease as rules
-from mnha.adapters.consul import ConsulStore, Publisher
+from mnha.adapters.consul import ConsulStore, Publisher, Servers
 from mnha.model import Run
 from mnha.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
 from mnha.timing import PROFILES
@@ -117,3 +119,23 @@ def test_publisher_keeps_the_newest_value_of_a_key_while_consul_is_away(server: 
     publisher.drain(10.0)
     reply = server.servers().request(0, "get", "/v1/kv/mnha/t/nodes/n1", 2.0)
     assert json.loads(base64.b64decode(json.loads(reply.body)[0]["Value"])) == {"number": 299, "why": "ü"}
+
+
+def test_a_server_that_hangs_and_one_that_is_dead_do_not_keep_a_renewal_from_the_third(
+    server: ConsulServer, inbox: Inbox
+) -> None:
+    """As when Consul's leader loses power: the own agent waits for it, and its node is gone."""
+    with socket.create_server(("127.0.0.1", 0)) as hangs, socket.create_server(("127.0.0.1", 0)) as gone:
+        dead = gone.getsockname()[1]
+        gone.close()
+        ports = (hangs.getsockname()[1], dead, server.port)
+        addresses = [{"host": "127.0.0.1", "port": port} for port in ports]
+        store = ConsulStore(Servers(addresses, server.ca_file, server.token_file), PREFIX, inbox.post, timeout_s=5.0)
+        store.start()
+        began = time.monotonic()
+        for ticket in (1, 2, 3):  # as the guard does: the next one while the first is unanswered
+            store.cas(FIRST, 0, ticket=ticket)
+            time.sleep(0.5)
+        outcomes = [inbox.expect(Answered).outcome for _ in range(3)]
+        assert Outcome.GRANTED in outcomes
+        assert time.monotonic() - began < 3.0

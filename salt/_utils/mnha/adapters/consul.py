@@ -38,7 +38,8 @@ PEERS_WAIT = "5s"
 PEERS_TIMEOUT_S = 8.0
 PUBLISH_TIMEOUT_S = 5.0
 PUBLISH_QUEUE = 256
-RETURN_HOME_S = 10.0
+FORGET_S = 5.0
+"""How long a server that failed is asked only if all others did, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,25 +77,28 @@ class Servers:
         self._addresses = [(server["host"], int(server["port"])) for server in servers]
         self._ca_file, self._token_file = ca_file, token_file
         self._local = threading.local()
-        self._preferred = 0
-        self._left_home_s = 0.0
+        self._failed_s = [float("-inf")] * len(self._addresses)
 
     def __len__(self) -> int:
         """How many there are."""
         return len(self._addresses)
 
-    def pick(self, skip: int = 0) -> int:
-        """The server to ask next: the preferred one, or the `skip`-th after it. Tries the local one again in
-        time.
+    def pick(self, busy: Sequence[int] = ()) -> int:
+        """The server to ask next: one that has not failed a moment ago, then the least busy, then the nearest.
+
+        :param busy: how many requests are under way at each. One that hangs (a leader has died) must not be followed by
+            the next, and a dead server must not be asked again and again while another could answer.
         """
-        if self._preferred and boottime_s() - self._left_home_s > RETURN_HOME_S:
-            self._preferred = 0
-        return (self._preferred + skip) % len(self._addresses)
+        now_s = boottime_s()
+
+        def order(number: int) -> tuple[bool, int, int]:
+            return now_s - self._failed_s[number] < FORGET_S, busy[number] if busy else 0, number
+
+        return min(range(len(self)), key=order)
 
     def failed(self, number: int) -> None:
-        """Server `number` did not answer: prefer the next."""
-        if number == self._preferred:
-            self._preferred, self._left_home_s = (number + 1) % len(self._addresses), boottime_s()
+        """Server `number` did not answer."""
+        self._failed_s[number] = boottime_s()
 
     def name(self, number: int) -> str:
         """Address of server `number`, for people."""
@@ -147,8 +151,8 @@ class ConsulStore:
 
     def __init__(self, servers: Servers, prefix: str, post: Callable[[Event], None], timeout_s: float) -> None:
         self._servers, self._prefix, self._post, self._timeout_s = servers, prefix, post, timeout_s
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._busy = 0
+        self._jobs: queue.SimpleQueue[Callable[[int], None]] = queue.SimpleQueue()
+        self._busy = [0] * len(servers)
         self._lock = threading.Lock()
         self.contact = Contact()
 
@@ -160,33 +164,29 @@ class ConsulStore:
 
     def cas(self, lease: Lease, index: int, ticket: int) -> None:
         """See :class:`mnha.ports.LeaseStore`."""
-        self._jobs.put(lambda: self._cas(lease, index, ticket))
+        self._jobs.put(lambda number: self._cas(number, lease, index, ticket))
 
     def read(self) -> None:
         """See :class:`mnha.ports.LeaseStore`."""
         self._jobs.put(self._read)
 
     def _work(self) -> None:
-        """A worker: one request at a time. Requests that hang at one server leave the next to another."""
+        """A worker: one request at a time."""
         while True:
             job = self._jobs.get()
             with self._lock:
-                self._busy += 1
+                number = self._servers.pick(self._busy)
+                self._busy[number] += 1
             try:
-                job()
+                job(number)
             except Exception:
                 log.exception("a request to Consul ended in a way nobody expected")
             finally:
                 with self._lock:
-                    self._busy -= 1
+                    self._busy[number] -= 1
 
-    def _pick(self) -> int:
-        """A server for this request: the more hang, the further from home."""
-        return self._servers.pick(skip=self._busy - 1)
-
-    def _cas(self, lease: Lease, index: int, ticket: int) -> None:
+    def _cas(self, number: int, lease: Lease, index: int, ticket: int) -> None:
         """One compare-and-set. A status that is neither yes nor no counts as lost."""
-        number = self._pick()
         value = base64.b64encode(lease.to_json().encode()).decode()
         operation = [{"KV": {"Verb": "cas", "Key": f"{self._prefix}/lease", "Value": value, "Index": index}}]
         try:
@@ -203,9 +203,9 @@ class ConsulStore:
         else:
             self._post(Answered(ticket, Outcome.UNREACHABLE, error=f"status {reply.code}"))
 
-    def _read(self) -> None:
+    def _read(self, number: int) -> None:
         """One consistent read."""
-        number, asked_s = self._pick(), boottime_s()
+        asked_s = boottime_s()
         path = f"/v1/kv/{self._prefix}/lease"
         try:
             reply = self._servers.request(number, "get", path, self._timeout_s, params=[("consistent", "1")])
