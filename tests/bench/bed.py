@@ -92,9 +92,12 @@ class Bed:
         return {name.strip(): value.strip() for name, sign, value in pairs if sign}
 
     def consul_leader(self) -> str:
-        """The node whose Consul server leads."""
-        address = self.consul_info()["leader_addr"].rsplit(":", 1)[0]
-        return next(plan.name for plan in self.cluster.plans if plan.storage == address)
+        """The node whose Consul server leads; empty while there is none, or the server that is asked is down."""
+        try:
+            address = self.consul_info().get("leader_addr", "").rsplit(":", 1)[0]
+        except LabError:
+            return ""
+        return next((plan.name for plan in self.cluster.plans if plan.storage == address), "")
 
     def prepare(self) -> None:
         """What must be so before each round."""

@@ -109,11 +109,12 @@ def lead_from_holder(bed: Bed, number: int) -> None:
     """
     for _ in range(ELECTIONS if number % 2 else 0):
         bed.heal()
-        (holder,), leader = guards.runners(bed.cluster), bed.consul_leader()
-        if holder == leader:
+        holder, leader = guards.wait_until_running(bed.cluster), bed.consul_leader()
+        if leader in ("", holder):
             return
         bed.cluster.run(leader, ["systemctl", "restart", "consul"], check=True)
-        wait_until(lambda old=leader: bed.consul_leader() != old, ELECTION_S, "Consul has another leader", every_s=0.5)
+        others = set(bed.cluster.names) - {leader}
+        wait_until(lambda others=others: bed.consul_leader() in others, ELECTION_S, "another leader", every_s=0.5)
 
 
 def forget_crashes(bed: Bed, _number: int) -> None:

@@ -23,7 +23,7 @@ QUIET_S = 20.0
 GUARD_RSS_MIB = 60.0
 GUARD_CPU_PERCENT = 2.0
 WRITES_PER_S = 2.0
-SERVICES = ("mnha-guard", "consul", "salt-minion", "salt-master", "libvirtd")
+SERVICES = ("mnha-guard", "consul", "salt-minion", "salt-master")
 
 
 @dataclass
@@ -63,7 +63,7 @@ def windows(bed: Bed, count: int = WINDOWS) -> Iterator[Window]:
 def measure(bed: Bed) -> Window:
     """One window. Only its two ends touch the nodes; all else is read from outside."""
     nodes = bed.cluster.names
-    (holder,) = guards.runners(bed.cluster)
+    holder = guards.wait_until_running(bed.cluster)
     before = _counters(bed, holder)
     begin_s = time.monotonic()
     cpu_before = _cpu(nodes)
@@ -83,7 +83,7 @@ def measure(bed: Bed) -> Window:
         window.service_memory[node] = {name: usage.memory(usage.pids(usage.service(node, name))) for name in SERVICES}
         window.vm_cpu_percent[node] = percent[node, "vm"]
         window.node_cpu_percent[node] = round(percent[node, ""] - percent[node, "vm"], 2)
-        vm = usage.memory(usage.pids(usage.group(node, usage.MACHINES)))
+        vm = usage.memory(usage.vm_pids(node))
         window.vm_memory_mib[node] = vm.rss_mib
         window.node_memory_mib[node] = usage.node_memory_mib(node) - vm.rss_mib
     return window
@@ -100,7 +100,7 @@ def _cpu(nodes: list[str]) -> dict[tuple[str, str], float]:
     found = {}
     for node in nodes:
         found[node, ""] = usage.cpu_s(usage.group(node))
-        found[node, "vm"] = usage.cpu_s(usage.group(node, usage.MACHINES))
+        found[node, "vm"] = usage.process_cpu_s(usage.vm_pids(node))
         found.update({(node, name): usage.cpu_s(usage.service(node, name)) for name in SERVICES})
     return found
 

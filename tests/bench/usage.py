@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import cgroups
-from lab.settings import SWITCH
+from lab.monitor import is_vm
+from lab.settings import SWITCH, VM_NAME
 
 MIB = 1024 * 1024
-MACHINES = "payload/machine.slice"
 SYSTEM = "payload/system.slice"
 
 
@@ -51,6 +51,26 @@ def pids(folder: Path) -> list[int]:
         with contextlib.suppress(OSError):
             found += map(int, (Path(path) / "cgroup.procs").read_text().split())
     return found
+
+
+def vm_pids(node: str) -> list[int]:
+    """The VM's QEMU process on a node, if it runs there. (It lies in libvirtd's group: cgroup2 has no controllers.)"""
+    found = []
+    for pid in pids(group(node)):
+        with contextlib.suppress(OSError):
+            if is_vm(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"), VM_NAME):
+                found.append(pid)
+    return found
+
+
+def process_cpu_s(processes: Iterable[int]) -> float:
+    """CPU time of living processes, in steps of 10 ms."""
+    ticks = 0
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory(processes: Iterable[int]) -> Memory:
