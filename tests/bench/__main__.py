@@ -175,12 +175,6 @@ def comparisons(results: Results) -> list[Comparison]:
         name: results.find(name, qemu, peer=True)
         for name in ("peer_power_loss", "peer_power_loss_token_1000", "peer_crash")
     }
-    own = [results.find(idle.NAME, f"{part} RSS a node") for part in ("guard's", "Consul's")]
-    both = None
-    if own[0] and own[1]:
-        sums = tuple(sum(parts) for parts in zip(own[0].values, own[1].values, strict=True))
-        both = Measure(idle.NAME, "guard and Consul", "MiB", sums)
-    peer_memory = results.find("peer_idle", "RSS of both a node", peer=True)
     power = "power cut → QEMU began elsewhere"
     return [
         Comparison(f"{power} (defaults of both)", "s", "median", ours["power_loss"], peer["peer_power_loss"]),
@@ -189,8 +183,19 @@ def comparisons(results: Results) -> list[Comparison]:
         Comparison(f"{power} (fast; token 1000)", "s", "max", ours[FAST], peer["peer_power_loss_token_1000"]),
         Comparison("QEMU killed → QEMU began", "s", "median", ours["crash"], peer["peer_crash"]),
         Comparison("QEMU killed → QEMU began", "s", "max", ours["crash"], peer["peer_crash"]),
-        Comparison("safety layer's RSS a node", "MiB", "median", both, peer_memory),
+        *(memory_comparison(results, kind) for kind in ("RSS", "PSS")),
     ]
+
+
+def memory_comparison(results: Results, kind: str) -> Comparison:
+    """Guard and Consul beside Pacemaker and corosync."""
+    own = [results.find(idle.NAME, f"{part} {kind} a node") for part in ("guard's", "Consul's")]
+    both: Measure | None = None
+    if own[0] and own[1]:
+        sums = tuple(sum(parts) for parts in zip(own[0].values, own[1].values, strict=True))
+        both = Measure(idle.NAME, f"{kind} of guard and Consul", "MiB", sums)
+    peer = results.find("peer_idle", f"{kind} of both a node", peer=True)
+    return Comparison(f"{kind} a node: guard and Consul; Pacemaker and corosync", "MiB", "median", both, peer)
 
 
 def report(results: Results) -> str:

@@ -117,6 +117,9 @@ def measures(found: list[Window], name: str = NAME) -> list[Measure]:
     def rss(service: str) -> list[float]:
         return [on[service].rss_mib for window in found for on in window.service_memory.values()]
 
+    def pss(service: str) -> list[float]:
+        return [on[service].pss_mib for window in found for on in window.service_memory.values()]
+
     def nodes(values: str, holder: bool) -> list[float]:
         return [
             value
@@ -130,11 +133,13 @@ def measures(found: list[Window], name: str = NAME) -> list[Measure]:
         of("guard's CPU a node", "% of a core", cpu("mnha-guard"), GUARD_CPU_PERCENT),
         of("Consul's Raft entries, whole cluster", "1/s", [w.raft_entries_per_s for w in found], WRITES_PER_S),
         of("of these renewals of the lease", "1/s", [w.lease_writes_per_s for w in found]),
+        of("guard's PSS a node", "MiB", pss("mnha-guard")),
         of("Consul's RSS a node", "MiB", rss("consul")),
+        of("Consul's PSS a node", "MiB", pss("consul")),
         of("Consul's CPU a node", "% of a core", cpu("consul")),
-        of("Salt minion's RSS a node", "MiB", rss("salt-minion")),
+        of("Salt minion's PSS a node", "MiB", pss("salt-minion")),
         of("Salt minion's CPU a node", "% of a core", cpu("salt-minion")),
-        of("Salt master's RSS a node", "MiB", rss("salt-master")),
+        of("Salt master's PSS a node", "MiB", pss("salt-master")),
         of("Salt master's CPU a node", "% of a core", cpu("salt-master")),
         of("whole node's CPU without the VM, holder", "% of a core", nodes("node_cpu_percent", True)),
         of("whole node's CPU, candidate", "% of a core", nodes("node_cpu_percent", False)),

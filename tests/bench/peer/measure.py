@@ -61,10 +61,15 @@ def measures(name: str, rounds: Sequence[Round], moments: Sequence[str]) -> list
 
 def memory(bed: PeerBed, name: str) -> list[Measure]:
     """Resident memory of the peer's daemons, a value a node."""
-    values = {
-        service: [usage.memory(usage.pids(usage.service(node, service))).rss_mib for node in bed.cluster.names]
+    found = {
+        service: [usage.memory(usage.pids(usage.service(node, service))) for node in bed.cluster.names]
         for service in SERVICES
     }
-    both = [sum(parts) for parts in zip(*values.values(), strict=True)]
-    singles = [Measure(name, f"{service}'s RSS a node", "MiB", tuple(found)) for service, found in values.items()]
-    return [*singles, Measure(name, "RSS of both a node", "MiB", tuple(both))]
+    measures = [
+        Measure(name, f"{service}'s RSS a node", "MiB", tuple(value.rss_mib for value in values))
+        for service, values in found.items()
+    ]
+    for kind in ("rss", "pss"):
+        both = [sum(getattr(part, f"{kind}_mib") for part in parts) for parts in zip(*found.values(), strict=True)]
+        measures.append(Measure(name, f"{kind.upper()} of both a node", "MiB", tuple(both)))
+    return measures
