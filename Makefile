@@ -77,7 +77,7 @@ simulate: $(STAMP) ## look for unsafe schedules: make simulate SEEDS=0:100000
 
 .PHONY: bench
 bench: $(STAMP) ## measure failover in the lab; PEER=pacemaker measures the peer as well
-	PYTHONPATH=salt/_utils $(PY) -m tests.bench $(if $(PEER),--peer $(PEER))
+	PYTHONPATH=salt/_utils $(PY) -m tests.bench $(if $(PEER),--peer $(PEER)) $(BENCH_OPTIONS)
 
 .PHONY: demo
 demo: $(STAMP) ## three nodes, a power cut and the failover, from nothing to clean-up

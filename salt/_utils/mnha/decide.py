@@ -145,7 +145,7 @@ def release_reason(view: View) -> str:
         return reason
     if view.unable:
         return f"{view.node} can't run the VM: {view.unable}"
-    return f"the VM failed {view.failed_starts} times on {view.node}"
+    return f"the VM could not be started, or kept running, on {view.node}"
 
 
 def _renew(view: View) -> Iterator[Decision]:

@@ -261,7 +261,7 @@ SENTENCES = {
     State.STOPPING: "holds the lease, the VM is shutting down",
     State.IDLE: "the VM is stopped by the operator's wish",
     State.FENCING: "may not run the VM and is killing it",
-    State.FENCED: "its lease ran out with no quorum: the VM was killed here",
+    State.FENCED: "is named by the lease but may not run the VM before it has renewed it",
 }
 
 

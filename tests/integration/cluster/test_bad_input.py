@@ -62,7 +62,7 @@ def test_without_its_socket_the_guard_is_named_with_the_service_to_look_at(scene
     assert "mnha-guard" in printed
 
 
-def test_a_missing_image_makes_a_node_no_candidate_and_says_where_it_should_be(scene: Scene) -> None:
+def test_the_check_names_a_missing_image_and_where_it_should_be(scene: Scene) -> None:
     node = scene.others[0]
     config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
     config["vms"][0]["image"] = "/srv/shared/mngt/not-there.img"
@@ -72,7 +72,7 @@ def test_a_missing_image_makes_a_node_no_candidate_and_says_where_it_should_be(s
     assert "/srv/shared/mngt/not-there.img is missing" in done.stdout
 
 
-def test_a_missing_bridge_makes_a_node_no_candidate_and_names_it(scene: Scene) -> None:
+def test_the_check_names_a_missing_bridge(scene: Scene) -> None:
     node = scene.others[0]
     config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
     config["vms"][0]["bridges"] = ["br_nowhere"]
@@ -82,7 +82,7 @@ def test_a_missing_bridge_makes_a_node_no_candidate_and_names_it(scene: Scene) -
     assert "br_nowhere" in done.stdout
 
 
-def test_a_wrong_token_is_told_by_the_file_it_stands_in(scene: Scene) -> None:
+def test_the_check_tells_a_wrong_token_by_the_file_it_stands_in(scene: Scene) -> None:
     node = scene.others[0]
     config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
     config["consul"]["token_file"] = "/root/wrong-token"
