@@ -215,6 +215,8 @@ class Daemon:
                 failed_starts=restarts.get("max", 3) + 1,
                 window_s=restarts.get("window_s", 600.0),
                 shutdown_s=vm.get("stop_timeout_s", 60.0),
+                masterless_s=self._config.get("masterless_takeover_after_s", 0.0),
+                ranking=tuple(vm.get("ranking", ())),
             ),
             store=store,
             hypervisor=hypervisor,

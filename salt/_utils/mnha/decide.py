@@ -6,8 +6,8 @@ The invariants, each kept by one rule below and by no other:
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
 - Nothing is started without a deadline ahead (`_start`).
 - A lease is given back only when the VM is confirmed dead (`_release`).
-- A lease is taken only when it is free or expired by this node's clock, on an order, and with no VM alive here
-(`_take`).
+- A lease is taken only when it is free or expired by this node's clock, on an order or when nobody gives one, and
+with no VM alive here (`_take`).
 
 No rule reads a clock or does anything: the guard carries decisions out and folds what comes of them into the next view.
 """
@@ -98,10 +98,17 @@ def void_reason(view: View) -> str:
         return f"{lease.holder or 'nobody'} has the lease by now, epoch {lease.epoch}: {lease.reason}"
     if view.sighting is not None and view.sighting.index != order.index and lease.phase is not Phase.RELEASED:
         return f"{lease.holder} has renewed the lease of epoch {lease.epoch}"
+    return unfit_reason(view)
+
+
+def unfit_reason(view: View) -> str:
+    """Why this node can't take over for its own part; empty when it can."""
     if view.desired is not Run.STARTED:
         return f"the VM is not to run: desired is {view.desired or 'unknown'}"
     if view.unable:
         return f"{view.node} can't run the VM: {view.unable}"
+    if view.ending:
+        return f"the guard of {view.node} is ending"
     if view.now_s < view.not_before_s:
         return f"{view.node} could not start the VM and backs off for {view.not_before_s - view.now_s:.0f} s"
     return ""
@@ -169,17 +176,24 @@ def _start(view: View) -> Iterator[Decision]:
 
 
 def _take(view: View) -> Iterator[Decision]:
-    """Take a free or expired lease, if so ordered."""
+    """Take a free or expired lease, if so ordered or if nobody orders anybody to."""
     if (
-        view.order is not None
-        and view.order.op is Op.TAKEOVER
-        and not rules.is_mine(view)
-        and not void_reason(view)
+        not rules.is_mine(view)
         and view.vm is Vm.OFF
         and rules.may_take(view)
         and _may_ask(view)
+        and (reason := take_reason(view))
     ):
-        yield Decision(Action.TAKE, view.order.reason)
+        yield Decision(Action.TAKE, reason)
+
+
+def take_reason(view: View) -> str:
+    """On whose behalf this node takes the lease as soon as it may; empty: it does not."""
+    if view.order is not None:
+        return view.order.reason if view.order.op is Op.TAKEOVER and not void_reason(view) else ""
+    if view.now_s < rules.masterless_at_s(view) or unfit_reason(view):
+        return ""
+    return f"nobody ordered a take-over for {view.masterless_s:g} s"
 
 
 def describe(view: View) -> State:
@@ -196,7 +210,7 @@ def describe(view: View) -> State:
         if view.shutdown_asked_s is not None and view.vm.may_write:
             return State.STOPPING
         return State.HOLDING if view.vm is Vm.RUNNING else State.LIMPING
-    if view.order is not None and view.order.op is Op.TAKEOVER:
+    if (view.order is not None and view.order.op is Op.TAKEOVER) or take_reason(view):
         return State.TAKING if view.unanswered else State.ARMED
     return State.IDLE if view.desired is Run.STOPPED else State.CANDIDATE
 
@@ -209,6 +223,7 @@ def next_moment(view: View) -> float:
     if view.sighting is not None:
         moments.append(rules.overdue_s(view.sighting, view.timings))
         moments.append(rules.expires_s(view.sighting, view.timings))
+        moments.append(rules.masterless_at_s(view))
     if view.order is not None:
         moments.append(view.order.until_s)
     if view.start_asked_s is not None:

@@ -23,7 +23,7 @@ import dataclasses
 from typing import Any
 
 from . import lease as rules
-from .decide import decide, describe, next_moment, off_reason
+from .decide import decide, describe, next_moment, off_reason, unfit_reason
 from .errors import BugError
 from .model import (
     NOT_PROBED,
@@ -34,7 +34,6 @@ from .model import (
     Op,
     Order,
     Phase,
-    Run,
     Sighting,
     State,
     View,
@@ -88,12 +87,17 @@ class Limits:
     :param window_s: after this time without a failure they are forgotten.
     :param start_s: how long libvirt may take to start it.
     :param shutdown_s: how long a guest may take to shut down.
+    :param masterless_s: how long nobody orders a take-over that is needed before this node does it of its own accord;
+        0: never.
+    :param ranking: all nodes in the order in which they do so.
     """
 
     failed_starts: int = 3
     window_s: float = 600.0
     start_s: float = 30.0
     shutdown_s: float = 60.0
+    masterless_s: float = 0.0
+    ranking: tuple[str, ...] = ()
 
 
 class Guard:
@@ -138,6 +142,8 @@ class Guard:
             start_limit_s=limits.start_s,
             shutdown_limit_s=limits.shutdown_s,
             failed_starts_limit=limits.failed_starts,
+            masterless_s=limits.masterless_s,
+            ranking=limits.ranking,
         )
 
     # ---- observe
@@ -157,7 +163,8 @@ class Guard:
             case StartFailed():
                 self._on_start_failed(event)
             case DesiredSeen():
-                self._set(desired=event.run)
+                if event.run is not self.view.desired:
+                    self._set(desired=event.run, desired_since_s=self.view.now_s)
             case AbilitySeen():
                 self._set(unable=event.unable, probed=True)
             case Ordered():
@@ -408,21 +415,7 @@ class Guard:
         age_s = view.now_s - view.sighting.received_s
         if lease.phase is not Phase.RELEASED and view.now_s < rules.overdue_s(view.sighting, view.timings):
             return "refused", f"{lease.holder or 'nobody'} holds the lease, seen renewed {age_s:.1f} s ago"
-        return self._unfit()
-
-    def _unfit(self) -> tuple[str, str]:
-        """Why this node can't take over for its own part."""
-        view = self.view
-        if view.desired is not Run.STARTED:
-            return "refused", f"the VM is not to run: desired is {view.desired or 'unknown'}"
-        if view.unable:
-            return "refused", f"{view.node} can't run the VM: {view.unable}"
-        if view.now_s < view.not_before_s:
-            return (
-                "refused",
-                f"{view.node} could not start the VM, backs off for {view.not_before_s - view.now_s:.0f} s",
-            )
-        return "refused", ""
+        return "refused", unfit_reason(view)
 
     def _end_order(self, kind: str, message: str) -> None:
         """Answer the order at hand and forget it."""
@@ -502,6 +495,8 @@ class Guard:
                 record = rules.renewed(sighting.lease, timings)
             case Action.TAKE:
                 record = rules.taken(sighting.lease, node, timings, decision.reason)
+                if self.view.order is None:
+                    self.timeline = {"masterless_s": rules.masterless_at_s(self.view)}
                 if sighting.lease.phase is not Phase.RELEASED:
                     self.timeline["expired_s"] = rules.expires_s(sighting, timings)
             case _:
@@ -542,11 +537,20 @@ class Guard:
             "vm_pid": self.vm_pid,
             "order": {"op": view.order.op.value, "epoch": view.order.epoch} if view.order else None,
             "unable": view.unable,
+            "masterless_in_s": self._masterless_in_s(view),
             "last_decision": json_of(self.last_decision),
             "last_fence": json_of(self.last_fence),
             "starts_failed": view.failed_starts,
             "timeline": json_of(self.timeline),
         }
+
+    @staticmethod
+    def _masterless_in_s(view: View) -> float | None:
+        """In how many seconds this node takes the lease of its own accord if all stays as it is; None: it does not."""
+        at_s = rules.masterless_at_s(view)
+        if rules.is_mine(view) or unfit_reason(view) or at_s == float("inf"):
+            return None
+        return max(0.0, at_s - view.now_s)
 
     @staticmethod
     def _lease_status(view: View) -> dict[str, Any] | None:

@@ -18,6 +18,10 @@ import dataclasses
 from .model import Lease, Phase, Sighting, View
 from .timing import Timings
 
+RANK_STEP_S = 2.0
+"""How much later each next node takes a lease of its own accord: a take-over's compare-and-set is answered, and seen
+by the others, within milliseconds, and within an election (:data:`mnha.timing.ELECTION_S`) if it falls into one."""
+
 
 def may_run_vm(view: View) -> bool:
     """Whether the VM may run on this node at this moment."""
@@ -66,6 +70,25 @@ def is_expired(view: View) -> bool:
 def may_take(view: View) -> bool:
     """Whether this node may try to take the lease: it is released, or expired by this node's own clock."""
     return view.lease is not None and (view.lease.phase is Phase.RELEASED or is_expired(view))
+
+
+def free_since_s(sighting: Sighting, own: Timings) -> float:
+    """Since when, by this node's clock, the lease is to be had: it was released, or expired (or will expire) then."""
+    return sighting.received_s if sighting.lease.phase is Phase.RELEASED else expires_s(sighting, own)
+
+
+def masterless_at_s(view: View) -> float:
+    """When this node takes a lease that nobody orders anybody to take; infinity: never.
+
+    The nodes come one after the other in `view.ranking`, without the one whose lease expired. Two that try at once
+    are no danger, the compare-and-set lets one through, but the better one shall have its turn.
+    """
+    sighting = view.sighting
+    if not view.masterless_s or sighting is None or view.node not in view.ranking:
+        return float("inf")
+    rank = [node for node in view.ranking if node == view.node or node != sighting.lease.holder].index(view.node)
+    needed_since_s = max(free_since_s(sighting, view.timings), view.desired_since_s)
+    return needed_since_s + view.masterless_s + rank * RANK_STEP_S
 
 
 def renewed(lease: Lease, timings: Timings) -> Lease:

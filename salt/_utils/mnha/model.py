@@ -152,6 +152,7 @@ class View:
     :param start_limit_s: how long a start may take before it is voided.
     :param shutdown_asked_s: when the guest was asked to shut down, while that is still wanted.
     :param desired: the operator's wish; None while unknown.
+    :param desired_since_s: when this node first knew of that wish.
     :param shutdown_limit_s: how long a guest may take to shut down before it is killed.
     :param unable: why this node can't run the VM (image, bridge, storage …); empty when it can.
     :param ending: why the guard's process is to end; empty unless it is.
@@ -159,6 +160,9 @@ class View:
     :param failed_starts: starts that failed or VMs that died soon, in a row.
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
     :param not_before_s: no start and no take-over before this moment (back-off).
+    :param masterless_s: how long the lease is to be had, and nobody orders a take-over, before one is done of this
+        node's own accord; 0: never.
+    :param ranking: all nodes in the order in which they do so.
     """
 
     now_s: float
@@ -178,6 +182,7 @@ class View:
     shutdown_asked_s: float | None = None
     shutdown_limit_s: float = 60.0
     desired: Run | None = None
+    desired_since_s: float = float("-inf")
     order: Order | None = None
     unable: str = ""
     probed: bool = True
@@ -185,6 +190,8 @@ class View:
     failed_starts: int = 0
     failed_starts_limit: int = 3
     not_before_s: float = float("-inf")
+    masterless_s: float = 0.0
+    ranking: tuple[str, ...] = ()
 
     @property
     def lease(self) -> Lease | None:
@@ -253,7 +260,7 @@ SENTENCES = {
     State.BLIND: "has not seen the lease: Consul does not answer",
     State.UNCONFIGURED: "the lease has not been created: run guard.create_lease",
     State.CANDIDATE: "watches the lease and may take it",
-    State.ARMED: "ordered to take the lease as soon as it is free or expired",
+    State.ARMED: "is to take the lease as soon as it is free or expired",
     State.TAKING: "asks Consul for the lease",
     State.STARTING: "holds the lease, the VM is starting",
     State.HOLDING: "holds the lease, the VM is running",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -237,3 +238,53 @@ def test_while_the_lease_is_in_doubt_no_order_is_ended() -> None:
 )
 def test_states(fields: dict[str, object], state: State) -> None:
     assert rules.describe(view(**fields)) is state
+
+
+# ---- of its own accord
+
+
+ALONE = {"masterless_s": 20.0, "ranking": ("you", "me", "she"), "desired": Run.STARTED}
+
+
+@pytest.mark.parametrize(
+    ("situation", "expected"),
+    [
+        ({"sighting": sighting(lease("you"), 8.0 + 20.0)}, [Action.TAKE]),
+        ({"sighting": sighting(lease("you"), 8.0 + 19.9)}, []),
+        # The second in the ranking, as "you" has not lost it: 2 s later.
+        ({"sighting": sighting(lease("she"), 8.0 + 21.9)}, []),
+        ({"sighting": sighting(lease("she"), 8.0 + 22.0)}, [Action.TAKE]),
+        ({"sighting": sighting(lease("", Phase.RELEASED), 22.0)}, [Action.TAKE]),
+        ({"sighting": sighting(lease("", Phase.RELEASED), 21.9)}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "masterless_s": 0.0}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "ranking": ()}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "desired": Run.STOPPED}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "desired": None}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "desired_since_s": NOW_S - 19.9}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "unable": "no storage"}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "not_before_s": NOW_S + 0.1}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "ending": "the guard was stopped"}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "vm": Vm.UNKNOWN, "next_kill_s": NOW_S + 1.0}, []),
+    ],
+)
+def test_a_node_that_nobody_orders_takes_over_in_its_turn(situation: dict[str, Any], expected: list[Action]) -> None:
+    assert actions(view(**{"vm": Vm.OFF, **ALONE, **situation})) == expected
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_of_its_own_accord_too_nothing_is_taken_that_is_not_to_be_had(seen: View) -> None:
+    alone = seen.but(order=None, **{**ALONE, "desired": seen.desired})
+    if Action.TAKE in actions(alone):
+        assert lease_rules.may_take(alone)
+        assert alone.vm is Vm.OFF
+        assert not lease_rules.is_mine(alone)
+
+
+@given(VIEWS)
+@settings(max_examples=500)
+def test_a_guard_wakes_for_the_take_over_that_nobody_orders(seen: View) -> None:
+    alone = seen.but(order=None, **{**ALONE, "desired": seen.desired})
+    at_s = lease_rules.masterless_at_s(alone)
+    if alone.now_s < at_s < float("inf"):
+        assert rules.next_moment(alone) <= at_s

@@ -277,8 +277,8 @@ class ClusterConfig(Section):
     )
     masterless_takeover_after_s: SecondsOrOff = Field(
         20.0,
-        description="So long after a lease has expired a guard takes over unasked, if no master acts. 0: never. "
-        "(Kept and handed to the guard, which does not act on it yet.)",
+        description="So long after a lease has expired (or was released) a guard takes over of its own accord, if no "
+        "master has ordered anybody to. The nodes do so in the order of `prefer`, 2 s apart. 0: never.",
     )
     image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
     minimum_size: bool = Field(True, description="false: VMs below 4 CPUs and 8192 MiB are allowed (for tests).")
