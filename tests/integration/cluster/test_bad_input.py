@@ -9,8 +9,7 @@ import time
 from lab import guards
 from lab.cluster import Cluster
 from lab.provision import CLUSTER_NAME
-
-from .conftest import Scene, eventually
+from tests.support.scene import Scene, eventually
 
 IMAGE = "/srv/shared/mngt/mnvm.img"
 LOCKER = "somebody-else"

@@ -6,8 +6,7 @@ import time
 
 from lab import guards
 from mnha.timing import PROFILES
-
-from .conftest import Scene, eventually
+from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]
 FAILOVER_S = 40.0

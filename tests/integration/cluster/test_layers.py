@@ -7,8 +7,7 @@ import time
 from typing import Any
 
 from lab import guards
-
-from .conftest import Scene, eventually
+from tests.support.scene import Scene, eventually
 
 SALT = ("salt-minion", "salt-master")
 

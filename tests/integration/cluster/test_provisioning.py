@@ -10,8 +10,7 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.provision import CLUSTER_NAME, MASTER, TREE
-
-from .conftest import Scene
+from tests.support.scene import Scene
 
 LAB_PILLAR = f"{TREE}/pillar/clusters/lab.sls"
 POLICY_SCRIPT = """

@@ -1,0 +1,66 @@
+"""One lab for all integration tests of a run that want one: real Salt, Consul, libvirt, QEMU and guards on three nodes.
+
+Needs root; takes a minute or two to come up, once, and some seconds a test. Every test with a `scene` begins with three
+healthy nodes and a running MNVM, and ends with the same and with the proof that no two instances ever overlapped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import health
+from lab.cluster import Cluster
+from lab.provision import CLUSTER_NAME
+from lab.settings import LabError
+from lab.witness import Witness
+from tests.support.scene import Scene
+
+LOGS = (
+    ("guard", ["journalctl", "-u", "mnha-guard", "-o", "short-monotonic", "--no-pager", "-n", "60"]),
+    ("minion", ["tail", "-n", "30", "/var/log/salt/minion"]),
+    ("master", ["tail", "-n", "30", "/var/log/salt/master"]),
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A failed test shows what the nodes say of it."""
+    report = yield
+    scene = item.funcargs.get("scene") if isinstance(item, pytest.Function) else None
+    if report.failed and scene is not None:
+        report.sections.append(("events", scene.witness.table()))
+        with contextlib.suppress(LabError):  # there may be no cluster any more
+            report.sections += [
+                (f"{node}: {name}", scene.cluster.run(node, words).stdout)
+                for node in scene.cluster.names
+                for name, words in LOGS
+            ]
+    return report
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three provisioned nodes, the MNVM started by the operator's verb."""
+    made = Cluster()
+    try:
+        made.up()
+        done = made.run(made.names[0], ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def scene(cluster: Cluster) -> Iterator[Scene]:
+    """See the module's docstring."""
+    health.heal(cluster, links=True)
+    with Witness(cluster) as witness:
+        made = Scene(cluster, witness)
+        yield made
+        health.heal(cluster)
+    made.prove_no_overlap()

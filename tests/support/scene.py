@@ -1,0 +1,65 @@
+"""A healthy cluster of the lab with a running MNVM, as the integration tests get it, and what they ask of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lab import checker, guards
+from lab.cluster import Cluster
+from lab.provision import CLUSTER_NAME
+from lab.settings import LabError
+from lab.witness import Witness
+
+
+def eventually(question: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """Wait until `question` returns something true, and return that."""
+    end = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(LabError):
+            if answer := question():
+                return answer
+        assert time.monotonic() < end, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.2)
+
+
+class Scene:
+    """A healthy cluster with a running MNVM, and what a test does to it."""
+
+    def __init__(self, cluster: Cluster, witness: Witness) -> None:
+        self.cluster, self.witness = cluster, witness
+        self.holder = guards.wait_until_running(cluster)
+        self.others = [name for name in cluster.names if name != self.holder]
+
+    def salt_run(self, node: str, verb: str, *arguments: str, timeout_s: float = 60) -> tuple[int, dict[str, Any], str]:
+        """Type `salt-run mnha.VERB` on a node: exit code, data, and everything it printed."""
+        words = ["salt-run", "--out=json", f"mnha.{verb}", *arguments]
+        done = self.cluster.run(node, words, timeout_s=timeout_s)
+        try:
+            data = json.loads(done.stdout)
+        except ValueError:
+            data = {}
+        return done.returncode, data.get(CLUSTER_NAME, data), done.stdout + done.stderr
+
+    def status(self, node: str) -> dict[str, Any]:
+        """What a node's guard says of the MNVM."""
+        return guards.vm_status(self.cluster, node)
+
+    def guard(self, node: str) -> dict[str, Any]:
+        """What a node's guard says of everything."""
+        return guards.ask(self.cluster, node, "status")["result"]
+
+    def qemu_pid(self, node: str) -> int:
+        """The MNVM's process on a node, as the node numbers it."""
+        return int(self.status(node)["vm_pid"])
+
+    def prove_no_overlap(self) -> None:
+        """That no two instances of the MNVM overlapped so far: by the kernel's processes, the guest's disk and all
+        consoles."""
+        assert self.witness.monitor.overlaps() == [], self.witness.table()
+        assert not [event for event in self.witness.events() if event.kind == "overlap"], self.witness.table()
+        verdict = checker.check(self.cluster.settings.disk_image, self.cluster.consoles())
+        assert verdict.ok, verdict.text()
