@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import multiprocessing
 import os
 import random
@@ -55,6 +56,7 @@ def play(
     faults = draw_faults(chance, seconds)
     last_wish = Run.STARTED if chance.random() < 0.8 else Run.STOPPED
     world = World(seed, config)
+    gc.disable()
     dropped = set(drop)
     failure, settle_s = "", 0.0
     try:
@@ -72,6 +74,7 @@ def play(
     except Exception as error:  # the guard died of a bug of its own
         failure = f"{type(error).__name__}: {error} in {traceback.format_exc(limit=-3)}"
     tail = world.tail(1_000_000 if full_trace else 60) if failure or full_trace else ""
+    gc.enable()
     return Result(seed, world.engine.now / SECOND, failure, settle_s, world.counts, tail)
 
 

@@ -182,7 +182,8 @@ class Guard:
 
     def wake_s(self) -> float:
         """When :meth:`tick` is due if no event comes before."""
-        return min([next_moment(self.view), *map(self._overdue_s, self._asks.values())])
+        next_overdue_s = min(map(self._overdue_s, self._asks.values()), default=float("inf"))
+        return min(next_moment(self.view), next_overdue_s)
 
     @property
     def done(self) -> bool:
@@ -228,10 +229,10 @@ class Guard:
                 self._set(sighting=None, missing=True, next_read_s=self.view.now_s + self.view.timings.deadline_s)
             return
         if known is None or known.index != seen.index:
-            # Only news lets the next request go out at once: a refusal that repeats itself must not become a busy loop.
-            self._set(
-                next_ask_s=min(self.view.next_ask_s, self.view.now_s) if seen.consistent else self.view.next_ask_s
-            )
+            if seen.consistent:
+                # Only news lets the next request go out at once: a refusal that repeats itself must not become a busy
+                # loop.
+                self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
             self._sight(Sighting(seen.lease, seen.index, seen.received_s))
 
     def _sight(self, sighting: Sighting) -> None:
@@ -252,8 +253,9 @@ class Guard:
 
     def _forget_lease(self) -> None:
         """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""
-        self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action is Action.RELEASE}
-        self._set(deadline_s=None, unanswered=len(self._asks))
+        if self._asks or self.view.deadline_s is not None:
+            self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action is Action.RELEASE}
+            self._set(deadline_s=None, unanswered=len(self._asks))
 
     def _on_answer(self, answered: Answered) -> None:
         """Fold the end of a lease request into the view. Only *granted* moves the deadline."""
