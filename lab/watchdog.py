@@ -1,4 +1,4 @@
-"""A node's watchdog device, provided from outside of it: like the board's, it goes on counting when the node stands still.
+"""A node's watchdog device, served from outside of it: like a board's, it goes on counting when the node stands still.
 
 A file that speaks the kernel's watchdog interface (FUSE), bound into the node as `/dev/watchdog`. Opening it starts it;
 it counts down from its timeout; a keep-alive or a write begins anew; only a close after the letter V stops it. At zero
@@ -104,7 +104,9 @@ class Device:
 
     use_ns = True
 
-    def __init__(self, boot: Callable[[], int], reset: Callable[[], None], note: Callable[[str, Countdown], None]) -> None:
+    def __init__(
+        self, boot: Callable[[], int], reset: Callable[[], None], note: Callable[[str, Countdown], None]
+    ) -> None:
         self._boot, self._reset, self._note = boot, reset, note
         self._state = Countdown()
         self._opened_by = 0
@@ -285,7 +287,12 @@ def serve(name: str) -> None:
 
     device = Device(node.init_pid, reset, note)
     mfusepy.FUSE(
-        device, str(device_file(settings, name)), foreground=True, direct_io=True, fsname="lab-watchdog", allow_other=True
+        device,
+        str(device_file(settings, name)),
+        foreground=True,
+        direct_io=True,
+        fsname="lab-watchdog",
+        allow_other=True,
     )
 
 
