@@ -88,6 +88,7 @@ class Limits:
     :param window_s: after this time without a failure they are forgotten.
     :param start_s: how long libvirt may take to start it.
     :param shutdown_s: how long a guest may take to shut down.
+    :param storage_s: how long the image's folder may be gone here, and only here, before a running VM is stopped.
     :param masterless_s: how long nobody orders a take-over that is needed before this node does it of its own accord;
         0: never.
     :param ranking: all nodes in the order in which they do so.
@@ -97,6 +98,7 @@ class Limits:
     window_s: float = 600.0
     start_s: float = 30.0
     shutdown_s: float = 60.0
+    storage_s: float = float("inf")
     masterless_s: float = 0.0
     ranking: tuple[str, ...] = ()
 
@@ -143,6 +145,7 @@ class Guard:
             probed=False,
             start_limit_s=limits.start_s,
             shutdown_limit_s=limits.shutdown_s,
+            storage_limit_s=limits.storage_s,
             failed_starts_limit=limits.failed_starts,
             masterless_s=limits.masterless_s,
             ranking=limits.ranking,
@@ -168,7 +171,12 @@ class Guard:
                 if event.run is not self.view.desired:
                     self._set(desired=event.run, desired_since_s=self.view.now_s)
             case AbilitySeen():
-                self._set(unable=event.unable, probed=True)
+                self._set(
+                    unable=event.unable,
+                    probed=True,
+                    storage_lost_s=event.storage_lost_s,
+                    storage_elsewhere=event.storage_elsewhere,
+                )
             case Ordered():
                 self._on_order(event)
             case Ended():
