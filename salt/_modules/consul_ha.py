@@ -25,6 +25,7 @@ __virtualname__ = "consul_ha"
 
 BINARY = "/usr/bin/consul"
 POLL_S = 0.5
+SNAPSHOT_S = 0.5  # of each request: a server that is asked for what it knows answers within milliseconds
 
 
 def __virtual__():
@@ -60,24 +61,22 @@ def members() -> list[dict[str, Any]]:
 
         salt node1 consul_ha.members
     """
-    words = {0: "none", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
-    rows = _run(lambda: _client("policy").call(lambda consul: consul.agent.members()))
-    return [
-        {"node": row["Name"], "address": row["Addr"], "status": words.get(row["Status"], str(row["Status"]))}
-        for row in sorted(rows, key=lambda row: row["Name"])
-    ]
+    return _run(lambda: _client("policy").members())
 
 
-def leader() -> str:
-    """Address of Consul's leader, "" if there is none.
+def snapshot(prefixes: list[str]) -> dict[str, Any]:
+    """`keys` below prefixes with their values, and `members`, as the nearest server knows them: to be shown, not to be
+    decided by, for it is quick, needs no leader, and may be some moments old.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt node1 consul_ha.leader
+        salt node1 consul_ha.snapshot '[vms/, nodes/]'
     """
-    return _run(lambda: _client("policy").leader())
+    client, skip = _client("policy", timeout_s=SNAPSHOT_S), len(_key(""))
+    entries, found = _run(lambda: client.snapshot([_key(prefix) for prefix in prefixes]))
+    return {"keys": {entry.key[skip:]: entry.value for entry in entries}, "members": found}
 
 
 def quorum() -> bool:
@@ -160,8 +159,8 @@ def kv_delete(key: str, index: int | None = None) -> bool:
     return _run(lambda: _client("policy").delete(_key(key), None if index is None else int(index)))
 
 
-def kv_prune(prefix: str, keep: int) -> int:
-    """Delete all but the `keep` newest keys (by time of creation as their names sort) below a prefix; returns how many.
+def kv_prune(prefix: str, keep: int = consul_client.KEEP) -> int:
+    """Delete all but the `keep` keys below a prefix that were written last (no lock of Consul's restarts); how many.
 
     CLI Example:
 
@@ -169,9 +168,7 @@ def kv_prune(prefix: str, keep: int) -> int:
 
         salt node1 consul_ha.kv_prune history/ 500
     """
-    client = _client("policy")
-    surplus = _run(lambda: client.list(_key(prefix)))[: -int(keep) or None]
-    return sum(1 for entry in surplus if _run(lambda entry=entry: client.delete(entry.key, entry.index)))
+    return _run(lambda: _client("policy").prune(_key(prefix), int(keep), spare=[_key(consul_admin.RESTART_KEY)]))
 
 
 def claim(action: str, by: str | None = None) -> dict[str, Any]:
@@ -343,7 +340,7 @@ def _version() -> tuple[int, int, int]:
     return _run(lambda: consul_config.parse_version(answer.stdout))
 
 
-def _client(role: str) -> consul_client.ConsulClient:
+def _client(role: str, timeout_s: float = consul_client.TIMEOUT_S) -> consul_client.ConsulClient:
     """The local server first, then the others by their storage addresses."""
     conf = __salt__["mnha_config.get"]()
     nodes = conf["cluster"]["nodes"]
@@ -354,7 +351,7 @@ def _client(role: str) -> consul_client.ConsulClient:
         token, name = _run(lambda: consul_client.read_token(path)), f"the token in {path}"
     servers = ["127.0.0.1", *(nodes[peer]["storage"] for peer in conf["peers"])]
     port = conf["cluster"]["consul"]["ports"]["https"]
-    return _run(lambda: consul_client.ConsulClient(servers, token, token_name=name, port=port))
+    return _run(lambda: consul_client.ConsulClient(servers, token, name, port=port, timeout_s=timeout_s))
 
 
 def _key(relative: str) -> str:

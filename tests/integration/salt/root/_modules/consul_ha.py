@@ -86,6 +86,18 @@ def kv_list(prefix):
     return found
 
 
+def snapshot(prefixes):
+    """Keys below prefixes, and the members.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.snapshot '[nodes/]'
+    """
+    return {"keys": {key: value for prefix in prefixes for key, value in kv_list(prefix).items()}, "members": members()}
+
+
 def kv_put(key, value):
     """Write a key.
 
@@ -101,7 +113,7 @@ def kv_put(key, value):
     return True
 
 
-def kv_prune(prefix, keep):
+def kv_prune(prefix, keep=500):
     """Nothing to prune.
 
     CLI Example:
