@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 STATUS_WAIT_S = 4.0
 """The most that a status waits; `report.heard_enough` mostly ends it sooner."""
 STOP_WAIT_S = 180.0
+ROLES_WAIT_S = 45.0
+"""For policies and tokens of one node: some twenty requests, and a cluster just born may still elect its leader."""
 
 
 def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
@@ -242,7 +244,33 @@ def version(cluster: str | None = None) -> dict[str, Any]:
     return _verb(cluster, work)
 
 
-def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
+def consul_roles(cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
+    """Make the policies and tokens in Consul of a cluster's nodes, or of one, with this master's secrets.
+
+    What the reactor runs when a node misses some; harmless at any time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.consul_roles cluster=example node=node1
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        if node is not None and node not in nodes:
+            raise InputError(f"{node} is no node of cluster {name}; its nodes are {', '.join(nodes)}")
+        secrets = mnha.part("secrets")
+        order = {"management_token": secrets.management_token(secrets.folder(__opts__) / name)}
+        made: dict[str, Any] = {}
+        for one in nodes if node is None else [node]:
+            made[one] = takeover.value_of(_minions().one(one, "consul_ha.make_roles", order, timeout_s=ROLES_WAIT_S))
+        text = "; ".join(f"{one}: {', '.join(changes)}" for one, changes in made.items() if changes)
+        return {"result": True, "comment": text or "policies and tokens are as they should be", "changes": made}
+
+    return _verb(cluster, work)
+
+
+def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool = False) -> dict[str, Any]:
     """Make a cluster's secrets on this master: authority, certificates, Consul's keys and tokens, Salt's shared
     key.
 
@@ -253,6 +281,8 @@ def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
         the cluster's name in the pillar
     renew_certificates
         make the nodes' certificates and keys anew, after a change of address or before they end
+    renew_tokens
+        make the Consul tokens of all roles of all nodes anew, after somebody may have read one
 
     CLI Example:
 
@@ -271,7 +301,7 @@ def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
             salt_master_key=Path(__opts__["pki_dir"]) / "master.pem",
         )
         folder = secrets.folder(__opts__) / conf.name
-        made = secrets.bootstrap(folder, plan, renew_certificates=renew_certificates)
+        made = secrets.bootstrap(folder, plan, renew_certificates, renew_tokens=renew_tokens)
     except MnhaError as error:
         raise CommandExecutionError(error.message) from error
     result: dict[str, Any] = {"folder": str(folder), "created": made.created}

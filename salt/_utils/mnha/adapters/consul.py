@@ -77,6 +77,7 @@ class Servers:
         self._addresses = [(server["host"], int(server["port"])) for server in servers]
         self._ca_file, self._token_file = ca_file, token_file
         self._local = threading.local()
+        self._token_readings = 0
         self._failed_s = [float("-inf")] * len(self._addresses)
 
     def __len__(self) -> int:
@@ -123,6 +124,8 @@ class Servers:
             raise UnreachableError(f"Consul at {self.name(number)} does not answer: {cause(error)}") from error
         if reply.code >= 500:
             raise UnreachableError(f"Consul at {self.name(number)} can't: {reply.body.strip()[:120]}")
+        if reply.code == 403:
+            self._token_readings += 1
         if reply.code in (400, 401, 403, 405):
             raise FailedError(
                 f"Consul at {self.name(number)} does not allow {method.upper()} {path} with the token in "
@@ -131,9 +134,15 @@ class Servers:
         return reply
 
     def _client(self, number: int, timeout_s: float) -> Any:
-        """This thread's client for a server; sessions are not shared between threads."""
-        clients = self._local.__dict__.setdefault("clients", {})
-        key = (number, timeout_s)
+        """This thread's client for a server; sessions are not shared between threads.
+
+        The token is read anew, by all threads, once an answer said that it is not good: its file comes first when a
+        token is replaced, so the one that was read before is used as long as it is.
+        """
+        mine, reading = self._local.__dict__, self._token_readings
+        if mine.get("reading") != reading:
+            mine.update(reading=reading, clients={})
+        clients, key = mine["clients"], (number, timeout_s)
         if key not in clients:
             host, port = self._addresses[number]
             clients[key] = connect(host, port, read_token(self._token_file), self._ca_file, timeout_s)
