@@ -301,6 +301,16 @@ def test_the_guard_gets_all_it_needs_and_nothing_of_other_nodes_but_their_addres
     assert json.loads(json.dumps(derived)) == derived
 
 
+def test_the_guard_gets_nothing_that_nobody_reads() -> None:
+    derived = config.guard_config(config.load(example_pillar()), "node2")
+    library = ROOT / "salt/_utils/mnha"
+    sources = [
+        path.read_text(encoding="utf-8") for folder in (library, library / "adapters") for path in folder.glob("*.py")
+    ]
+    parts = [derived, derived["consul"], derived["consul"]["servers"][0], derived["vms"][0]]
+    assert [key for part in parts for key in part if not any(f'"{key}"' in text for text in sources)] == []
+
+
 def test_a_name_that_does_not_exist_is_answered_with_those_that_do() -> None:
     cluster = config.load(example_pillar())
     with pytest.raises(InputError, match=r"no node 'node9'; its nodes are node1, node2, node3"):
