@@ -77,6 +77,7 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
         "7 > (5 + 2)",
         "raise lease_s",
     ),
+    ("storage given up too soon", {"storage_lost_after_s": 5}, "storage_lost_after_s", "other nodes reach", "or 0 for"),
     ("announced too early", {"announce_s": 6}, "announce_s", "lease_s - 3 · renew_s", "lower it to 5"),
     ("announce_s in quotes", {"announce_s": "2"}, "announce_s", "'2' is not a number", "without quotes"),
     ("not a number", {"announce_s": float("nan")}, "announce_s", "", ""),
