@@ -41,6 +41,19 @@ def quorum():
     return True
 
 
+def make_roles(management_token):
+    """Note that a master asked for it, and with which token.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.make_roles TOKEN
+    """
+    (_folder().parent / f"roles-{__opts__['id']}").write_text(management_token)
+    return {"token x": {"old": None, "new": "x"}}
+
+
 def members():
     """The members.
 
