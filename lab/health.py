@@ -24,6 +24,15 @@ def heal(cluster: Cluster, timeout_s: float = HEALTHY_S, *, links: bool = False)
     :param links: also wait for the connections between all minions and all masters.
     :raises LabError: it does not get well; the message lists what is wrong.
     """
+    undo(cluster)
+    wait_healthy(cluster, timeout_s, links=links)
+
+
+def undo(cluster: Cluster) -> None:
+    """Undo whatever was done to the cluster: every node is on and ready, every daemon started, nothing cut or delayed.
+
+    :raises LabError: a node does not come up, or a daemon does not start.
+    """
     for name in cluster.names:
         if storage.is_there(name):  # what has files open behind the valve would not let it go
             cluster.poweroff(name)
@@ -36,7 +45,6 @@ def heal(cluster: Cluster, timeout_s: float = HEALTHY_S, *, links: bool = False)
         cluster.node(name).wait_ready()  # its watchdog may have reset it
         cluster.run(name, ["systemctl", "kill", "--signal=CONT", *SERVICES])
         cluster.run(name, ["systemctl", "start", *SERVICES], timeout_s=120, check=True)
-    wait_healthy(cluster, timeout_s, links=links)
 
 
 def wait_healthy(cluster: Cluster, timeout_s: float = HEALTHY_S, *, links: bool = False) -> None:
