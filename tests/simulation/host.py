@@ -88,6 +88,7 @@ class Host:
         self.timings = world.config.timings
         self.slow_reports_s = 0.0
         self.unable = ""
+        self.storage_lost_us: int | None = None
         self.link, self.agent = Link(), Agent()
         self.watchdog = Watchdog(engine, self, kind)
         self.hypervisor = Hypervisor(world, engine, self)
@@ -128,6 +129,31 @@ class Host:
     def is_frozen(self) -> bool:
         """Whether the whole node stands still."""
         return self.frozen_until_us > self.engine.now
+
+    # ---- storage
+
+    def lose_storage(self) -> None:
+        """The image's folder hangs on this node: its QEMU is in uninterruptible sleep until it is back."""
+        if self.storage_lost_us is None:
+            self.storage_lost_us = self.engine.now
+            self.world.trace("storage lost", self.name)
+            self.world.probe_all()
+
+    def regain_storage(self) -> None:
+        """It answers again; a QEMU that was killed meanwhile dies now."""
+        if self.storage_lost_us is not None:
+            self.storage_lost_us = None
+            self.world.trace("storage back", self.name)
+            self.hypervisor.wake_up()
+            self.world.probe_all()
+
+    def ability(self) -> AbilitySeen:
+        """What a probe finds. Since when the storage is lost is counted from the node's boot at the earliest."""
+        if self.storage_lost_us is None:
+            return AbilitySeen(self.unable)
+        lost_s = (self._uptime_us + max(0, self.storage_lost_us - self._booted_us) * self._rate // SECOND) / SECOND
+        well = [host.name for host in self.world.hosts if host.power and host.storage_lost_us is None]
+        return AbilitySeen("the image's folder does not answer", lost_s, ", ".join(well))
 
     # ---- power
 
@@ -248,7 +274,7 @@ class Process:
 
     def probe(self) -> None:
         """A probe of what this node could run."""
-        self.post(AbilitySeen(self.host.unable))
+        self.post(self.host.ability())
 
     # ---- what the world tells
 
