@@ -11,7 +11,7 @@ from lab import build, cgroups
 from lab.debian import split_suite
 from lab.guest_image import module_order, parse_dependencies
 from lab.monitor import Life, Monitor, fork_moment_ns, gaps_s, is_vm, overlaps
-from lab.network import Cut, changed_cuts, render_rules
+from lab.network import Cut, changed_cuts, render_rules, tap_of
 from lab.node import hosts_file, network_files, supervisor_script
 from lab.provision import failure_lines, lab_pillar, summary
 from lab.records import BEAT, BOOT, Record, Tail, encode
@@ -48,6 +48,11 @@ def test_a_cut_in_both_directions_also_holds_for_the_switch_itself():
     assert 'oifname "s2" drop' in forward
     assert 'iifname "s2" drop' in inward
     assert 'oifname "s2" drop' in outward
+
+
+def test_a_cut_holds_for_a_cable_with_a_delay_line_too():
+    rules = render_rules([Cut("s2", "in")])
+    assert f'oifname "{tap_of("s2")}" drop' in rules
 
 
 def test_a_partial_cut_drops_at_random():
