@@ -19,7 +19,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import consul_admin, consul_client, consul_config, consul_roles
+from mnha import config, consul_admin, consul_client, consul_config, consul_roles
 from mnha.errors import MnhaError
 
 log = logging.getLogger(__name__)
@@ -302,11 +302,15 @@ def make_roles(management_token: str) -> dict[str, Any]:
 
         salt-run mnha.consul_roles cluster=example node=node1
     """
-    client, anonymous = _client("management", management_token), _client("")
-    secrets = __salt__["mnha_config.secrets"]()
+    # The pillar that the minion keeps may be older than that of the run of states which asks for this.
+    pillar = __salt__["pillar.items"](unmask=True)
+    cluster = _run(lambda: config.load({"mnha": pillar.get("mnha")})).model_dump(mode="json")
+    client, anonymous = _client("management", management_token, cluster), _client("", cluster=cluster)
+    if not pillar.get("mnha_secrets"):
+        raise CommandExecutionError(f"the pillar of {__opts__['id']} holds no secrets")
     with ROLES_LOCK.open("w") as lock:  # every master that heard of it may ask
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _run(lambda: _roles().make(client, anonymous, management_token, secrets))
+        return _run(lambda: _roles(cluster).make(client, anonymous, management_token, pillar["mnha_secrets"]))
 
 
 def restart_in_turn(wait_s: float = 300) -> bool:
@@ -343,28 +347,31 @@ def _version() -> tuple[int, int, int]:
     return _run(lambda: consul_config.parse_version(answer.stdout))
 
 
-def _client(role: str, token: str = "", timeout_s: float = consul_client.TIMEOUT_S) -> consul_client.ConsulClient:
+def _client(
+    role: str,
+    token: str = "",
+    cluster: dict[str, Any] | None = None,
+    timeout_s: float = consul_client.TIMEOUT_S,
+) -> consul_client.ConsulClient:
     """The local server first, then the others by their storage addresses; with this node's token of `role`.
 
-    Role "" has none; a `token` given is used as it is.
+    Role "" has none; a `token` given is used as it is, and so is a `cluster`.
     """
-    conf = __salt__["mnha_config.get"]()
-    nodes = conf["cluster"]["nodes"]
+    cluster = cluster or __salt__["mnha_config.get"]()["cluster"]
     name = f"the {role} token"
     if role == "policy":
         path = consul_client.POLICY_TOKEN_FILE
         token, name = _run(lambda: consul_client.read_token(path)), f"the token in {path}"
     elif role and not token:
         token = __salt__["mnha_config.secrets"]()[f"{role}_token"]
-    servers = ["127.0.0.1", *(nodes[peer]["storage"] for peer in conf["peers"])]
-    port = conf["cluster"]["consul"]["ports"]["https"]
+    peers = [node["storage"] for name, node in cluster["nodes"].items() if name != __opts__["id"]]
+    servers, port = ["127.0.0.1", *peers], cluster["consul"]["ports"]["https"]
     return _run(lambda: consul_client.ConsulClient(servers, token, name, port=port, timeout_s=timeout_s))
 
 
-def _roles() -> consul_roles.Roles:
-    conf = __salt__["mnha_config.get"]()
-    cluster = conf["cluster"]
-    return consul_roles.Roles(cluster["name"], conf["node"], list(cluster["vms"]), len(cluster["nodes"]))
+def _roles(cluster: dict[str, Any] | None = None) -> consul_roles.Roles:
+    cluster = cluster or __salt__["mnha_config.get"]()["cluster"]
+    return consul_roles.Roles(cluster["name"], __opts__["id"], list(cluster["vms"]), len(cluster["nodes"]))
 
 
 def _asked(missing: Callable[[], consul_admin.Changes], test: bool) -> consul_admin.Changes:
