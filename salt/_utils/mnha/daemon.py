@@ -410,6 +410,7 @@ class Daemon:
                 "mode": self.watchdog.mode,
                 "device": self.watchdog.device,
                 "armed": self.watchdog.armed,
+                "failing": self.watchdog.failing,
                 "why": self.watchdog.objection() or self.watchdog.why,
             },
             "peers": self._peers.seen(),

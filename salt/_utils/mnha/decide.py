@@ -15,7 +15,7 @@ No rule reads a clock or does anything: the guard carries decisions out and fold
 from __future__ import annotations
 
 from . import lease as rules
-from .model import MAX_UNANSWERED, Action, Decision, Op, Phase, Run, State, View, Vm
+from .model import MAX_UNANSWERED, MAX_UNPROTECTED, Action, Decision, Op, Phase, Run, State, View, Vm
 
 
 def decide(view: View) -> list[Decision]:
@@ -49,11 +49,13 @@ def storage_reason(view: View) -> str:
 
 
 def off_reason(view: View) -> str:
-    """By whose wish the VM is to be off here; empty when by nobody's."""
+    """By whose wish, or for want of what, the VM is to be off here in an orderly way; empty when it is not."""
     if view.desired is Run.STOPPED:
         return "stopped by the operator's wish"
     if view.ending:
         return view.ending
+    if view.unprotected >= MAX_UNPROTECTED:
+        return f"the watchdog of {view.node} is required and does not work any more"
     return view.order.reason if view.order and view.order.op is Op.RELEASE else ""
 
 

@@ -162,6 +162,7 @@ class View:
     :param probed: whether `unable` was found out; until then nothing is started here, and nothing given back for it.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
+    :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).
     :param masterless_s: how long the lease is to be had, and nobody orders a take-over, before one is done of this
         node's own accord; 0: never.
@@ -195,6 +196,7 @@ class View:
     ending: str = ""
     failed_starts: int = 0
     failed_starts_limit: int = 3
+    unprotected: int = 0
     not_before_s: float = float("-inf")
     masterless_s: float = 0.0
     ranking: tuple[str, ...] = ()
@@ -243,6 +245,11 @@ NOT_PROBED = "the first probes are under way"
 MAX_UNANSWERED = 6
 """Lease requests in flight at once. With the usual timings that many are of use before the deadline: a limit that is
 reached earlier would stop the renewals after a few lost requests, though the network is back in time."""
+
+
+MAX_UNPROTECTED = 3
+"""Renewals in a row with which the required watchdog could not be armed, after which the VM is handed over. One or two
+may be a hiccup; after so many what was armed before covers K at least, as three renewals fit into D."""
 
 
 class State(StrEnum):

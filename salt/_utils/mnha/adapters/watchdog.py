@@ -140,7 +140,7 @@ class LinuxWatchdog:
         self._changed = threading.Condition(threading.RLock())
         self._sharpener: threading.Thread | None = None
         self.why = "off by configuration" if mode == "off" else "no VM here"
-        self._failed = False
+        self.failing = False
 
     def share(self, vm: str) -> Share:
         """The watchdog as the guard of one VM sees it: the device is one, and resets all VMs of the node."""
@@ -156,7 +156,7 @@ class LinuxWatchdog:
         if self.mode != "required":
             return ""
         with self._changed:
-            if self.fd is not None and self._failed:
+            if self.fd is not None and self.failing:
                 if self._untils:
                     return self.why  # under a running VM only the next renewal can tell
                 self._forget_dead()
@@ -186,14 +186,14 @@ class LinuxWatchdog:
                 if is_new:
                     self.disarm(vm, self.why)
                 return self.mode != "required"
-            self.why, self._failed = "", False
+            self.why, self.failing = "", False
             return True
 
     def _fail(self, why: str) -> None:
         """Note why it does not protect; log it once."""
         if self.why != why:
             log.warning("watchdog %s: %s", self.device, why)
-        self.why, self._failed = why, True
+        self.why, self.failing = why, True
 
     def disarm(self, vm: str = "", because: str = "no VM here") -> None:
         """See :class:`mnha.ports.Watchdog`."""
