@@ -19,7 +19,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import config, consul_admin, consul_client, consul_config, consul_roles
+from mnha import config, consul_admin, consul_client, consul_config, consul_roles, sealed
 from mnha.errors import MnhaError
 
 log = logging.getLogger(__name__)
@@ -258,10 +258,8 @@ def wait_for_quorum(timeout_s: float = 90) -> dict[str, Any]:
         if leader := client.leader():
             return {"leader": leader, "servers": _run(lambda: client.call(lambda consul: consul.status.peers()))}
         if time.monotonic() > end:
-            raise CommandExecutionError(
-                f"no quorum of Consul after {timeout_s} s. A new cluster gets one when the states are applied to most"
-                " of its nodes at the same time"
-            )
+            text = "a new cluster gets one when the states are applied to most of its nodes at the same time"
+            raise CommandExecutionError(f"no quorum of Consul after {timeout_s} s: {text}")
         time.sleep(POLL_S)
 
 
@@ -291,10 +289,10 @@ def autopilot_present(test: bool = False) -> dict[str, Any]:
     return _asked(lambda: roles.missing_settings(client), test)
 
 
-def make_roles(management_token: str) -> dict[str, Any]:
+def make_roles(sealed_token: str) -> dict[str, Any]:
     """Make policies and tokens of this node, and autopilot's settings, as they should be; returns what changed.
 
-    For masters: `salt-run mnha.consul_roles` calls it, with the token from their secrets.
+    For masters: `salt-run mnha.consul_roles` calls it, with the management token sealed for this minion.
 
     CLI Example:
 
@@ -305,12 +303,13 @@ def make_roles(management_token: str) -> dict[str, Any]:
     # The pillar that the minion keeps may be older than that of the run of states which asks for this.
     pillar = __salt__["pillar.items"](unmask=True)
     cluster = _run(lambda: config.load({"mnha": pillar.get("mnha")})).model_dump(mode="json")
-    client, anonymous = _client("management", management_token, cluster), _client("", cluster=cluster)
     if not pillar.get("mnha_secrets"):
         raise CommandExecutionError(f"the pillar of {__opts__['id']} holds no secrets")
+    token = _run(lambda: sealed.unseal(sealed_token, (Path(__opts__["pki_dir"]) / "minion.pem").read_text()))
+    client, anonymous = _client("management", token, cluster), _client("", cluster=cluster)
     with ROLES_LOCK.open("w") as lock:  # every master that heard of it may ask
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _run(lambda: _roles(cluster).make(client, anonymous, management_token, pillar["mnha_secrets"]))
+        return _run(lambda: _roles(cluster).make(client, anonymous, token, pillar["mnha_secrets"]))
 
 
 def restart_in_turn(wait_s: float = 300) -> bool:
@@ -348,10 +347,7 @@ def _version() -> tuple[int, int, int]:
 
 
 def _client(
-    role: str,
-    token: str = "",
-    cluster: dict[str, Any] | None = None,
-    timeout_s: float = consul_client.TIMEOUT_S,
+    role: str, token: str = "", cluster: dict[str, Any] | None = None, timeout_s: float = consul_client.TIMEOUT_S
 ) -> consul_client.ConsulClient:
     """The local server first, then the others by their storage addresses; with this node's token of `role`.
 

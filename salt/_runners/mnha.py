@@ -259,10 +259,10 @@ def consul_roles(cluster: str | None = None, node: str | None = None) -> dict[st
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         if node is not None and node not in nodes:
             raise InputError(f"{node} is no node of cluster {name}; its nodes are {', '.join(nodes)}")
-        secrets = mnha.part("secrets")
-        order = {"management_token": secrets.management_token(secrets.folder(__opts__) / name)}
-        made: dict[str, Any] = {}
+        secrets, seal = mnha.part("secrets"), mnha.part("sealed").seal
+        token, made = secrets.management_token(secrets.folder(__opts__) / name), {}
         for one in nodes if node is None else [node]:
+            order = {"sealed_token": seal(token, (Path(__opts__["pki_dir"]) / "minions" / one).read_text())}
             made[one] = takeover.value_of(_minions().one(one, "consul_ha.make_roles", order, timeout_s=ROLES_WAIT_S))
         text = "; ".join(f"{one}: {', '.join(changes)}" for one, changes in made.items() if changes)
         return {"result": True, "comment": text or "policies and tokens are as they should be", "changes": made}
