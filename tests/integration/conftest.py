@@ -52,7 +52,9 @@ def cluster() -> Iterator[Cluster]:
         done = made.run(made.names[0], ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120)
         assert done.returncode == 0, done.stdout + done.stderr
         # A first test that is quick would otherwise end before the guest has written anything to prove it by.
-        eventually(lambda: checker.check(made.settings.disk_image, made.consoles()).ok, GUEST_S, "the guest's heartbeat")
+        eventually(
+            lambda: checker.check(made.settings.disk_image, made.consoles()).ok, GUEST_S, "the guest's heartbeat"
+        )
         yield made
     finally:
         made.down()
