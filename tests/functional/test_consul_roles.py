@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from mnha import consul_acl, consul_admin
 from mnha.adapters.consul import Servers
 from mnha.consul_client import ForbiddenError
 from mnha.consul_roles import Roles
-from mnha.errors import FailedError
+from mnha.errors import DeadlineError, FailedError
 from tests.support import consul_rights
 from tests.support.consul_server import NODE, ConsulServer, binary, running
 
@@ -129,6 +130,30 @@ def test_a_cluster_that_somebody_else_set_up_is_not_taken_over(
     with pytest.raises(ForbiddenError):
         anonymous.call(lambda consul: consul.acl.bootstrap(), repeatable=False)
     assert cluster.missing() == {}
+
+
+def test_where_a_stranger_was_faster_the_reset_that_the_docs_tell_gives_consul_back(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consul_admin, "BOOTSTRAP_S", 0.5)
+    anonymous, end_s = cluster.server.client(""), time.monotonic() + 10
+    while True:
+        try:
+            stranger = anonymous.call(lambda consul: consul.acl.bootstrap(), repeatable=False)["SecretID"]
+            break
+        except FailedError:  # the servers do not agree yet on how tokens are kept
+            assert time.monotonic() < end_s
+            time.sleep(0.1)
+        except DeadlineError:
+            time.sleep(0.1)
+    with pytest.raises(FailedError, match=r"reset index: \d+\)") as told:
+        cluster.make()
+    index = re.search(r"reset index: (\d+)", told.value.message)
+    assert index is not None
+    (tmp_path / "data/acl-bootstrap-reset").write_text(index[1])
+    cluster.make()
+    assert cluster.missing() == {}
+    cluster.server.client(stranger).call(lambda consul: consul.acl.tokens.list())  # still good: the docs say so
 
 
 def test_a_replaced_token_is_worth_nothing_and_the_guard_goes_on_with_the_new_one(cluster: Cluster) -> None:
