@@ -41,9 +41,9 @@ MODES = ("required", "automatic", "off")
 MARK = "watchdog.counts"
 """The name of the mark, in the guard's folder below /run."""
 
-EARLY_S = 0.02
-"""So much before the exact moment the device is told again: a thread that is woken late by more than this leaves it
-at what was set first."""
+EARLY_S = 0.1
+"""So much before the exact moment the device is told again, and the node is reset. A thread that is woken late by more
+than this leaves it at what was set first."""
 
 # linux/watchdog.h
 _GETSUPPORT = 0x80285700
