@@ -119,22 +119,6 @@ def test_keys_tell_apart_lists_that_join_to_the_same_text():
     assert build.key_of(["ab"]) == build.key_of([b"ab"])
 
 
-def test_a_piece_is_built_once_and_older_ones_go(tmp_path: Path):
-    made = []
-    lab = settings(tmp_path)
-
-    def make(folder: Path) -> None:
-        made.append(folder)
-        (folder / "file").write_text("x")
-
-    first = build.piece(lab, "kind", ["1"], make)
-    assert build.piece(lab, "kind", ["1"], make) == first
-    second = build.piece(lab, "kind", ["2"], make)
-    assert len(made) == 2
-    assert (second / "file").is_file()
-    assert not first.exists()
-
-
 def test_an_interrupted_build_leaves_no_piece_and_is_begun_anew(tmp_path: Path):
     lab = settings(tmp_path)
 
