@@ -10,7 +10,7 @@ architecture.md lists them all). Each carries cluster, vm, node, epoch, seq, ind
       mnvm_health:
         - interval: 1
         - cluster: example      # required; the tags carry it even if the guard can't be asked
-        - announce_s: 3         # lease_expiring so long before a lease expires; 0: never
+        - announce_s: 2.5       # lease_expiring so long before a lease expires; 0: never
         - repeat_s: 5           # lease_expired and lease_released again, with a growing `attempt`
         - settle_s: 2           # a free lease is reported after so long: whoever freed it may be moving it on already
         - timeout_s: 0.3        # of the guard's socket; the minion's loop waits as long
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "mnvm_health"
 
-DEFAULTS = {"announce_s": 3.0, "repeat_s": 5.0, "settle_s": 2.0, "timeout_s": 0.3}
+DEFAULTS = {"announce_s": 2.5, "repeat_s": 5.0, "settle_s": 2.0, "timeout_s": 0.3}
 LIMITS = {"announce_s": (0, 3600), "repeat_s": (1, 3600), "settle_s": (0, 60), "timeout_s": (0.05, 0.3)}
 REMIND_S = 60.0
 COMMON = {"interval": (int, float), "enabled": bool, "run_once": bool, "disable_during_state_run": bool,
