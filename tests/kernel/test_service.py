@@ -23,13 +23,13 @@ DefaultDependencies=no
 Wants=
 After=
 [Service]
-Environment=PYTHONPATH={root}/salt/_utils:{root}
+Environment=PYTHONPATH=@ROOT@/salt/_utils:@ROOT@
 ExecStartPre=
 ExecStart=
-ExecStart={python} -m tests.kernel.service {fate}
+ExecStart=@PYTHON@ -m tests.kernel.service @FATE@
 ExecReload=
 ExecStopPost=
-WorkingDirectory={root}
+WorkingDirectory=@ROOT@
 """
 """What the product's unit is without, in a machine with no cluster around it."""
 
@@ -48,19 +48,24 @@ sleep 60
 """
 
 
-def machine(fate: str, then: str) -> Machine:
-    """A machine with the unit started, its guard's later `fate`, and what happens `then`."""
+def installed(changes: str) -> str:
+    """Commands that load softdog and install the unit with `changes`, in which @ROOT@ and @PYTHON@ stand for these."""
     guard = SimpleNamespace(timings=PROFILES["default"], vms=[])
     unit = jinja2.Template(UNIT.read_text(encoding="utf-8")).render(salt={"mnha_config.guard": lambda: guard})
-    changes = CHANGES.format(root=ROOT, python=sys.executable, fate=fate)
+    changes = changes.replace("@ROOT@", str(ROOT)).replace("@PYTHON@", sys.executable)
     folder = "/etc/systemd/system"
-    return Machine(
+    return (
         f"modprobe softdog nowayout=0 && mkdir -p {folder}/mnha-guard.service.d /run/mnha || exit 3\n"
         f"printf %s {shlex.quote(unit)} >{folder}/mnha-guard.service\n"
         f"printf %s {shlex.quote(changes)} >{folder}/mnha-guard.service.d/changes.conf\n"
-        f"systemctl daemon-reload && systemctl start mnha-guard || exit 4\n{then}",
-        systemd=True,
+        f"systemctl daemon-reload || exit 4\n"
     )
+
+
+def machine(fate: str, then: str) -> Machine:
+    """A machine with the unit started, its guard's later `fate`, and what happens `then`."""
+    start = "systemctl start mnha-guard || exit 5\n"
+    return Machine(installed(CHANGES.replace("@FATE@", fate)) + start + then, systemd=True)
 
 
 def test_a_killed_guards_watchdog_is_taken_over_by_the_next_one_and_freed_at_the_end() -> None:
