@@ -62,8 +62,8 @@ def small_disk(scene: Scene) -> Iterator[None]:
     records(scene, "DELETE")
     shell(
         scene,
-        f"rm -f {DATA}/ballast; systemctl stop consul; rm -rf {KEPT}/*; cp -a {DATA}/. {KEPT}; umount {DATA}; rmdir {DATA};"
-        f" mv {KEPT} {DATA}; systemctl start consul",
+        f"rm -f {DATA}/ballast; systemctl stop consul; rm -rf {KEPT}/*; cp -a {DATA}/. {KEPT};"
+        f" umount {DATA}; rmdir {DATA}; mv {KEPT} {DATA}; systemctl start consul",
     )
 
 
