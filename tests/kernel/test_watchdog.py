@@ -109,6 +109,23 @@ def test_without_a_copy_of_the_open_device_a_killed_guard_would_put_off_its_own_
     assert "did not stop" in story.end.console
 
 
+def test_a_device_that_can_not_be_stopped_is_told_of_though_this_kernel_does_not_tell_beforehand() -> None:
+    """softdog with nowayout=1, the default here, and no attribute in sysfs that says so."""
+    program = (
+        "from pathlib import Path; from mnha.adapters.clock import boottime_s\n"
+        "from mnha.adapters.watchdog import LinuxWatchdog\n"
+        "watchdog = LinuxWatchdog('required', '/dev/watchdog1', Path('/run/counts'))\n"
+        "print(watchdog.arm(boottime_s() + 3.5), watchdog.armed, watchdog.why, flush=True)\n"
+    )
+    loaded = LOADED.replace("nowayout=0", "soft_margin=4")
+    with Machine(f"{loaded} {PYTHON} -c {shlex.quote(program)}; sleep 30") as machine:
+        told = machine.expect("False False", BOOT_S)
+        end = machine.wait(BOOT_S)
+    assert "nowayout=1" in told.text
+    assert RESET in end.console
+    assert end.status is None
+
+
 def test_a_machine_that_stood_still_beyond_the_moment_is_reset_as_soon_as_it_goes_on() -> None:
     """A host that is suspended for longer than the lease: others run the VM by then. What does its QEMU do?"""
     with armed(3.6, "pets_no_more") as machine:

@@ -53,6 +53,8 @@ _SUPPORT_BYTES = 40
 _CAN_SETTIMEOUT = 0x0080
 _MAGIC_CLOSE, _PET = b"V", b"\0"
 
+NO_WAY_OUT = "it can't be stopped once it counts (nowayout=1): load its driver with nowayout=0"
+
 CLASS = Path("/sys/class/watchdog")
 BY_NUMBER = Path("/sys/dev/char")
 MISC_MAJOR = 10
@@ -82,7 +84,7 @@ def objection(device: Path, attributes: Path | None = None) -> str:
     folder = CLASS / "watchdog0" if os.major(number) == MISC_MAJOR else BY_NUMBER / _name(number)
     folder = attributes or folder
     if _attribute(folder, "nowayout") == "1":
-        return f"{device} can't be stopped once it counts (nowayout=1): load its driver with nowayout=0"
+        return f"{device}: {NO_WAY_OUT}"
     if _attribute(folder, "state") == "active":
         return f"{device} counts for somebody else: systemd's RuntimeWatchdogSec=, or another daemon's; stop that"
     return ""
@@ -105,7 +107,7 @@ def _said_by(error: OSError | FailedError) -> str:
     if isinstance(error, FailedError):
         return error.message
     if error.errno == errno.EBUSY:
-        return "somebody else has it, or it can't be stopped: systemd's RuntimeWatchdogSec=, another daemon, nowayout=1"
+        return "somebody else has it: systemd's RuntimeWatchdogSec=, or another daemon"
     if error.errno == errno.ENOTTY:
         return "it is no watchdog that can be stopped: use another device"
     return error.strerror or str(error)
@@ -215,18 +217,24 @@ class LinuxWatchdog:
     def _stop(self, fd: int) -> None:
         """Stop the device.
 
-        :raises OSError: it can't be stopped.
+        :raises FailedError: it can't be stopped once it counts.
+        :raises OSError: it does not work.
         """
         os.write(fd, _MAGIC_CLOSE)
-        fcntl.ioctl(fd, _SETOPTIONS, struct.pack("i", _DISABLECARD))
+        try:
+            fcntl.ioctl(fd, _SETOPTIONS, struct.pack("i", _DISABLECARD))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise FailedError(NO_WAY_OUT) from error
         self._counts = False
         self._mark.unlink(missing_ok=True)
 
     def _open(self) -> int:
         """Open the device, and stop it: opening starts it. Have a copy kept.
 
-        :raises FailedError: it can't be told how long to count.
-        :raises OSError: there is none, somebody else has it, or it can't be stopped again.
+        :raises FailedError: it can't be stopped again, or can't be told how long to count.
+        :raises OSError: there is none, somebody else has it, or it is no watchdog.
         """
         if why := objection(Path(self.device)) if self._counts is False else "":
             raise FailedError(why)
