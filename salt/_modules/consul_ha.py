@@ -285,14 +285,13 @@ def autopilot_present(test: bool = False) -> dict[str, Any]:
 
         salt node1 consul_ha.autopilot_present test=True
     """
-    client, roles = _client("policy"), _roles()
-    return _asked(lambda: roles.missing_settings(client), test)
+    return _asked(lambda: _roles().missing_settings(_client("policy")), test)
 
 
-def make_roles(sealed_token: str) -> dict[str, Any]:
+def make_roles(sealed_token: str, wanted: str | None = None) -> dict[str, Any]:
     """Make policies and tokens of this node, and autopilot's settings, as they should be; returns what changed.
 
-    For masters: `salt-run mnha.consul_roles` calls it, with the management token sealed for this minion.
+    For masters (`mnha.consul_roles`), which know the management token and the digest of what the states here want.
 
     CLI Example:
 
@@ -309,7 +308,7 @@ def make_roles(sealed_token: str) -> dict[str, Any]:
     client, anonymous = _client("management", token, cluster), _client("", cluster=cluster)
     with ROLES_LOCK.open("w") as lock:  # every master that heard of it may ask
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _run(lambda: _roles(cluster).make(client, anonymous, token, pillar["mnha_secrets"]))
+        return _run(lambda: _roles(cluster).make(client, anonymous, token, pillar["mnha_secrets"], wanted))
 
 
 def restart_in_turn(wait_s: float = 300) -> bool:
@@ -375,7 +374,8 @@ def _asked(missing: Callable[[], consul_admin.Changes], test: bool) -> consul_ad
     cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
 
     def ask() -> None:
-        __salt__["event.send"](f"mnha/consul_roles/{cluster}", {"cluster": cluster})
+        wanted = _roles().digest(__salt__["mnha_config.secrets"]())
+        __salt__["event.send"](f"mnha/consul_roles/{cluster}", {"cluster": cluster, "wanted": wanted})
 
     try:
         return consul_roles.asked(missing, ask, dry_run=test)

@@ -16,7 +16,7 @@ from mnha import consul_acl, consul_admin
 from mnha.adapters.consul import Servers
 from mnha.consul_client import ForbiddenError
 from mnha.consul_roles import Roles
-from mnha.errors import DeadlineError, FailedError
+from mnha.errors import DeadlineError, FailedError, RefusedError
 from tests.support import consul_rights
 from tests.support.consul_server import NODE, ConsulServer, binary, running
 
@@ -89,6 +89,20 @@ def test_another_set_of_vms_is_missed_without_a_right_to_read_policies_and_made(
     assert cluster.missing(more) == {}
     guard = cluster.server.client(cluster.secrets["guard_token"])
     assert guard.cas("mnha/t/vms/w/lease", {}, 0)
+
+
+def test_masters_that_have_other_secrets_or_vms_in_mind_are_told_apart(cluster: Cluster) -> None:
+    digest = ROLES.digest(cluster.secrets)
+    assert digest == Roles("t", NODE, ["v"], servers=1).digest(dict(cluster.secrets))
+    assert not any(secret in digest for secret in cluster.secrets.values())
+    others = [Roles("t", NODE, ["v", "w"], 1), Roles("t", "n2", ["v"], 1), Roles("t", NODE, ["v"], 3)]
+    for role in consul_acl.ROLES:
+        assert ROLES.digest({**cluster.secrets, f"{role}_token": str(uuid.uuid4())}) != digest
+    assert all(other.digest(cluster.secrets) != digest for other in others)
+    client, anonymous = cluster.server.client(cluster.management), cluster.server.client("")
+    with pytest.raises(RefusedError, match="another one has them"):
+        ROLES.make(client, anonymous, cluster.management, cluster.secrets, "other")
+    assert ROLES.make(client, anonymous, cluster.management, cluster.secrets, digest) != {}
 
 
 def test_a_cluster_whose_configuration_had_the_token_goes_on_without_it_there(consul: Path, tmp_path: Path) -> None:

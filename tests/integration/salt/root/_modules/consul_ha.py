@@ -43,7 +43,7 @@ def quorum():
     return True
 
 
-def make_roles(sealed_token):
+def make_roles(sealed_token, wanted):
     """Note that a master asked for it, and with which token.
 
     CLI Example:
@@ -53,7 +53,7 @@ def make_roles(sealed_token):
         salt node1 consul_ha.make_roles TOKEN
     """
     key = (pathlib.Path(__opts__["pki_dir"]) / "minion.pem").read_text()
-    (_folder().parent / f"roles-{__opts__['id']}").write_text(sealed.unseal(sealed_token, key))
+    (_folder().parent / f"roles-{__opts__['id']}").write_text(f"{sealed.unseal(sealed_token, key)} {wanted}")
     return {"token x": {"old": None, "new": "x"}}
 
 
