@@ -375,7 +375,7 @@ def test_an_old_observation_of_the_vm_says_nothing_about_a_newer_start() -> None
     rig = Rig().holds()
     rig.on(VmSeen(Vm.OFF, 1))
     assert rig.guard.view.vm is Vm.STARTING
-    rig.on(VmSeen(Vm.OFF, 1), StartFailed(1, "old"))
+    assert "start" not in rig.on(VmSeen(Vm.OFF, 1), StartFailed(1, "old"))
     assert rig.guard.view.vm is Vm.STARTING
     assert rig.guard.view.failed_starts == 0
 
