@@ -180,14 +180,14 @@ def _renew(view: View) -> Decision | None:
 
 
 def _start(view: View) -> Decision | None:
-    """Start the VM here, with at least half of the deadline ahead so that it is not killed while it boots."""
+    """Start the VM here, with more than half of the deadline ahead so that it is not killed while it boots."""
     if (
         view.vm is Vm.OFF
         and rules.is_mine(view)
         and wants_vm(view)
         and view.now_s >= view.not_before_s
         and view.deadline_s is not None
-        and view.deadline_s - view.now_s >= view.timings.deadline_s / 2
+        and view.deadline_s - view.now_s > view.timings.deadline_s / 2
     ):
         return Decision(Action.START, view.lease.reason if view.lease else "")
     return None
