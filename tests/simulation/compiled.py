@@ -8,11 +8,13 @@ of some seeds in both (``test_sweep.py``), so that what is found with one is rep
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +27,10 @@ CYTHONIZE = (
     sys.executable, "-m", "Cython.Build.Cythonize", "-3", "-q", "-X", "annotation_typing=False", "-j", "2", "--inplace",
 )  # fmt: skip
 """Annotations stay annotations: nothing may behave otherwise than in Python."""
+
+
+KEPT_S = 24 * 3600.0
+"""Copies of older sources are removed after that: one may still be running."""
 
 
 class CompileError(Exception):
@@ -40,6 +46,7 @@ def sources(root: Path = ROOT) -> list[Path]:
     return [*library, root / "tests/__init__.py", *world]
 
 
+@functools.cache
 def digest() -> str:
     """A word for the source as it stands: a seed of one source says nothing about another."""
     root = Path(__file__).resolve().parents[2]
@@ -63,9 +70,14 @@ def build() -> Path:
     _compile(new / "salt/_utils", [f"mnha/{name}.py" for name in LIBRARY])
     _compile(new, [f"tests/simulation/{name}.py" for name in WORLD])
     for old in CACHE.iterdir():
-        if not old.name.startswith("new-"):
-            shutil.rmtree(old)
-    new.rename(folder)
+        if old.stat().st_mtime < time.time() - KEPT_S:
+            shutil.rmtree(old, ignore_errors=True)
+    try:
+        new.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(new)  # somebody else was faster
     return folder
 
 
