@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 from lab import consul, guards
 from mnha.timing import PROFILES
+from tests.support import renewals
 from tests.support.load import CPU, DISK, KINDS, LATENCY, Load
-from tests.support.renewals import line
 from tests.support.scene import Scene
 
 from .test_network import assert_untouched
@@ -32,8 +32,9 @@ MOST_IDLE = 0.1
 
 
 def test_load_on_everything_costs_no_vm(scene: Scene, tell: Callable[[str], None]) -> None:
+    renewals.count_anew(scene)
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
-    before, elections = scene.status(scene.holder)["renewals"], consul.elections(scene.cluster)
+    elections = consul.elections(scene.cluster)
     least_left_s = TIMINGS.deadline_s
     with Load(scene.cluster, WANTED, LATENCY_MS) as load:
         began_s = scene.witness.mark("load begins", scene.holder, text=f"load begins: {', '.join(WANTED)}")
@@ -45,14 +46,15 @@ def test_load_on_everything_costs_no_vm(scene: Scene, tell: Callable[[str], None
             least_left_s = min(least_left_s, status["may_run_for_s"] or 0.0)
         measured = load.measured()
         assert_untouched(scene, began_s, pid, epoch)
-        after = scene.status(scene.holder)["renewals"]
+        told = renewals.of(scene)
         elections = consul.elections(scene.cluster) - elections
+    assert told
     tell(
-        f"{', '.join(WANTED)} for {MINUTES:g} minutes: {line(after, before)}; deadline never seen nearer than "
+        f"{', '.join(WANTED)} for {MINUTES:g} minutes: {renewals.line(told)}; deadline never seen nearer than "
         f"{least_left_s:.2f} s; {elections} elections in Consul\n  {measured.line()}"
     )
     assert guards.runners(scene.cluster) == [scene.holder]
-    assert after["longest_gap_s"] < TIMINGS.deadline_s
+    assert told["longest_gap_s"] < TIMINGS.deadline_s
     if CPU in WANTED:
         assert measured.idle < MOST_IDLE
     if LATENCY in WANTED:
