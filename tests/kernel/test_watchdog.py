@@ -19,7 +19,7 @@ RESET = "softdog: Initiating system reboot"
 BOOT_S = 60.0
 """A boot takes two seconds; on a machine that is busy with other things, many more."""
 
-NOISE_S = 0.25
+NOISE_S = 0.5
 """How late a line of the machine may be read here."""
 
 

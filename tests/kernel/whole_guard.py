@@ -1,6 +1,6 @@
 """Runs in a machine with systemd and softdog, by `test_guard.py`: a Consul server, a VM's process, and the guard.
 
-    whole_guard.py CONSUL FATE
+    whole_guard.py CONSUL TIMINGS FATE
 
 The VM is a process with a QEMU's command line that prints what its clock shows every few milliseconds. It runs already
 when the guard is started: the guard is told so by the handover of a process before it, renews its lease, and arms the
@@ -22,7 +22,7 @@ from typing import Any
 from mnha import config, guard_client, lease
 from mnha.adapters.clock import boottime_s
 from mnha.config.guard import guard_config
-from mnha.timing import PROFILES
+from mnha.timing import Timings
 from tests.support.consul_server import ConsulServer, running
 from tests.support.example import example_with
 
@@ -41,9 +41,10 @@ def say(word: str, value: float) -> None:
     os.write(SERIAL, f"{word} {value:.6f}\n".encode())
 
 
-def prepare(consul: ConsulServer) -> dict[str, Any]:
+def prepare(consul: ConsulServer, timings: Timings) -> dict[str, Any]:
     """The guard's configuration and its lease, held by this node."""
-    cluster = config.load(example_with({"watchdog": "required", "watchdog_device": "/dev/watchdog1"}))
+    changes = {"watchdog": "required", "watchdog_device": "/dev/watchdog1", "timings": timings.to_dict()}
+    cluster = config.load(example_with(changes))
     settings = guard_config(cluster, NODE)
     settings["consul"] = {
         "servers": [{"host": "127.0.0.1", "port": consul.port}],
@@ -52,7 +53,7 @@ def prepare(consul: ConsulServer) -> dict[str, Any]:
     }
     Path("/etc/mnha").mkdir(exist_ok=True)
     Path("/etc/mnha/guard.json").write_text(json.dumps(settings))
-    record = lease.taken(lease.first(PROFILES["default"]), NODE, PROFILES["default"], "by a guard before")
+    record = lease.taken(lease.first(timings), NODE, timings, "by a guard before")
     prefix = f"mnha/{settings['cluster']}/vms/{VM}"
     client = consul.client("")
     assert client.cas(f"{prefix}/lease", json.loads(record.to_json()), 0)
@@ -77,7 +78,7 @@ def status() -> dict[str, Any]:
 
 def wait_until_armed() -> None:
     """Until the guard holds its VM with the watchdog armed."""
-    end_s = boottime_s() + 40
+    end_s = boottime_s() + 90
     while boottime_s() < end_s:
         now = status()
         if now and now["watchdog"]["armed"] and now["vms"][VM]["state"] == "holding":
@@ -94,9 +95,9 @@ def stopped(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
 def killed(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
     """The guard is killed; systemd's unit kills the VM, and starts a guard again."""
     systemctl("kill", "--signal=KILL", "--kill-whom=main", "mnha-guard")
-    vm.wait(10)
+    vm.wait(20)
     say("dead", boottime_s())
-    time.sleep(10)
+    time.sleep(30)
     now = status()
     assert not now["watchdog"]["armed"], now["watchdog"]
     assert now["vms"][VM]["vm"] == "off", now["vms"]
@@ -121,12 +122,12 @@ FATES: dict[str, Callable[[ConsulServer, subprocess.Popen[bytes]], None]] = {
 }
 
 
-def main(binary: str, fate: str) -> None:
+def main(binary: str, timings: str, fate: str) -> None:
     """Have it all, and strike."""
     folder = Path("/run/consul")
     folder.mkdir()
     with running(Path(binary), folder) as consul:
-        settings = prepare(consul)
+        settings = prepare(consul, Timings.from_dict(json.loads(timings)))
         uuid = settings["vms"][0]["uuid"]
         vm = subprocess.Popen([sys.executable, "-c", WRITER, "-uuid", uuid], pass_fds=[SERIAL])
         Path("/run/handover").write_text(json.dumps({VM: boottime_s() + 30.0}))
