@@ -108,6 +108,7 @@ def test_what_one_server_still_knows_is_shown_without_a_quorum_and_is_no_success
     lost = {"consul": "no quorum of Consul in reach: no leader"}
     found = summed(node1=one_report("node1", errors=lost), node2=one_report("node2", errors=lost))
     assert found["result"] is False
+    assert found["comment"] == "mnvm runs on node1; no quorum of Consul is in reach"
     assert found["vms"]["mnvm"]["desired"] == {"run": "started"}
     assert f"node1: {lost['consul']}" in found["warnings"]
     assert "held by node1, epoch 7" in shown(found)

@@ -69,8 +69,9 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float, wai
     running = [f"{name} runs on {vm['running_on']}" if vm["running_on"] else f"{name} is not running"
                for name, vm in vms.items()]  # fmt: skip
     fresh = bool(view) and "consul" not in view["errors"]
-    return {"result": fresh, "comment": "; ".join(running) or "no guard answers", "vms": vms, "nodes": rows,
-            "members": members, "warnings": warnings, "at": now_s}  # fmt: skip
+    doubt = ["no quorum of Consul is in reach"] if view and not fresh else []
+    return {"result": fresh, "comment": "; ".join([*(running or ["no guard answers"]), *doubt]), "vms": vms,
+            "nodes": rows, "members": members, "warnings": warnings, "at": now_s}  # fmt: skip
 
 
 def _vms(view: Mapping[str, Any], reports: Mapping[str, Any]) -> dict[str, Any]:
