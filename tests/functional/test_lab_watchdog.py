@@ -28,7 +28,7 @@ folder = Path(sys.argv[1])
 def note(text):
     with (folder / "log").open("a") as log:
         log.write(f"{watchdog.now_s():.6f} {text}\\n")
-device = watchdog.Device(lambda: 1, lambda: note("dead"), lambda event, state: note(event))
+device = watchdog.Device(lambda: 1, lambda: note("dead"), lambda event, state: note(event), (folder / "broken").exists)
 mfusepy.FUSE(device, str(folder / "device"), foreground=True, direct_io=True)
 """
 
@@ -103,6 +103,32 @@ def test_a_guard_that_is_killed_leaves_it_counting_and_the_next_one_stops_it(ben
     bench.adapter().disarm()
     time.sleep(4.0)
     assert bench.dead_s() is None
+
+
+def test_a_broken_device_can_not_be_armed_any_more_but_counts_on_until_it_is_stopped(bench: Bench) -> None:
+    adapter = bench.adapter()
+    assert adapter.arm(boottime_s() + 3.5)
+    (bench.folder / "broken").touch()
+    assert not adapter.arm(boottime_s() + 3.5)
+    assert (adapter.armed, adapter.failing, adapter.why) == (True, True, "Input/output error")
+    assert adapter.objection() == "Input/output error"
+    adapter.disarm()
+    assert adapter.objection() == "", "it may be tried again"
+    time.sleep(3.5)
+    assert bench.dead_s() is None
+
+
+def test_a_close_while_it_counts_puts_it_off_as_the_kernels_does(bench: Bench) -> None:
+    until_s = boottime_s() + 2.5
+    adapter = bench.adapter()
+    assert adapter.arm(until_s)
+    time.sleep(1.2)
+    assert adapter.fd is not None
+    os.close(adapter.fd)
+    wait_until(lambda: bench.dead_s() is not None, 5, "reset")
+    dead_s = bench.dead_s()
+    assert dead_s is not None
+    assert dead_s > until_s + 0.5
 
 
 def test_it_is_open_once_and_tells_what_the_kernel_tells(bench: Bench) -> None:
