@@ -216,7 +216,8 @@ def _of_node(world: World, host: Host, fault: Fault) -> bool:
         case "reboot":
             host.reset("operator")
         case "watchdog":
-            host.watchdog.refuses_until_us = world.engine.now + fault.duration_us
+            if host.watchdog.kind.required:  # else the VM may start without it: a node with none, not foreseen as one
+                host.watchdog.refuses_until_us = world.engine.now + fault.duration_us
         case _:
             return False
     return True
