@@ -54,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("network", choices=NETWORKS)
     sub.add_argument("--direction", choices=("in", "out", "both"), default="both", help="as seen from the node")
     sub.add_argument("--percent", type=int, default=100, help="drop only this share of the packets")
-    sub = verb("heal", "end a node's cuts", "node")
+    sub = verb("delay", "let what passes a node's cable arrive later", "node")
+    sub.add_argument("network", choices=NETWORKS)
+    sub.add_argument("milliseconds", type=float)
+    sub.add_argument("--direction", choices=("in", "out", "both"), default="both", help="as seen from the node")
+    sub = verb("heal", "end a node's cuts and delays", "node")
     sub.add_argument("network", choices=NETWORKS, nargs="?")
     sub = verb("console", "follow the VM's serial console on a node", "node")
     sub.add_argument("--no-follow", action="store_true")
@@ -76,8 +80,10 @@ def print_status(cluster: Cluster, as_json: bool) -> int:
     else:
         for name, node in status["nodes"].items():
             cuts = ", ".join(f"{cut['network']} {cut['direction']} {cut['percent']}%" for cut in node["cuts"])
+            late = ", ".join(f"{d['network']} out {d['out_ms']:g} in {d['in_ms']:g} ms" for d in node["delays"])
             state = "frozen" if node["frozen"] else node["power"]
-            print(f"{name}  {state:7} {node['mgmt']:15} {node['storage']:15} {'cut: ' + cuts if cuts else ''}".rstrip())
+            told = f"{'cut: ' + cuts if cuts else ''} {'delayed: ' + late if late else ''}"
+            print(f"{name}  {state:7} {node['mgmt']:15} {node['storage']:15} {told}".rstrip())
     return 0 if status["up"] else 1
 
 
@@ -153,6 +159,7 @@ def dispatch(options: argparse.Namespace) -> int:
         "run": lambda: enter(cluster, options),
         "switch": lambda: switch(cluster, command_of(options.command)),
         "cut": lambda: cluster.cut(options.node, options.network, options.direction, options.percent),
+        "delay": lambda: cluster.delay(options.node, options.network, options.milliseconds, options.direction),
         "heal": lambda: cluster.heal(options.node, options.network),
         "console": lambda: console(cluster, options),
         "check": lambda: check(cluster, options.json),

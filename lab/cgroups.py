@@ -15,6 +15,8 @@ from lab.settings import SWITCH, LabError
 
 V1 = ("systemd", "memory", "cpu", "cpuacct")
 WORK = "work"
+DEVICES = "devices"
+"""Where the processes live that are devices of the nodes: they outlive a command, but not the cluster."""
 CPU_PERIOD_US = 100_000
 REALTIME_PERIOD_US = 100_000
 REALTIME_LAB_US = 45_000

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab import build, cgroups, host, network
+from lab import build, cgroups, delay, host, network
 from lab import provision as provisioning
 from lab.node import Node, package_binds
 from lab.settings import (
@@ -152,6 +152,9 @@ class Cluster:
         if network.NETNS.exists():
             for plan in (NodePlan(index) for index in range(1, 6)):
                 network.unplug(plan)
+        for plan in (NodePlan(index) for index in range(1, 6)):
+            for net in NETWORKS:
+                delay.forget(plan.link(net))
         for name in (cgroups.WORK, *names):
             cgroups.kill(name)
         for state in states:
@@ -188,6 +191,10 @@ class Cluster:
                     {"network": net, "direction": cut.direction, "percent": cut.percent}
                     for net in NETWORKS for cut in sorted(cuts) if cut.link == plan.link(net)
                 ],
+                "delays": [
+                    {"network": net, "out_ms": found.out_ms, "in_ms": found.in_ms}
+                    for net in NETWORKS if (found := delay.read(plan.link(net)))
+                ],
             }  # fmt: skip
         record = self.record()
         return {"up": True, "nodes": nodes, "shared": str(self.settings.shared), "layers": record["lowers"]}
@@ -200,6 +207,8 @@ class Cluster:
             node = self.node(name)
             moment_ns = boottime_ns()
             node.power_off()
+            for net in NETWORKS:
+                delay.forget(node.plan.link(net))
             return moment_ns
 
     def poweron(self, name: str, *, wait: bool = True) -> None:
@@ -231,10 +240,25 @@ class Cluster:
         link = self.node(name).plan.link(network.check_network(net))
         return self._change_cuts([link], direction, percent)
 
+    def delay(self, name: str, net: str, milliseconds: float, direction: str = "both") -> int:
+        """What node `name` sends (`out`), would receive (`in`) or both arrives so much later. Returns boottime in ns.
+
+        A later delay of the same cable replaces it, `heal` or the loss of power ends it.
+        """
+        self._powered(name)
+        plan, wanted = self.node(name).plan, delay.Delay.of(milliseconds, direction)
+        with lock():
+            log = self.settings.node_dir(name) / "delay.log"
+            delay.start(plan.link(network.check_network(net)), net, wanted, log)
+            return boottime_ns()
+
     def heal(self, name: str, net: str | None = None) -> int:
-        """Ends the cuts of a node, on one network or on all. Returns CLOCK_BOOTTIME in ns."""
+        """Ends the cuts and delays of a node, on one network or on all. Returns CLOCK_BOOTTIME in ns."""
         plan = self.node(name).plan
         nets = NETWORKS if net is None else (network.check_network(net),)
+        with lock():
+            for each in nets:
+                delay.stop(plan.link(each), each)
         return self._change_cuts([plan.link(each) for each in nets], None)
 
     def _change_cuts(self, links: Sequence[str], direction: str | None, percent: int = 100) -> int:

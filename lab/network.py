@@ -38,15 +38,21 @@ class Cut:
     percent: int = 100
 
 
+def tap_of(link: str) -> str:
+    """The device that stands for a cable at its bridge while there is a delay line in the cable (lab.delay)."""
+    return f"{link}d"
+
+
 def render_rules(cuts: Iterable[Cut]) -> str:
     """The whole ruleset for `cuts`, loaded in one transaction: old cuts that are not among them are healed by it."""
     drops = []
     for cut in sorted(cuts):
         chance = "" if cut.percent >= 100 else f"numgen random mod 100 < {cut.percent} "
-        if cut.direction in ("in", "both"):
-            drops.append(("oifname", cut.link, chance))
-        if cut.direction in ("out", "both"):
-            drops.append(("iifname", cut.link, chance))
+        for link in (cut.link, tap_of(cut.link)):
+            if cut.direction in ("in", "both"):
+                drops.append(("oifname", link, chance))
+            if cut.direction in ("out", "both"):
+                drops.append(("iifname", link, chance))
     lines = ["table bridge lab", "delete table bridge lab", "table bridge lab {"]
     for hook, keywords in (("forward", ("iifname", "oifname")), ("input", ("iifname",)), ("output", ("oifname",))):
         lines.append(f"  chain {hook} {{ type filter hook {hook} priority 0;")

@@ -22,7 +22,7 @@ from mnha import decide as rules_of_decide
 from mnha import guard as guard_module
 from mnha import lease as rules
 from mnha.guard import Ask, Guard
-from mnha.model import Action, Lease, Phase, Run, Sighting, View, Vm
+from mnha.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
 from mnha.ports import Answered, LeaseSeen, Outcome, StartFailed, VmSeen
 from mnha.timing import Timings
 
@@ -320,22 +320,23 @@ def _expired_after_d(view: View) -> bool:
     )
 
 
-def _released_while_running(view: View) -> Iterator[Any]:
+def _released_while_running(view: View) -> Decision | None:
     """Given back as soon as it is unwanted."""
     if rules.is_mine(view) and view.desired is Run.STOPPED and rules_of_decide._may_ask(view):
-        yield rules_of_decide.Decision(Action.RELEASE, "desired is stopped")
+        return Decision(Action.RELEASE, "desired is stopped")
+    return None
 
 
-def _start_without_deadline(view: View) -> Iterator[Any]:
+def _start_without_deadline(view: View) -> Decision | None:
     """Started by the holder's name alone."""
     if rules.is_mine(view) and view.vm is Vm.OFF and rules_of_decide.wants_vm(view):
-        yield rules_of_decide.Decision(Action.START, "mine")
+        return Decision(Action.START, "mine")
+    return None
 
 
-def _taken_with_vm_alive(view: View) -> Iterator[Any]:
+def _taken_with_vm_alive(view: View) -> Decision | None:
     """Taken although a VM is alive here that may not be."""
-    with_off = dataclasses.replace(view, vm=Vm.OFF)
-    yield from _REAL_TAKE(with_off)
+    return _REAL_TAKE(dataclasses.replace(view, vm=Vm.OFF))
 
 
 _REAL_TAKE = rules_of_decide._take

@@ -14,19 +14,14 @@ No rule reads a clock or does anything: the guard carries decisions out and fold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from . import lease as rules
 from .model import MAX_UNANSWERED, Action, Decision, Op, Phase, Run, State, View, Vm
 
 
 def decide(view: View) -> list[Decision]:
     """Return what is to be done at this moment, most urgent first. Nothing is a decision too: an empty list."""
-    return [
-        decision
-        for rule in (_fence, _read, _void_order, _stop, _release, _renew, _start, _take)
-        for decision in rule(view)
-    ]
+    rules_by_urgency = (_fence, _read, _void_order, _stop, _release, _renew, _start, _take)
+    return [decision for rule in rules_by_urgency if (decision := rule(view))]
 
 
 def fence_reason(view: View) -> str:
@@ -60,29 +55,31 @@ def wants_vm(view: View) -> bool:
     )
 
 
-def _fence(view: View) -> Iterator[Decision]:
+def _fence(view: View) -> Decision | None:
     """Kill what may not run; kill what was ordered or asked to end and did not."""
     if not view.vm.may_write or view.now_s < view.next_kill_s:
-        return
+        return None
     if reason := fence_reason(view):
-        yield Decision(Action.KILL, reason)
-    elif view.order and view.order.op is Op.RESET:
-        yield Decision(Action.KILL, view.order.reason)
-    elif view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
-        yield Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
-    elif (
+        return Decision(Action.KILL, reason)
+    if view.order and view.order.op is Op.RESET:
+        return Decision(Action.KILL, view.order.reason)
+    if view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
+        return Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
+    if (
         view.shutdown_asked_s is not None
         and view.now_s >= view.shutdown_asked_s + view.shutdown_limit_s
         and off_reason(view)
     ):
-        yield Decision(Action.KILL, f"the guest did not shut down within {view.shutdown_limit_s:g} s")
+        return Decision(Action.KILL, f"the guest did not shut down within {view.shutdown_limit_s:g} s")
+    return None
 
 
-def _read(view: View) -> Iterator[Decision]:
+def _read(view: View) -> Decision | None:
     """Look at the lease itself when an answer was *refused* or lost, or when none was ever seen."""
     if (view.must_read or view.sighting is None) and view.now_s >= view.next_read_s:
         why = "a lease request was refused or its answer lost" if view.must_read else "the lease was never seen"
-        yield Decision(Action.READ, why)
+        return Decision(Action.READ, why)
+    return None
 
 
 def void_reason(view: View) -> str:
@@ -114,14 +111,15 @@ def unfit_reason(view: View) -> str:
     return ""
 
 
-def _void_order(view: View) -> Iterator[Decision]:
+def _void_order(view: View) -> Decision | None:
     """End an order that time or others have overtaken. While the lease's state is in doubt nothing is ended."""
     if view.order is None or view.must_read:
-        return
+        return None
     if reason := void_reason(view):
-        yield Decision(Action.VOID_ORDER, reason)
-    elif view.now_s >= view.order.until_s:
-        yield Decision(Action.VOID_ORDER, "the time given for the order is over")
+        return Decision(Action.VOID_ORDER, reason)
+    if view.now_s >= view.order.until_s:
+        return Decision(Action.VOID_ORDER, "the time given for the order is over")
+    return None
 
 
 def _may_ask(view: View) -> bool:
@@ -129,21 +127,25 @@ def _may_ask(view: View) -> bool:
     return not view.must_read and view.unanswered < MAX_UNANSWERED and view.now_s >= view.next_ask_s
 
 
-def _stop(view: View) -> Iterator[Decision]:
+def _stop(view: View) -> Decision | None:
     """Ask the guest to shut down when somebody wants the VM off here."""
     reason = off_reason(view)
     if reason and view.vm in (Vm.RUNNING, Vm.PAUSED) and view.shutdown_asked_s is None and not fence_reason(view):
-        yield Decision(Action.SHUTDOWN, reason)
+        return Decision(Action.SHUTDOWN, reason)
+    return None
 
 
-def _release(view: View) -> Iterator[Decision]:
+def _release(view: View) -> Decision | None:
     """Give back a lease that is of no use here. Only with the VM confirmed dead: others may start it at once.
 
     A guard that has just started keeps it until its first probes are done: there may be nobody to order another node.
     """
+    if view.vm is not Vm.OFF or not rules.is_mine(view):
+        return None
     useless = view.desired is not None and view.probed and not wants_vm(view)
-    if rules.is_mine(view) and view.vm is Vm.OFF and (off_reason(view) or useless) and _may_ask(view):
-        yield Decision(Action.RELEASE, release_reason(view))
+    if (off_reason(view) or useless) and _may_ask(view):
+        return Decision(Action.RELEASE, release_reason(view))
+    return None
 
 
 def release_reason(view: View) -> str:
@@ -155,36 +157,39 @@ def release_reason(view: View) -> str:
     return f"the VM could not be started, or kept running, on {view.node}"
 
 
-def _renew(view: View) -> Iterator[Decision]:
+def _renew(view: View) -> Decision | None:
     """Keep the lease while the VM runs here, or is about to."""
+    if not _may_ask(view) or not rules.is_mine(view):
+        return None
     useful = not fence_reason(view) if view.vm.may_write else wants_vm(view)
-    if rules.is_mine(view) and useful and _may_ask(view):
-        yield Decision(Action.RENEW, "keep the lease")
+    return Decision(Action.RENEW, "keep the lease") if useful else None
 
 
-def _start(view: View) -> Iterator[Decision]:
+def _start(view: View) -> Decision | None:
     """Start the VM here, with at least half of the deadline ahead so that it is not killed while it boots."""
     if (
-        rules.is_mine(view)
-        and view.vm is Vm.OFF
+        view.vm is Vm.OFF
+        and rules.is_mine(view)
         and wants_vm(view)
         and view.now_s >= view.not_before_s
         and view.deadline_s is not None
         and view.deadline_s - view.now_s >= view.timings.deadline_s / 2
     ):
-        yield Decision(Action.START, view.lease.reason if view.lease else "")
+        return Decision(Action.START, view.lease.reason if view.lease else "")
+    return None
 
 
-def _take(view: View) -> Iterator[Decision]:
+def _take(view: View) -> Decision | None:
     """Take a free or expired lease, if so ordered or if nobody orders anybody to."""
     if (
-        not rules.is_mine(view)
-        and view.vm is Vm.OFF
+        view.vm is Vm.OFF
         and rules.may_take(view)
+        and not rules.is_mine(view)
         and _may_ask(view)
         and (reason := take_reason(view))
     ):
-        yield Decision(Action.TAKE, reason)
+        return Decision(Action.TAKE, reason)
+    return None
 
 
 def take_reason(view: View) -> str:
@@ -230,4 +235,5 @@ def next_moment(view: View) -> float:
         moments.append(view.start_asked_s + view.start_limit_s)
     if view.shutdown_asked_s is not None:
         moments.append(view.shutdown_asked_s + view.shutdown_limit_s)
-    return min((moment for moment in moments if moment is not None and moment > view.now_s), default=float("inf"))
+    now_s = view.now_s
+    return min([moment for moment in moments if moment is not None and moment > now_s], default=float("inf"))

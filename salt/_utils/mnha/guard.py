@@ -60,6 +60,7 @@ from .ports import (
     VmSeen,
     Watchdog,
 )
+from .renewals import Renewals
 from .timing import Timings
 
 MAX_ROUNDS = 32
@@ -139,6 +140,7 @@ class Guard:
         self.last_decision: dict[str, Any] | None = None
         self.last_fence: dict[str, Any] | None = None
         self.timeline: dict[str, Any] = {}
+        self.renewals: Renewals | None = None
         self.view = View(
             now_s=now_s,
             node=node,
@@ -273,6 +275,7 @@ class Guard:
             return
         now_s = self.view.now_s
         self._set(unanswered=len(self._asks))
+        self._count_renewal(ask, answered.outcome)
         if answered.outcome is Outcome.UNREACHABLE:
             # Lost or never sent: nobody knows. A renewal is simply tried again (if the lost one was committed the
             # next is refused and the lease is read); what changes hands is read first.
@@ -289,6 +292,19 @@ class Guard:
             self._sight(Sighting(ask.lease, answered.index, now_s))
         if ask.action in (Action.RENEW, Action.TAKE):
             self._on_granted(ask)
+
+    def _count_renewal(self, ask: Ask, outcome: Outcome) -> None:
+        """Count how a renewal ended, for the status; a lease that is taken begins a new count."""
+        now_s = self.view.now_s
+        if self.renewals is None or (ask.action is Action.TAKE and outcome is Outcome.GRANTED):
+            self.renewals = Renewals(since_s=now_s)
+        match outcome:
+            case Outcome.GRANTED if ask.action is not Action.RELEASE:
+                self.renewals.grant(ask.sent_s, now_s, self.view.timings.renew_s)
+            case Outcome.REFUSED if ask.action is Action.RENEW:
+                self.renewals.refused += 1
+            case Outcome.UNREACHABLE if ask.action is Action.RENEW:
+                self.renewals.lost += 1
 
     def _drop_superseded(self, granted: Ask, index: int) -> None:
         """Forget the requests that compare with an older index than the one just written: they can only be refused.
@@ -620,6 +636,7 @@ class Guard:
             "sentence": SENTENCES[state],
             "lease": self._lease_status(view),
             "may_run_for_s": view.deadline_s - view.now_s if rules.may_run_vm(view) and view.deadline_s else None,
+            "renewals": self.renewals.to_dict() if self.renewals else None,
             "desired": view.desired,
             "vm": view.vm.value,
             "vm_pid": self.vm_pid,

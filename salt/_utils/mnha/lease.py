@@ -38,7 +38,8 @@ def deadline_after(asked_s: float, timings: Timings) -> float:
 
 def is_mine(view: View) -> bool:
     """Whether the newest lease seen names this node as its holder."""
-    return view.lease is not None and view.lease.phase is not Phase.RELEASED and view.lease.holder == view.node
+    lease = view.lease
+    return lease is not None and lease.holder == view.node and lease.phase is not Phase.RELEASED
 
 
 def expires_s(sighting: Sighting, own: Timings) -> float:
@@ -80,7 +81,8 @@ def is_expired(view: View) -> bool:
 
 def may_take(view: View) -> bool:
     """Whether this node may try to take the lease: it is released, or expired by this node's own clock."""
-    return view.lease is not None and (view.lease.phase is Phase.RELEASED or is_expired(view))
+    lease = view.lease
+    return lease is not None and (lease.phase is Phase.RELEASED or is_expired(view))
 
 
 def free_since_s(sighting: Sighting, own: Timings) -> float:
@@ -97,7 +99,8 @@ def masterless_at_s(view: View) -> float:
     sighting = view.sighting
     if not view.masterless_s or sighting is None or view.node not in view.ranking:
         return float("inf")
-    rank = [node for node in view.ranking if node == view.node or node != sighting.lease.holder].index(view.node)
+    before = view.ranking[: view.ranking.index(view.node)]
+    rank = len(before) - (sighting.lease.holder in before)
     needed_since_s = max(free_since_s(sighting, view.timings), view.desired_since_s)
     return needed_since_s + view.masterless_s + rank * RANK_STEP_S
 

@@ -227,9 +227,9 @@ class View:
         """This view with `changes`: ``dataclasses.replace``, several times faster, which the simulation lives on."""
         view = object.__new__(View)
         fields = vars(view)
-        fields.update(vars(self))
+        fields |= vars(self)
         count = len(fields)
-        fields.update(changes)
+        fields |= changes
         if len(fields) != count:
             raise TypeError(f"a view has no {', '.join(sorted(set(changes) - set(vars(self))))}")
         return view

@@ -489,3 +489,39 @@ def test_a_renewal_is_the_same_record_with_the_next_number() -> None:
     rig.after(1.0)
     [(record, index, _)] = rig.values("cas")
     assert (record, index) == (renewed(held, TIMINGS), rig.index)
+
+
+def test_the_status_tells_how_the_renewals_go() -> None:
+    rig = Rig().holds()
+    for wait_s, took_s in ((1.0, 0.1), (0.9, 0.2), (0.8, 1.3)):  # one is sent every second
+        rig.after(wait_s)
+        rig.now_s += took_s
+        rig.on(rig.granted())
+    told = rig.guard.status(rig.now_s)["renewals"]
+    assert (told["granted"], told["late"]) == (4, 1), "the take-over counts as the first"
+    assert told["longest_s"] == pytest.approx(1.3)
+    assert told["longest_gap_s"] == pytest.approx(2.3), "from sending one to the grant of the next"
+    assert (told["median_s"], told["p99_s"]) == pytest.approx((0.1, 1.3))
+    assert Rig().observes().guard.status(100.0)["renewals"] is None
+
+
+def test_renewals_that_were_lost_or_refused_are_counted_apart() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    rig.on(Answered(rig.guard._tickets, Outcome.UNREACHABLE))
+    rig.after(0.3)
+    rig.on(Answered(rig.guard._tickets, Outcome.REFUSED))
+    told = rig.guard.status(rig.now_s)["renewals"]
+    assert (told["granted"], told["lost"], told["refused"]) == (1, 1, 1)
+
+
+def test_a_lease_that_is_taken_again_begins_a_new_count_of_renewals() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    rig.on(rig.granted())
+    rig.on(rig.seen(lease("", Phase.RELEASED), consistent=True), VmSeen(Vm.OFF, 1))
+    rig.on(Ordered(Op.TAKEOVER, 2, "ordered", 30.0, epoch=rig.guard.status(rig.now_s)["lease"]["epoch"]))
+    rig.after(1.0)
+    rig.on(rig.granted())
+    told = rig.guard.status(rig.now_s)["renewals"]
+    assert (told["granted"], told["longest_gap_s"]) == (1, 0.0)
