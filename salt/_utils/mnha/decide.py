@@ -5,7 +5,11 @@ The invariants, each kept by one rule below and by no other:
 
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
 - Nothing is started without a deadline ahead (`_start`).
-- A lease is given back only when the VM is confirmed dead (`_release`).
+- A lease is given back, or handed over, only when the VM is confirmed dead (`_release`, `_hand_over`).
+- A VM that a migration has brought is resumed only when its former holder has handed the lease over, and this node has
+  renewed it (`_resume`). Nobody else knows that the VM did not go on there: libvirt resumes it at the source when it
+  did not hear of the arrival, and then what has arrived is older than the disk. So if the source is lost before, what
+  has arrived is killed, and the VM started from its disk.
 - A lease is taken only when it is free or expired by this node's clock, on an order or when nobody gives one, and
 with no VM alive here (`_take`).
 
@@ -15,17 +19,19 @@ No rule reads a clock or does anything: the guard carries decisions out and fold
 from __future__ import annotations
 
 from . import lease as rules
-from .model import MAX_UNANSWERED, Action, Decision, Op, Phase, Run, State, View, Vm
+from .model import MAX_UNANSWERED, Action, Decision, Move, Op, Phase, Run, State, View, Vm
 
 
 def decide(view: View) -> list[Decision]:
     """Return what is to be done at this moment, most urgent first. Nothing is a decision too: an empty list."""
-    rules_by_urgency = (_fence, _read, _void_order, _stop, _release, _renew, _start, _take)
-    return [decision for rule in rules_by_urgency if (decision := rule(view))]
+    return [decision for rule in RULES if (decision := rule(view))]
 
 
 def fence_reason(view: View) -> str:
     """Why a VM must not be alive on this node now; empty when it may."""
+    if view.vm is Vm.ARRIVING:
+        wanted = rules.may_arrive(view) and not (view.ending and not rules.is_mine(view))
+        return "" if wanted else "a migration that nobody stands for any more has brought it"
     if view.lease is not None and not rules.is_mine(view):
         holder = view.lease.holder or "nobody"
         return f"the lease of epoch {view.lease.epoch} is held by {holder}, not by {view.node}"
@@ -63,6 +69,8 @@ def _fence(view: View) -> Decision | None:
         return Decision(Action.KILL, reason)
     if view.order and view.order.op is Op.RESET:
         return Decision(Action.KILL, view.order.reason)
+    if view.move is Move.DONE:
+        return Decision(Action.KILL, "the VM was migrated away")
     if view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
         return Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
     if (
@@ -89,6 +97,8 @@ def void_reason(view: View) -> str:
         return ""
     if rules.is_mine(view):
         return ""
+    if order.op is Op.MIGRATE:
+        return f"{view.node} lost the lease before it could hand it over"
     if order.op is not Op.TAKEOVER:
         return f"{view.node} does not hold the lease: {lease.holder or 'nobody'} does, epoch {lease.epoch}"
     if lease.epoch != order.epoch:
@@ -117,7 +127,7 @@ def _void_order(view: View) -> Decision | None:
         return None
     if reason := void_reason(view):
         return Decision(Action.VOID_ORDER, reason)
-    if view.now_s >= view.order.until_s:
+    if view.now_s >= view.order.until_s and view.move is Move.NONE:
         return Decision(Action.VOID_ORDER, "the time given for the order is over")
     return None
 
@@ -127,10 +137,62 @@ def _may_ask(view: View) -> bool:
     return not view.must_read and view.unanswered < MAX_UNANSWERED and view.now_s >= view.next_ask_s
 
 
+def offered_to(view: View) -> str | None:
+    """To which node this one, as the holder, lets the VM move; it stands in each renewal."""
+    order = view.order
+    if order is None or order.op is not Op.MIGRATE or view.vm is Vm.STARTING:
+        return None
+    return None if off_reason(view) and view.move is not Move.DONE else order.target
+
+
+def _migrate(view: View) -> Decision | None:
+    """Begin the migration once the record says where to."""
+    target = offered_to(view)
+    if (
+        target
+        and view.move is Move.NONE
+        and view.vm is Vm.RUNNING
+        and rules.is_mine(view)
+        and view.lease is not None
+        and view.lease.target == target
+        and not fence_reason(view)
+    ):
+        return Decision(Action.MIGRATE, view.order.reason if view.order else "")
+    return None
+
+
+def _abort(view: View) -> Decision | None:
+    """End a migration that takes too long or that nobody wants any more."""
+    if view.move is not Move.UNDER_WAY:
+        return None
+    if view.now_s >= view.move_until_s:
+        return Decision(Action.ABORT, "the migration took too long")
+    if not view.move_aborted and not offered_to(view):
+        return Decision(Action.ABORT, "nobody wants the migration any more")
+    return None
+
+
+def _hand_over(view: View) -> Decision | None:
+    """Name the target the holder, when libvirt has said that the VM is there and it is confirmed dead here."""
+    if (
+        view.move is Move.DONE
+        and view.vm is Vm.OFF
+        and rules.is_mine(view)
+        and view.lease is not None
+        and view.lease.target
+        and view.lease.target == offered_to(view)
+        and _may_ask(view)
+    ):
+        return Decision(Action.HAND_OVER, view.order.reason if view.order else "")
+    return None
+
+
 def _stop(view: View) -> Decision | None:
     """Ask the guest to shut down when somebody wants the VM off here."""
+    if view.vm not in (Vm.RUNNING, Vm.PAUSED) or view.move is not Move.NONE or view.shutdown_asked_s is not None:
+        return None
     reason = off_reason(view)
-    if reason and view.vm in (Vm.RUNNING, Vm.PAUSED) and view.shutdown_asked_s is None and not fence_reason(view):
+    if reason and not fence_reason(view):
         return Decision(Action.SHUTDOWN, reason)
     return None
 
@@ -140,7 +202,7 @@ def _release(view: View) -> Decision | None:
 
     A guard that has just started keeps it until its first probes are done: there may be nobody to order another node.
     """
-    if view.vm is not Vm.OFF or not rules.is_mine(view):
+    if view.vm is not Vm.OFF or view.move is not Move.NONE or not rules.is_mine(view):
         return None
     useless = view.desired is not None and view.probed and not wants_vm(view)
     if (off_reason(view) or useless) and _may_ask(view):
@@ -161,7 +223,7 @@ def _renew(view: View) -> Decision | None:
     """Keep the lease while the VM runs here, or is about to."""
     if not _may_ask(view) or not rules.is_mine(view):
         return None
-    useful = not fence_reason(view) if view.vm.may_write else wants_vm(view)
+    useful = not fence_reason(view) if view.vm.may_write else wants_vm(view) and view.move is not Move.DONE
     return Decision(Action.RENEW, "keep the lease") if useful else None
 
 
@@ -169,13 +231,27 @@ def _start(view: View) -> Decision | None:
     """Start the VM here, with at least half of the deadline ahead so that it is not killed while it boots."""
     if (
         view.vm is Vm.OFF
+        and view.lease is not None
+        and view.lease.phase is Phase.HELD
         and rules.is_mine(view)
         and wants_vm(view)
         and view.now_s >= view.not_before_s
-        and view.deadline_s is not None
-        and view.deadline_s - view.now_s >= view.timings.deadline_s / 2
+        and view.move is Move.NONE
+        and _has_half_a_deadline(view)
     ):
-        return Decision(Action.START, view.lease.reason if view.lease else "")
+        return Decision(Action.START, view.lease.reason)
+    return None
+
+
+def _has_half_a_deadline(view: View) -> bool:
+    """Whether this node may run the VM for at least half of the deadline."""
+    return view.deadline_s is not None and view.deadline_s - view.now_s >= view.timings.deadline_s / 2
+
+
+def _resume(view: View) -> Decision | None:
+    """Resume what a migration has brought, when the lease was handed over and this node has renewed it."""
+    if view.vm is Vm.ARRIVING and view.lease is not None and rules.was_handed_over(view) and _has_half_a_deadline(view):
+        return Decision(Action.RESUME, view.lease.reason)
     return None
 
 
@@ -192,6 +268,12 @@ def _take(view: View) -> Decision | None:
     return None
 
 
+RULES = (
+    _fence, _read, _void_order, _abort, _migrate, _stop, _release, _hand_over, _renew, _start, _resume, _take,
+)  # fmt: skip
+"""Most urgent first."""
+
+
 def take_reason(view: View) -> str:
     """On whose behalf this node takes the lease as soon as it may; empty: it does not."""
     if view.order is not None:
@@ -205,6 +287,8 @@ def describe(view: View) -> State:
     """Return the state, in a word, that `view` amounts to."""
     if view.vm.may_write and fence_reason(view):
         return State.FENCING
+    if view.vm is Vm.ARRIVING:
+        return State.ARRIVING
     if view.sighting is None:
         return State.UNCONFIGURED if view.missing else State.BLIND
     if rules.is_mine(view):
@@ -212,6 +296,8 @@ def describe(view: View) -> State:
             return State.FENCED
         if view.vm is Vm.STARTING:
             return State.STARTING
+        if view.move is not Move.NONE:
+            return State.MOVING
         if view.shutdown_asked_s is not None and view.vm.may_write:
             return State.STOPPING
         return State.HOLDING if view.vm is Vm.RUNNING else State.LIMPING
@@ -231,6 +317,8 @@ def next_moment(view: View) -> float:
         moments.append(rules.masterless_at_s(view))
     if view.order is not None:
         moments.append(view.order.until_s)
+    if view.move is Move.UNDER_WAY:
+        moments.append(view.move_until_s)
     if view.start_asked_s is not None:
         moments.append(view.start_asked_s + view.start_limit_s)
     if view.shutdown_asked_s is not None:

@@ -377,8 +377,8 @@ class Guard:
             self._end_order("ok", f"the VM runs on {self.view.node}, epoch {self._epoch()}")
 
     def _on_moved(self, moved: Moved) -> None:
-        """The migration has ended. One that succeeded after nobody waited for it any more has failed: what it brought to
-        the target is killed there, and the VM started from its disk.
+        """The migration has ended. One that succeeded after nobody waited for it any more has failed: what it brought
+        to the target is killed there, and the VM started from its disk.
         """
         if moved.generation != self._moves or self.view.move is not Move.UNDER_WAY:
             return
@@ -599,11 +599,11 @@ class Guard:
         if deadline_s is None:
             raise BugError("a start without a deadline")
         self._generation += 1
-        arrived = self.view.vm is Vm.ARRIVING
+        before = self.view.vm
         self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s, launched_epoch=self._epoch())
         if not self._watchdog.arm(deadline_s + self.view.timings.kill_s):
             self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
-            self._set(vm=Vm.UNKNOWN if arrived else Vm.OFF)
+            self._set(vm=before)
             return
         launch()
 

@@ -115,7 +115,9 @@ def was_handed_over(view: View) -> bool:
     """Whether the former holder handed the lease to this node, which has not run the VM since: what has arrived here by
     migration is the VM as it was when it stopped there.
     """
-    return is_mine(view) and view.lease is not None and bool(view.lease.source) and not has_launched(view)
+    lease = view.lease
+    handed = lease is not None and lease.phase is Phase.HELD and bool(lease.source)
+    return handed and is_mine(view) and not has_launched(view)
 
 
 def has_launched(view: View) -> bool:

@@ -456,7 +456,7 @@ def test_a_late_grant_after_a_release_revives_no_deadline() -> None:
 
 def test_a_start_without_a_deadline_is_a_bug() -> None:
     with pytest.raises(BugError):
-        Rig().guard._start()
+        Rig().guard._launch(lambda: None)
 
 
 def test_a_failed_read_is_repeated_soon() -> None:
