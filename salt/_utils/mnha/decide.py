@@ -244,8 +244,8 @@ def _start(view: View) -> Decision | None:
 
 
 def _has_half_a_deadline(view: View) -> bool:
-    """Whether this node may run the VM for at least half of the deadline."""
-    return view.deadline_s is not None and view.deadline_s - view.now_s >= view.timings.deadline_s / 2
+    """Whether this node may run the VM for more than half of the deadline."""
+    return view.deadline_s is not None and view.now_s < view.deadline_s - view.timings.deadline_s / 2
 
 
 def _resume(view: View) -> Decision | None:

@@ -553,7 +553,8 @@ class Guard:
 
     def _kill(self, reason: str) -> None:
         """Kill the VM; the watchdog is not petted again unless a renewal is granted."""
-        fenced = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING) and self.last_fence_is_over()
+        alive = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
+        fenced = alive and self.view.move is not Move.DONE and self.last_fence_is_over()
         self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
         self._hypervisor.kill()
         if fenced:

@@ -216,8 +216,8 @@ def test_after_a_refusal_the_lease_is_read_before_anything_is_asked() -> None:
 
 
 def test_a_start_waits_until_half_of_the_deadline_is_ahead() -> None:
-    assert Action.START in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.5))
-    assert Action.START not in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.4))
+    assert Action.START in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.6))
+    assert Action.START not in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.5))
 
 
 def test_a_lease_with_an_unwanted_vm_is_given_back() -> None:

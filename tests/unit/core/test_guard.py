@@ -45,6 +45,15 @@ class Doors:
     def start(self, epoch: int, generation: int) -> None:
         self._note("start", generation)
 
+    def migrate(self, target: str, generation: int) -> None:
+        self._note("migrate", (target, generation))
+
+    def abort(self) -> None:
+        self._note("abort")
+
+    def resume(self, generation: int) -> None:
+        self._note("resume", generation)
+
     def shutdown(self) -> None:
         self._note("shutdown")
 
