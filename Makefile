@@ -10,9 +10,12 @@ PY     := .venv/bin/python
 STAMP  := .venv/.made-from-requirements
 APT    := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get -q
 
-TEST_FOLDERS   = $(wildcard tests/unit tests/functional tests/simulation tests/integration)
+TEST_FOLDERS   = $(wildcard tests/unit tests/functional tests/kernel tests/simulation tests/integration)
 PYTEST_OPTIONS ?=
 SEEDS          ?= 0:2000
+MINUTES        ?=
+SEED           ?=
+KINDS          ?=
 
 # `make lab-shell node1` and `make lab-cut node1 storage` mean the same as NODE=node1 NET=storage.
 ifneq ($(filter lab-%,$(firstword $(MAKECMDGOALS))),)
@@ -74,6 +77,16 @@ test: lint ## everything: lint, unit, simulation, integration in the lab
 .PHONY: simulate
 simulate: $(STAMP) ## look for unsafe schedules: make simulate SEEDS=0:100000
 	PYTHONPATH=salt/_utils $(PY) -m tests.simulation.sweep --seeds $(SEEDS)
+
+.PHONY: chaos
+chaos: $(STAMP) ## random faults in the lab, judged: make chaos MINUTES=30 SEED=7
+	PYTHONPATH=salt/_utils $(PY) -m tests.integration.faults.chaos $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak
+soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk latency" MINUTES=10
+	MNHA_SOAK_KINDS="$(KINDS)" MNHA_SOAK_MINUTES="$(MINUTES)" \
+	  $(PY) -m pytest $(PYTEST_OPTIONS) tests/integration/faults/test_false_failover.py
 
 .PHONY: bench
 bench: $(STAMP) ## measure failover in the lab; PEER=pacemaker measures the peer as well

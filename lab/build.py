@@ -10,7 +10,9 @@ import contextlib
 import fcntl
 import hashlib
 import inspect
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -50,6 +52,10 @@ WantedBy=multi-user.target
 """
 
 
+KEPT_S = 7 * 24 * 3600.0
+"""How long a piece of the cache is kept that nobody asks for."""
+
+
 @dataclass(frozen=True)
 class Pieces:
     """Folders of the finished pieces; `warm` and `peer` only where built."""
@@ -72,9 +78,14 @@ def key_of(inputs: Iterable[str | bytes]) -> str:
 
 
 def piece(settings: Settings, kind: str, inputs: Iterable[str | bytes], make: Callable[[Path], None]) -> Path:
-    """The folder of a piece, built by `make(folder)` first if the cache does not have it; older ones are removed."""
+    """The folder of a piece, built by `make(folder)` first if the cache does not have it.
+
+    Other pieces of its kind that nobody has asked for in :data:`KEPT_S` are removed. Younger ones may be another lab's:
+    its nodes mount them in name spaces of their own, and again at each boot.
+    """
     final = settings.cache / f"{kind}-{key_of(inputs)}"
     if final.is_dir():
+        os.utime(final)
         return final
     temporary = settings.cache / f".building-{kind}"
     remove_tree(temporary)
@@ -83,7 +94,8 @@ def piece(settings: Settings, kind: str, inputs: Iterable[str | bytes], make: Ca
         make(temporary)
         temporary.rename(final)
     for old in settings.cache.glob(f"{kind}-*"):
-        if old != final and not is_in_use(old):
+        unused_s = time.time() - old.stat().st_mtime
+        if old != final and unused_s > KEPT_S and not is_in_use(old):
             remove_tree(old)
     return final
 

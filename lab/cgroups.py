@@ -84,13 +84,18 @@ def freeze(name: str, frozen: bool, timeout_s: float = 5) -> None:
         time.sleep(0.005)
 
 
+def send_kill(name: str) -> None:
+    """Sends SIGKILL to every process of the group, without waiting for their end."""
+    with contextlib.suppress(FileNotFoundError):
+        (folders(name)[0] / "cgroup.kill").write_text("1")
+
+
 def kill(name: str, timeout_s: float = 20) -> None:
     """Kills every process of the group, frozen ones too; returns when none is left."""
     folder = folders(name)[0]
     end = time.monotonic() + timeout_s
     while populated(name):
-        with contextlib.suppress(FileNotFoundError):
-            (folder / "cgroup.kill").write_text("1")
+        send_kill(name)
         if time.monotonic() > end:
             raise LabError(f"processes in {folder} outlived SIGKILL for {timeout_s:g} s: look at its cgroup.procs")
         time.sleep(0.005)

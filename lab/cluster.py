@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab import build, cgroups, delay, host, network
+from lab import build, cgroups, delay, host, network, storage, watchdog
 from lab import provision as provisioning
 from lab.node import Node, package_binds
 from lab.settings import (
@@ -119,6 +119,7 @@ class Cluster:
             nodes = [Node(plan, settings) for plan in plans]
             for node in nodes:
                 node.write_files(plans)
+                watchdog.start(settings, node.name)
                 self._power_on(node)
             for node in nodes:
                 node.wait_ready(READY_TIMEOUT_S)
@@ -132,7 +133,8 @@ class Cluster:
     def _power_on(self, node: Node) -> None:
         record = self.record()
         share_us = cgroups.REALTIME_LAB_US // record["nodes"]
-        node.power_on([Path(layer) for layer in record["lowers"]], record["binds"], share_us)
+        binds = [*record["binds"], *watchdog.binds(self.settings, node.name)]
+        node.power_on([Path(layer) for layer in record["lowers"]], binds, share_us)
 
     def provision(self, timings: str = "default") -> None:
         """Installs the product on the nodes as its README tells an operator to."""
@@ -155,7 +157,7 @@ class Cluster:
         for plan in (NodePlan(index) for index in range(1, 6)):
             for net in NETWORKS:
                 delay.forget(plan.link(net))
-        for name in (cgroups.WORK, *names):
+        for name in (cgroups.WORK, cgroups.DEVICES, *map(storage.group, names), *names):
             cgroups.kill(name)
         for state in states:
             for point in mounts_below(state):
@@ -281,6 +283,20 @@ class Cluster:
         """Lets a frozen node go on. Returns CLOCK_BOOTTIME in ns."""
         self._powered(name)
         cgroups.freeze(name, False)
+        return boottime_ns()
+
+    def add_valve(self, name: str, *, killable: bool = True) -> None:
+        """Puts a valve into a node's way to the shared folder: see `lab.storage`. It goes with the node's power."""
+        storage.start(self.settings, name, self.node(name).init_pid(), killable=killable)
+
+    def hang_storage(self, name: str) -> int:
+        """Lets every access to the shared folder from this node wait. Returns CLOCK_BOOTTIME in ns."""
+        storage.hang(name, True)
+        return boottime_ns()
+
+    def free_storage(self, name: str) -> int:
+        """Lets what waits go on. Returns CLOCK_BOOTTIME in ns."""
+        storage.hang(name, False)
         return boottime_ns()
 
     def limit_cpu(self, name: str, percent: float | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from lab import cgroups, guards
+from lab import cgroups, guards, storage
 from lab.cluster import Cluster
 from lab.settings import VM_NAME, LabError
 
@@ -19,20 +19,32 @@ PUBLISHER_PORT = 4505
 
 
 def heal(cluster: Cluster, timeout_s: float = HEALTHY_S, *, links: bool = False) -> None:
-    """Undo whatever was done to the cluster: power, freezes, cuts, daemons; and wait until all is well again.
+    """Undo whatever was done to the cluster (power, freezes, cuts, valves, daemons) and wait until all is well again.
 
     :param links: also wait for the connections between all minions and all masters.
     :raises LabError: it does not get well; the message lists what is wrong.
     """
+    undo(cluster)
+    wait_healthy(cluster, timeout_s, links=links)
+
+
+def undo(cluster: Cluster) -> None:
+    """Undo whatever was done to the cluster: every node is on and ready, every daemon started, nothing cut or delayed.
+
+    :raises LabError: a node does not come up, or a daemon does not start.
+    """
     for name in cluster.names:
+        if storage.is_there(name):  # what has files open behind the valve would not let it go
+            cluster.poweroff(name)
         if not cluster.node(name).is_on():
             cluster.poweron(name)
         if cgroups.is_frozen(name):
             cluster.thaw(name)
         cluster.heal(name)
     for name in cluster.names:
+        cluster.node(name).wait_ready()  # its watchdog may have reset it
+        cluster.run(name, ["systemctl", "kill", "--signal=CONT", *SERVICES])
         cluster.run(name, ["systemctl", "start", *SERVICES], timeout_s=120, check=True)
-    wait_healthy(cluster, timeout_s, links=links)
 
 
 def wait_healthy(cluster: Cluster, timeout_s: float = HEALTHY_S, *, links: bool = False) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lab import cgroups, network
+from lab import cgroups, network, storage
 from lab.settings import MGMT, NETWORKS, PACKAGES_FOLDER, STORAGE, SWITCH, LabError, NodePlan, Settings
 from lab.shell import CLEAN_PATH, mounts_below, run, wait_until, write_whole
 
@@ -120,6 +120,7 @@ class Node:
         run(["mount", "-t", "overlay", "overlay", "-o",
              f"lowerdir={layers},upperdir={folder}/upper,workdir={folder}/work", folder / "root"])  # fmt: skip
         cgroups.create(self.name)
+        cgroups.freeze(self.name, False)  # it may have been frozen when it lost its power
         cgroups.allow_realtime(self.name, realtime_us)
         script = folder / "supervise"
         write_whole(script, supervisor_script(self.plan, self.settings, binds), mode=0o755)
@@ -133,6 +134,8 @@ class Node:
     def power_off(self) -> None:
         """Cuts the power: links first, so that no FIN or RST gets out, then every process at once."""
         network.unplug(self.plan)
+        cgroups.send_kill(self.name)
+        storage.stop(self.name)  # what waits for hanging storage can't die before
         cgroups.kill(self.name)
         network.remove_cables(self.plan)
         self.unmount()

@@ -1,4 +1,4 @@
-"""A node's watchdog device, provided from outside of it: like the board's, it goes on counting when the node stands still.
+"""A node's watchdog device, served from outside of it: like a board's, it goes on counting when the node stands still.
 
 A file that speaks the kernel's watchdog interface (FUSE), bound into the node as `/dev/watchdog`. Opening it starts it;
 it counts down from its timeout; a keep-alive or a write begins anew; only a close after the letter V stops it. At zero
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab import cgroups, network
+from lab import cgroups
 from lab.settings import LabError, Settings
 from lab.shell import mounts_below, wait_until
 
@@ -42,7 +42,6 @@ KEEPALIVE = 0x80045705
 SETTIMEOUT = 0xC0045706
 GETTIMEOUT = 0x80045707
 GETTIMELEFT = 0x8004570A
-DISABLE, ENABLE = 1, 2
 SUPPORTED = 0x0080 | 0x0100 | 0x8000  # settimeout, magic close, keep-alive
 
 
@@ -85,13 +84,14 @@ class Countdown:
         """A write is a keep-alive; the last one before the close decides whether it stops."""
         return replace(self.petted(now_s), magic=MAGIC in data)
 
-    def closed(self) -> Countdown:
-        """A close stops it only after the letter."""
-        return replace(self, is_open=False, magic=False, zero_s=None if self.magic else self.zero_s)
+    def closed(self, now_s: float) -> Countdown:
+        """A close stops it only after the letter; else it is a keep-alive, as the kernel's is."""
+        after = replace(self, zero_s=None) if self.magic else self.petted(now_s)
+        return replace(after, is_open=False, magic=False)
 
     def stopped(self) -> Countdown:
         """Stopped by its switch, or because the node has lost its power."""
-        return replace(self, zero_s=None)
+        return replace(self, magic=False, zero_s=None)
 
 
 class Device:
@@ -104,7 +104,9 @@ class Device:
 
     use_ns = True
 
-    def __init__(self, boot: Callable[[], int], reset: Callable[[], None], note: Callable[[str, Countdown], None]) -> None:
+    def __init__(
+        self, boot: Callable[[], int], reset: Callable[[], None], note: Callable[[str, Countdown], None]
+    ) -> None:
         self._boot, self._reset, self._note = boot, reset, note
         self._state = Countdown()
         self._opened_by = 0
@@ -146,7 +148,7 @@ class Device:
         """See :meth:`Countdown.closed`."""
         with self._changed:
             if fh == self._opened_by:
-                after = self._state.closed()
+                after = self._state.closed(now_s())
                 self._set("disarmed" if after.zero_s is None else "closed while it counts", after)
         return 0
 
@@ -178,9 +180,11 @@ class Device:
             return state.timeout_s
         elif cmd == GETTIMELEFT:
             return 0 if state.zero_s is None else max(0, int(state.zero_s - at_s))
-        elif cmd == SETOPTIONS and value == DISABLE:
+        elif cmd == SETOPTIONS and state.magic:
+            # Which option, the kernel does not tell a FUSE file, for it takes this request for one that only reads.
+            # The letter V tells; who does not write it before it stops the device can't be served.
             self._set("switched off", state.stopped())
-        elif cmd == SETOPTIONS and value == ENABLE:
+        elif cmd == SETOPTIONS:
             self._set("switched on", replace(state, zero_s=at_s + state.timeout_s))
         elif cmd in (GETSTATUS, GETBOOTSTATUS):
             return 0
@@ -278,14 +282,18 @@ def serve(name: str) -> None:
 
     def reset() -> None:
         # Dead first, without waiting for anybody; what a power cycle is besides takes its turn.
-        network.unplug(node.plan)
-        cgroups.kill(name)
+        node.power_off()
         cluster.poweroff(name)
         cluster.poweron(name, wait=False)
 
     device = Device(node.init_pid, reset, note)
     mfusepy.FUSE(
-        device, str(device_file(settings, name)), foreground=True, direct_io=True, fsname="lab-watchdog", allow_other=True
+        device,
+        str(device_file(settings, name)),
+        foreground=True,
+        direct_io=True,
+        fsname="lab-watchdog",
+        allow_other=True,
     )
 
 

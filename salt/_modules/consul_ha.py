@@ -1,23 +1,26 @@
 """The cluster's Consul: status, keys by compare-and-set, tokens and policies, autopilot.
 
 Keys are given relative to `mnha/<cluster>/` (docs/architecture.md lists them); values are plain data, kept as JSON. The
-token is that of role `policy` on this node; functions that manage Consul itself use the management token of the pillar.
+token is that of role `policy` on this node. Policies, tokens and autopilot are changed with the management token, which
+no node has: what is to be changed is found out with the node's own tokens, and a master is asked for it by an event.
 
 A refused compare-and-set is a result (False), everything else that goes wrong an error that says what to do.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import consul_acl, consul_admin, consul_client, consul_config
-from mnha.errors import MnhaError, UnreachableError
+from mnha import consul_admin, consul_client, consul_config, consul_roles
+from mnha.errors import MnhaError
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,8 @@ __virtualname__ = "consul_ha"
 
 BINARY = "/usr/bin/consul"
 POLL_S = 0.5
+SNAPSHOT_S = 0.5  # of each request: a server that is asked for what it knows answers within milliseconds
+ROLES_LOCK = Path("/run/mnha-consul-roles.lock")
 
 
 def __virtual__():
@@ -60,24 +65,22 @@ def members() -> list[dict[str, Any]]:
 
         salt node1 consul_ha.members
     """
-    words = {0: "none", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
-    rows = _run(lambda: _client("policy").call(lambda consul: consul.agent.members()))
-    return [
-        {"node": row["Name"], "address": row["Addr"], "status": words.get(row["Status"], str(row["Status"]))}
-        for row in sorted(rows, key=lambda row: row["Name"])
-    ]
+    return _run(lambda: _client("policy").members())
 
 
-def leader() -> str:
-    """Address of Consul's leader, "" if there is none.
+def snapshot(prefixes: list[str]) -> dict[str, Any]:
+    """`keys` below prefixes with their values, and `members`, as the nearest server knows them: to be shown, not to be
+    decided by, for it is quick, needs no leader, and may be some moments old.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt node1 consul_ha.leader
+        salt node1 consul_ha.snapshot '[vms/, nodes/]'
     """
-    return _run(lambda: _client("policy").leader())
+    client, skip = _client("policy", timeout_s=SNAPSHOT_S), len(_key(""))
+    entries, found = _run(lambda: client.snapshot([_key(prefix) for prefix in prefixes]))
+    return {"keys": {entry.key[skip:]: entry.value for entry in entries}, "members": found}
 
 
 def quorum() -> bool:
@@ -160,8 +163,8 @@ def kv_delete(key: str, index: int | None = None) -> bool:
     return _run(lambda: _client("policy").delete(_key(key), None if index is None else int(index)))
 
 
-def kv_prune(prefix: str, keep: int) -> int:
-    """Delete all but the `keep` newest keys (by time of creation as their names sort) below a prefix; returns how many.
+def kv_prune(prefix: str, keep: int = consul_client.KEEP) -> int:
+    """Delete all but the `keep` keys below a prefix that were written last (no lock of Consul's restarts); how many.
 
     CLI Example:
 
@@ -169,9 +172,7 @@ def kv_prune(prefix: str, keep: int) -> int:
 
         salt node1 consul_ha.kv_prune history/ 500
     """
-    client = _client("policy")
-    surplus = _run(lambda: client.list(_key(prefix)))[: -int(keep) or None]
-    return sum(1 for entry in surplus if _run(lambda entry=entry: client.delete(entry.key, entry.index)))
+    return _run(lambda: _client("policy").prune(_key(prefix), int(keep), spare=[_key(consul_admin.RESTART_KEY)]))
 
 
 def claim(action: str, by: str | None = None) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def server_config() -> str:
 
 
 def secret_config() -> str:
-    """The text of the configuration file that holds the gossip key and tokens. For templates, not the command line.
+    """The text of the configuration file that holds gossip key and agent token. For templates, not the command line.
 
     CLI Example:
 
@@ -237,12 +238,13 @@ def secret_config() -> str:
         salt-call --local consul_ha.secret_config
     """
     secrets = __salt__["mnha_config.secrets"]()
-    parts = (secrets["gossip_key"], secrets["management_token"], secrets["agent_token"])
-    return consul_config.to_json(consul_config.secret_config(_version(), *parts))
+    return consul_config.to_json(consul_config.secret_config(secrets["gossip_key"], secrets["agent_token"]))
 
 
 def wait_for_quorum(timeout_s: float = 90) -> dict[str, Any]:
-    """Wait until Consul has a leader that knows the management token; returns its health, fails at the timeout.
+    """Wait until Consul has a leader; returns the addresses of `leader` and `servers`, fails at the timeout.
+
+    It takes no token to ask, for a new cluster knows none.
 
     CLI Example:
 
@@ -251,27 +253,20 @@ def wait_for_quorum(timeout_s: float = 90) -> dict[str, Any]:
         salt '*' consul_ha.wait_for_quorum timeout_s=60
     """
     end = time.monotonic() + float(timeout_s)
-    client = _client("management")
-    error: MnhaError
+    client = _client("")
     while True:
-        try:
-            client.call(lambda consul: consul.acl.tokens.self())
-            health = consul_admin.health(client)
-            if any(server["leader"] for server in health["servers"]):
-                return health
-            error = UnreachableError("autopilot has not seen a leader yet")
-        except MnhaError as failure:
-            error = failure
+        if leader := client.leader():
+            return {"leader": leader, "servers": _run(lambda: client.call(lambda consul: consul.status.peers()))}
         if time.monotonic() > end:
             raise CommandExecutionError(
-                f"no quorum of Consul after {timeout_s} s: {error.message}. A new cluster gets one when the states"
-                " are applied to most of its nodes at the same time"
+                f"no quorum of Consul after {timeout_s} s. A new cluster gets one when the states are applied to most"
+                " of its nodes at the same time"
             )
         time.sleep(POLL_S)
 
 
 def role_present(role: str, test: bool = False) -> dict[str, Any]:
-    """Policy and token of a role (agent, guard, policy) of this node; returns what changed.
+    """Policy and token of a role (agent, guard, policy) of this node, made by a master; returns what changed.
 
     CLI Example:
 
@@ -279,25 +274,12 @@ def role_present(role: str, test: bool = False) -> dict[str, Any]:
 
         salt '*' consul_ha.role_present guard test=True
     """
-    conf = __salt__["mnha_config.get"]()
-    cluster, node = conf["cluster"]["name"], conf["node"]
-    secret = __salt__["mnha_config.secrets"]()[f"{role}_token"]
-
-    def ensure() -> consul_admin.Changes:
-        client = _client("management")
-        name = consul_acl.policy_name(cluster, role, node)
-        rules = consul_acl.rules(cluster, role, node, list(conf["cluster"]["vms"]))
-        accessor = consul_acl.accessor_id(cluster, role, node)
-        return {
-            **consul_admin.ensure_policy(client, name, rules, dry_run=test),
-            **consul_admin.ensure_token(client, name, accessor, secret, dry_run=test),
-        }
-
-    return _run(ensure)
+    client, roles = _client(role), _roles()
+    return _asked(lambda: roles.missing(client, role), test)
 
 
 def autopilot_present(test: bool = False) -> dict[str, Any]:
-    """Autopilot's settings that keep a quorum safe; returns what changed.
+    """Autopilot's settings that keep a quorum safe, set by a master; returns what changed.
 
     CLI Example:
 
@@ -305,8 +287,26 @@ def autopilot_present(test: bool = False) -> dict[str, Any]:
 
         salt node1 consul_ha.autopilot_present test=True
     """
-    settings = consul_config.autopilot_settings(len(__salt__["mnha_config.get"]()["cluster"]["nodes"]))
-    return _run(lambda: consul_admin.ensure_autopilot(_client("management"), settings, dry_run=test))
+    client, roles = _client("policy"), _roles()
+    return _asked(lambda: roles.missing_settings(client), test)
+
+
+def make_roles(management_token: str) -> dict[str, Any]:
+    """Make policies and tokens of this node, and autopilot's settings, as they should be; returns what changed.
+
+    For masters: `salt-run mnha.consul_roles` calls it, with the token from their secrets.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.consul_roles cluster=example node=node1
+    """
+    client, anonymous = _client("management", management_token), _client("")
+    secrets = __salt__["mnha_config.secrets"]()
+    with ROLES_LOCK.open("w") as lock:  # every master that heard of it may ask
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _run(lambda: _roles().make(client, anonymous, management_token, secrets))
 
 
 def restart_in_turn(wait_s: float = 300) -> bool:
@@ -325,7 +325,7 @@ def restart_in_turn(wait_s: float = 300) -> bool:
             raise CommandExecutionError("consul does not start; see `journalctl -u consul`")
 
     turn = consul_admin.RestartInTurn(
-        client=_client("management"),
+        client=_client("policy"),
         prefix=f"mnha/{conf['cluster']['name']}",
         node=conf["node"],
         restart=restart,
@@ -343,18 +343,44 @@ def _version() -> tuple[int, int, int]:
     return _run(lambda: consul_config.parse_version(answer.stdout))
 
 
-def _client(role: str) -> consul_client.ConsulClient:
-    """The local server first, then the others by their storage addresses."""
+def _client(role: str, token: str = "", timeout_s: float = consul_client.TIMEOUT_S) -> consul_client.ConsulClient:
+    """The local server first, then the others by their storage addresses; with this node's token of `role`.
+
+    Role "" has none; a `token` given is used as it is.
+    """
     conf = __salt__["mnha_config.get"]()
     nodes = conf["cluster"]["nodes"]
-    if role == "management":
-        token, name = __salt__["mnha_config.secrets"]()["management_token"], "the management token"
-    else:
+    name = f"the {role} token"
+    if role == "policy":
         path = consul_client.POLICY_TOKEN_FILE
         token, name = _run(lambda: consul_client.read_token(path)), f"the token in {path}"
+    elif role and not token:
+        token = __salt__["mnha_config.secrets"]()[f"{role}_token"]
     servers = ["127.0.0.1", *(nodes[peer]["storage"] for peer in conf["peers"])]
     port = conf["cluster"]["consul"]["ports"]["https"]
-    return _run(lambda: consul_client.ConsulClient(servers, token, token_name=name, port=port))
+    return _run(lambda: consul_client.ConsulClient(servers, token, name, port=port, timeout_s=timeout_s))
+
+
+def _roles() -> consul_roles.Roles:
+    conf = __salt__["mnha_config.get"]()
+    cluster = conf["cluster"]
+    return consul_roles.Roles(cluster["name"], conf["node"], list(cluster["vms"]), len(cluster["nodes"]))
+
+
+def _asked(missing: Callable[[], consul_admin.Changes], test: bool) -> consul_admin.Changes:
+    """Ask a master for what is missing; what that was."""
+    cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
+
+    def ask() -> None:
+        __salt__["event.send"](f"mnha/consul_roles/{cluster}", {"cluster": cluster})
+
+    try:
+        return consul_roles.asked(missing, ask, dry_run=test)
+    except MnhaError as error:
+        raise CommandExecutionError(
+            f"{error.message}: run `salt-run mnha.consul_roles cluster={cluster} node={__opts__['id']}` on a master"
+            " that has the secrets of the cluster; it says what is wrong"
+        ) from error
 
 
 def _key(relative: str) -> str:

@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "mnvm"
 
-HISTORY_KEEP = 500
-
 
 def __virtual__():
     return __virtualname__
@@ -278,16 +276,16 @@ def record(event: str, text: str, vm: str | None = None, action: str | None = No
     value = {"at": now.isoformat(timespec="milliseconds"), "node": node, "vm": vm, "event": event, "text": text, **more}
     key = f"history/{now:%Y%m%dT%H%M%S.%f}Z-{node}-salt"
     __salt__["consul_ha.kv_put"](key, value)
-    __salt__["consul_ha.kv_prune"]("history/", HISTORY_KEEP)
+    __salt__["consul_ha.kv_prune"]("history/")
     if action:
         __salt__["consul_ha.kv_put"](f"actions/{action}", {"by": data.get("master"), "done": True})
-        __salt__["consul_ha.kv_prune"]("actions/failover-", HISTORY_KEEP)
+        __salt__["consul_ha.kv_prune"]("actions/")
     return key
 
 
 def report() -> dict[str, Any]:
     """All that `mnha.status` shows of this node and, as this node sees it, of the cluster. Never fails: see
-    `errors`.
+    `errors`; what is known of the cluster may be old if they have `consul`.
 
     CLI Example:
 
@@ -307,15 +305,15 @@ def report() -> dict[str, Any]:
     part("config", get_config)
     part("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
     consul = (found["guard"] or {}).get("consul") or {}
-    lost = bool(consul) and not (consul.get("reachable") and consul.get("known_leader"))
-    if lost:  # asking would only take long
-        found["errors"]["consul"] = f"no quorum of Consul in reach: {consul.get('error')}"
-    if found["config"] is not None and consul.get("reachable", True):
-        part("members", lambda: __salt__["consul_ha.members"]())  # the agent's own knowledge, leader or not
-    if found["config"] is not None and not lost:
-        part("applied", lambda: (__salt__["consul_ha.kv_get"]("config") or {}).get("value"))
-        for key in ("vms", "nodes", "maintenance"):
-            part(key, lambda key=key: __salt__["consul_ha.kv_list"](f"{key}/"))
+    if found["config"] is not None:
+        part("consul", lambda: __salt__["consul_ha.snapshot"](["config", "vms/", "nodes/", "maintenance/"]))
+    if known := found.pop("consul", None):
+        keys = known["keys"]
+        found |= {"members": known["members"], "applied": keys.get("config")}
+        for name in ("vms", "nodes", "maintenance"):
+            found[name] = {key: value for key, value in keys.items() if key.startswith(f"{name}/")}
+    if consul and not (consul.get("reachable") and consul.get("known_leader")):
+        found["errors"].setdefault("consul", f"no quorum of Consul in reach: {consul.get('error')}")
     return found
 
 

@@ -81,7 +81,8 @@ def _nodes(nodes: Mapping[str, Any]) -> Iterable[str]:
         checks = guard.get("checks") or (row.get("record") or {}).get("checks") or {}
         bad = [key for key, check in checks.items() if not check.get("ok")]
         fit = ", ".join(f"{key}!" for key in bad) if bad else "ok" if checks else "unknown"
-        answer = states or ("guard does not answer" if row.get("answers") else "no answer")
+        silent = f"no answer within {row.get('silent_s') or 0:g} s"
+        answer = states or ("guard does not answer" if row.get("answers") else silent)
         rows.append((name, answer, row.get("consul", "unknown"), fit, "yes" if row.get("maintenance") else "no"))
     yield from table(("NODE", "GUARD", "CONSUL", "CHECKS", "MAINTENANCE"), rows)
 

@@ -23,19 +23,22 @@ import salt.utils.minions
 import salt.version
 from salt.exceptions import CommandExecutionError
 
-from mnha import __version__, ask, config, pillars, report, secrets, takeover
+import mnha
+from mnha import __version__, ask, report, takeover
 from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
 
 log = logging.getLogger(__name__)
 
 STATUS_WAIT_S = 4.0
-"""The most that a status waits; it ends as soon as every node that Consul sees alive has answered."""
+"""The most that a status waits; `report.heard_enough` mostly ends it sooner."""
 STOP_WAIT_S = 180.0
+ROLES_WAIT_S = 45.0
+"""For policies and tokens of one node: some twenty requests, and a cluster just born may still elect its leader."""
 
 
 def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
     """How the cluster stands: VMs, nodes, guards, Consul. Ends as soon as all nodes that Consul sees have
-    answered.
+    answered, or the rest is silent for longer than the answers took.
 
     CLI Example:
 
@@ -46,10 +49,11 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=report.all_living)
+        began_s = time.monotonic()
+        replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=report.heard_enough)
         if not replies:
             raise UnreachableError(f"no node of {name} answers within {wait_s:g} s: is salt-minion running on {nodes}?")
-        return report.status(nodes, replies, now_s=time.time())
+        return report.status(nodes, replies, now_s=time.time(), waited_s=time.monotonic() - began_s)
 
     return _verb(cluster, work)
 
@@ -164,6 +168,7 @@ def prepare() -> bool:
 
         salt-run mnha.prepare
     """
+    mnha.part("pillars")
     with _minions().client():
         return True
 
@@ -182,6 +187,7 @@ def claim(cluster: str, action: str) -> dict[str, Any]:
         minions = _minions()
         node = minions.first(nodes, "consul_ha.quorum").node
         answer = takeover.value_of(minions.one(node, "consul_ha.claim", {"action": action, "by": str(__opts__["id"])}))
+        minions.one(node, "consul_ha.kv_prune", {"prefix": "actions/"})
         return {"result": answer["claimed"], "comment": f"{action} is claimed by {answer['by']}"}
 
     return _verb(cluster, work)
@@ -202,7 +208,7 @@ def check_config(cluster: str | None = None, node: str | None = None) -> dict[st
         faults: dict[str, list[str]] = {}
         for one in nodes:
             try:
-                config.load(_compile_pillar(one)).require_node(one)
+                mnha.part("config").load(_compile_pillar(one)).require_node(one)
             except ConfigurationError as error:
                 faults[one] = [str(fault) for fault in error.faults] or [error.message]
             except InputError as error:
@@ -238,7 +244,33 @@ def version(cluster: str | None = None) -> dict[str, Any]:
     return _verb(cluster, work)
 
 
-def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
+def consul_roles(cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
+    """Make the policies and tokens in Consul of a cluster's nodes, or of one, with this master's secrets.
+
+    What the reactor runs when a node misses some; harmless at any time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.consul_roles cluster=example node=node1
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        if node is not None and node not in nodes:
+            raise InputError(f"{node} is no node of cluster {name}; its nodes are {', '.join(nodes)}")
+        secrets = mnha.part("secrets")
+        order = {"management_token": secrets.management_token(secrets.folder(__opts__) / name)}
+        made: dict[str, Any] = {}
+        for one in nodes if node is None else [node]:
+            made[one] = takeover.value_of(_minions().one(one, "consul_ha.make_roles", order, timeout_s=ROLES_WAIT_S))
+        text = "; ".join(f"{one}: {', '.join(changes)}" for one, changes in made.items() if changes)
+        return {"result": True, "comment": text or "policies and tokens are as they should be", "changes": made}
+
+    return _verb(cluster, work)
+
+
+def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool = False) -> dict[str, Any]:
     """Make a cluster's secrets on this master: authority, certificates, Consul's keys and tokens, Salt's shared
     key.
 
@@ -249,6 +281,8 @@ def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
         the cluster's name in the pillar
     renew_certificates
         make the nodes' certificates and keys anew, after a change of address or before they end
+    renew_tokens
+        make the Consul tokens of all roles of all nodes anew, after somebody may have read one
 
     CLI Example:
 
@@ -256,8 +290,9 @@ def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
 
         salt-run mnha.bootstrap cluster=example
     """
+    secrets = mnha.part("secrets")
     try:
-        conf = pillars.find_cluster(cluster, _accepted_minions(), _compile_pillar)
+        conf = mnha.part("pillars").find_cluster(cluster, _accepted_minions(), _compile_pillar)
         plan = secrets.Plan(
             cluster=conf.name,
             datacenter=conf.name,
@@ -266,7 +301,7 @@ def bootstrap(cluster: str, renew_certificates: bool = False) -> dict[str, Any]:
             salt_master_key=Path(__opts__["pki_dir"]) / "master.pem",
         )
         folder = secrets.folder(__opts__) / conf.name
-        made = secrets.bootstrap(folder, plan, renew_certificates=renew_certificates)
+        made = secrets.bootstrap(folder, plan, renew_certificates, renew_tokens=renew_tokens)
     except MnhaError as error:
         raise CommandExecutionError(error.message) from error
     result: dict[str, Any] = {"folder": str(folder), "created": made.created}
@@ -345,7 +380,7 @@ def _nodes(cluster: str | None) -> tuple[str, list[str]]:
         known = f"this master has several: {', '.join(sorted(found))}" if found else "no minion's pillar names any yet"
         raise InputError(f"name the cluster (cluster=NAME); {known}")
     if cluster not in found:
-        found[cluster] = list(pillars.find_cluster(cluster, _accepted_minions(), _compile_pillar).nodes)
+        found[cluster] = list(mnha.part("pillars").find_cluster(cluster, _accepted_minions(), _compile_pillar).nodes)
     return cluster, found[cluster]
 
 

@@ -42,8 +42,7 @@ def quorum_reached(name: str, timeout_s: float = 90) -> Result:
         state = __salt__["consul_ha.wait_for_quorum"](timeout_s=timeout_s)
     except CommandExecutionError as error:
         return _result(name, False, {}, str(error))
-    names = ", ".join(server["node"] for server in state["servers"] if server["alive"])
-    return _result(name, True, {}, f"a quorum stands; alive: {names}; {state['may_fail']} more may fail")
+    return _result(name, True, {}, f"a quorum stands: {state['leader']} leads {len(state['servers'])} servers")
 
 
 def current(name: str, wait_s: float = 300) -> Result:
@@ -64,7 +63,7 @@ def current(name: str, wait_s: float = 300) -> Result:
 
 
 def role_present(name: str) -> Result:
-    """Policy and token of a role of this node.
+    """Policy and token of a role of this node; a master is asked to make them.
 
     name
         agent, guard or policy

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mnha import lease as rules
-from mnha.adapters.consul import ConsulStore, Publisher, Servers
+from mnha.adapters.consul import PRUNE_EVERY, ConsulStore, Publisher, Servers
+from mnha.consul_client import KEEP
 from mnha.model import Run
 from mnha.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
 from mnha.timing import PROFILES
@@ -119,6 +120,21 @@ def test_publisher_keeps_the_newest_value_of_a_key_while_consul_is_away(server: 
     publisher.drain(10.0)
     reply = server.servers().request(0, "get", "/v1/kv/mnha/t/nodes/n1", 2.0)
     assert json.loads(base64.b64decode(json.loads(reply.body)[0]["Value"])) == {"number": 299, "why": "ü"}
+
+
+def test_a_history_that_grows_is_pruned_to_its_newest_records_and_nothing_else_is(server: ConsulServer) -> None:
+    publisher = Publisher(server.servers())
+    publisher.start()
+    publisher.put("mnha/t/config", {})
+    made = KEEP + PRUNE_EVERY * 2
+    for number in range(made):
+        publisher.append("mnha/t/history/", f"{number:06d}", {"number": number})
+        if number % 100 == 0:
+            publisher.drain(10.0)
+    publisher.drain(10.0)
+    keys = json.loads(server.servers().request(0, "get", "/v1/kv/mnha/t/", 2.0, params=[("keys", "1")]).body)
+    assert keys[0] == "mnha/t/config"
+    assert keys[1:] == [f"mnha/t/history/{number:06d}" for number in range(made - KEEP, made)]
 
 
 def test_a_server_that_hangs_and_one_that_is_dead_do_not_keep_a_renewal_from_the_third(

@@ -1,7 +1,9 @@
-"""``python -m tests.simulation``: the sweep."""
+"""``python -m tests.simulation``: the sweep, compiled unless ``--interpreted`` or ``--trace`` says otherwise."""
 
 import sys
 
-from .sweep import main
+from . import compiled, sweep
 
-sys.exit(main())
+if {"--interpreted", "--trace", "--help", "-h"} & set(sys.argv[1:]):
+    sys.exit(sweep.main())
+compiled.main()

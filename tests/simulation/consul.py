@@ -79,13 +79,16 @@ class Consul:
     # ---- what guards ask
 
     def cas(self, process: Process, lease: Lease, index: int, ticket: int) -> None:
-        """Compare-and-set from a guard; ends as Answered, or never."""
+        """Compare-and-set from a guard; ends as Answered, or never, and rarely as Answered twice."""
         timeout_us = us(process.timings.deadline_s * 1.2)
+        answered = False
 
         def serve() -> tuple[Outcome, int]:
             return self._commit(process.host.name, lease, index)
 
         def reply(result: tuple[Outcome, int] | None) -> None:
+            nonlocal answered
+            answered = True
             if result is None:
                 process.post(Answered(ticket, Outcome.UNREACHABLE, error="no cluster leader"))
             else:
@@ -94,8 +97,13 @@ class Consul:
         self._send(process.host, serve, reply)
         if self.retries and self._engine.chance(0.3):  # by another server, when the first seems to hang: a second copy
             self._engine.after(timeout_us // 4, self._send, process.host, serve, reply)
+
+        def give_up() -> None:
+            if not answered or self._engine.chance(0.02):
+                process.post(Answered(ticket, Outcome.UNREACHABLE, error="timed out"))
+
         if self._engine.chance(0.5):
-            self._engine.after(timeout_us, process.post, Answered(ticket, Outcome.UNREACHABLE, error="timed out"))
+            self._engine.after(timeout_us, give_up)
 
     def read(self, process: Process) -> None:
         """Consistent read from a guard; ends as LeaseSeen, ReadFailed, or never."""

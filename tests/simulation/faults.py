@@ -14,7 +14,7 @@ from mnha.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 from .consul import Link
 from .engine import SECOND, us
 from .host import Host, WatchdogKind
-from .world import HALF_SKEW_PPM, Config
+from .world import HALF_SKEW_PPM, Config, names_of
 
 if TYPE_CHECKING:
     from .world import World
@@ -45,7 +45,7 @@ KINDS = {
     "no leader": 8, "retries": 1,
     "stall": 6, "trap": 8, "crash": 6, "stop": 2, "replace": 4, "freeze": 4, "power": 4, "reboot": 2,
     "libvirt hangs": 5, "unkillable": 4, "guest crashes": 3, "guest ends": 3, "deaf": 2, "pause": 2,
-    "slow reports": 3, "starts fail": 3, "unable": 3,
+    "slow reports": 3, "starts fail": 3, "unable": 3, "storage": 4,
     "desired": 6, "migrate": 6, "takeover": 3, "release": 4, "reset": 3, "masters dead": 2, "lease deleted": 1,
 }  # fmt: skip
 """Kinds of faults with their weights."""
@@ -72,6 +72,7 @@ def draw_config(chance: random.Random) -> Config:
     weights = (6, 2, 3, 1)
     uniform = chance.choices(kinds, (10, 2, 3, 0))[0]
     mixed = chance.random() < 0.15
+    masterless_s = chance.choice((0.0, 5.0, 20.0))
     extremes = (-HALF_SKEW_PPM, HALF_SKEW_PPM, 0, chance.randint(-HALF_SKEW_PPM, HALF_SKEW_PPM))
     return Config(
         timings=draw_timings(chance),
@@ -80,9 +81,16 @@ def draw_config(chance: random.Random) -> Config:
         ppm=tuple(chance.choice(extremes) for _ in range(nodes)),
         lock_s=chance.choice((0.0, 10.0, 10.0, 90.0)),
         lingering=chance.choice((0.0, 0.2)),
-        limits=Limits(start_s=chance.choice((5.0, 30.0)), shutdown_s=chance.choice((5.0, 20.0, 60.0))),
+        limits=Limits(
+            start_s=chance.choice((5.0, 30.0)),
+            shutdown_s=chance.choice((5.0, 20.0, 60.0)),
+            storage_s=chance.choice((5.0, 10.0, float("inf"))),
+            masterless_s=masterless_s,
+            ranking=tuple(chance.sample(names_of(nodes), nodes)),
+        ),
         masters=chance.choice((1, 1, 2, 3)),
         sloppy=chance.choice((0.0, 0.0, 0.05, 0.3)),
+        masters_stay_dead=masterless_s > 0.0 and chance.random() < 0.3,
     )
 
 
@@ -238,6 +246,9 @@ def _of_vm(world: World, host: Host, fault: Fault) -> bool:
             host.unable = "the storage does not answer"
             _probe(host)
             engine.after(fault.duration_us, _able, host)
+        case "storage":
+            host.lose_storage()
+            engine.after(_bounded_us(host, fault.duration_us), host.regain_storage)
         case _:
             return False
     return True

@@ -82,12 +82,13 @@ class Host:
 
     def __init__(self, world: World, engine: Engine, name: str, ppm: int, kind: WatchdogKind) -> None:
         self.world, self.engine, self.name = world, engine, name
-        self._ppm, self._booted_us, self._uptime_us = ppm, 0, engine.span(10.0, 1e6)
+        self._rate, self._booted_us, self._uptime_us = SECOND + ppm, 0, engine.span(10.0, 1e6)
         self.power, self.boot, self.frozen_until_us = True, 0, 0
         self.systemd_fences = True
         self.timings = world.config.timings
         self.slow_reports_s = 0.0
         self.unable = ""
+        self.storage_lost_us: int | None = None
         self.link, self.agent = Link(), Agent()
         self.watchdog = Watchdog(engine, self, kind)
         self.hypervisor = Hypervisor(world, engine, self)
@@ -95,21 +96,14 @@ class Host:
 
     # ---- clock
 
-    def _local_us(self, now_us: int) -> int:
-        """This node's CLOCK_BOOTTIME in microseconds."""
-        return self._uptime_us + (now_us - self._booted_us) * (SECOND + self._ppm) // SECOND
-
     def now_s(self) -> float:
-        """This node's CLOCK_BOOTTIME in seconds."""
-        return self._local_us(self.engine.now) / SECOND
+        """This node's CLOCK_BOOTTIME in seconds, to the microsecond."""
+        return (self._uptime_us + (self.engine.now - self._booted_us) * self._rate // SECOND) / SECOND
 
     def global_us(self, local_s: float) -> int:
         """The first global moment at which this node's clock shows `local_s`."""
         left_us = math.ceil(local_s * SECOND) - self._uptime_us
-        when_us = self._booted_us + left_us * SECOND // (SECOND + self._ppm)
-        while self._local_us(when_us) < left_us + self._uptime_us:
-            when_us += 1
-        return when_us
+        return self._booted_us - (-left_us * SECOND // self._rate)
 
     @property
     def has_watchdog(self) -> bool:
@@ -135,6 +129,31 @@ class Host:
     def is_frozen(self) -> bool:
         """Whether the whole node stands still."""
         return self.frozen_until_us > self.engine.now
+
+    # ---- storage
+
+    def lose_storage(self) -> None:
+        """The image's folder hangs on this node: its QEMU is in uninterruptible sleep until it is back."""
+        if self.storage_lost_us is None:
+            self.storage_lost_us = self.engine.now
+            self.world.trace("storage lost", self.name)
+            self.world.probe_all()
+
+    def regain_storage(self) -> None:
+        """It answers again; a QEMU that was killed meanwhile dies now."""
+        if self.storage_lost_us is not None:
+            self.storage_lost_us = None
+            self.world.trace("storage back", self.name)
+            self.hypervisor.wake_up()
+            self.world.probe_all()
+
+    def ability(self) -> AbilitySeen:
+        """What a probe finds. Since when the storage is lost is counted from the node's boot at the earliest."""
+        if self.storage_lost_us is None:
+            return AbilitySeen(self.unable)
+        lost_s = (self._uptime_us + max(0, self.storage_lost_us - self._booted_us) * self._rate // SECOND) / SECOND
+        well = [host.name for host in self.world.hosts if host.power and host.storage_lost_us is None]
+        return AbilitySeen("the image's folder does not answer", lost_s, ", ".join(well))
 
     # ---- power
 
@@ -225,6 +244,7 @@ class Process:
         self.ending = False
         self._queue: deque[tuple[Event, bool]] = deque()
         self._timer_us: int | None = None
+        self._due_us = math.inf
         self._ticks, self._ticks_from_us = 0, 0
         self.guard = self.world.guard_class(
             host.name,
@@ -254,14 +274,15 @@ class Process:
 
     def probe(self) -> None:
         """A probe of what this node could run."""
-        self.post(AbilitySeen(self.host.unable))
+        self.post(self.host.ability())
 
     # ---- what the world tells
 
     @property
     def stands_still(self) -> bool:
         """Whether the process is stopped, or its whole node."""
-        return self.stalled_until_us > self.engine.now or self.host.is_frozen
+        now_us = self.engine.now
+        return self.stalled_until_us > now_us or self.host.frozen_until_us > now_us
 
     def post_lease(self, lease: Lease | None, index: int, asked_s: float | None = None) -> None:
         """A lease record is received by an adapter; `asked_s` when it is a consistent read's."""
@@ -314,11 +335,12 @@ class Process:
             self.host.guard_died(self.engine.span(3.0, 20.0) / SECOND)
 
     def _set_timer(self) -> None:
-        """Be woken when the guard asks for it."""
+        """Be woken when the guard asks for it. A timer that is too early by now is left to run out."""
         wake_s = self.guard.wake_s()
+        self._due_us = math.inf
         if wake_s == math.inf:
             return
-        when_us = max(self.host.global_us(wake_s), self.engine.now + 1)
+        self._due_us = when_us = max(self.host.global_us(wake_s), self.engine.now + 1)
         if self._timer_us is None or when_us < self._timer_us:
             self._timer_us = when_us
             self.engine.at(when_us, self._wake, when_us)
@@ -331,10 +353,12 @@ class Process:
         if self.busy or self.stands_still:
             return
         self._count_tick()
-        wake_s = self.guard.wake_s()
-        if wake_s < math.inf and self.host.global_us(wake_s) <= self.engine.now:
+        if self._due_us <= self.engine.now:
             self._deliver(None)
-        self._drain()
+            self._drain()
+        elif self._due_us < math.inf:
+            self._timer_us = int(self._due_us)
+            self.engine.at(self._timer_us, self._wake, self._timer_us)
 
     def _count_tick(self) -> None:
         """Detect a busy loop."""

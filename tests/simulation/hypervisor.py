@@ -268,6 +268,9 @@ class Hypervisor:
         now_us = self._engine.now
         if start.voided:
             return
+        if self._host.storage_lost_us is not None:
+            self._host.after(self._engine.span(0.5, 1.0), self._begin, start)
+            return
         if now_us < self.hung_until_us:
             self._host.after(self.hung_until_us - now_us + self._engine.span(0.001, 0.1), self._begin, start)
             return
@@ -344,8 +347,14 @@ class Hypervisor:
         if qemu.dying:
             return
         qemu.dying = True
-        stuck_us = max(0, self.stuck_until_us - self._engine.now)
-        self._host.after(stuck_us + self._engine.span(0.001, 0.05), self._gone, qemu, False)
+        if self._host.storage_lost_us is None:
+            stuck_us = max(0, self.stuck_until_us - self._engine.now)
+            self._host.after(stuck_us + self._engine.span(0.001, 0.05), self._gone, qemu, False)
+
+    def wake_up(self) -> None:
+        """The storage is back: what was killed while it hung dies now."""
+        if self.qemu is not None and self.qemu.dying:
+            self._host.after(self._engine.span(0.001, 0.05), self._gone, self.qemu, False)
 
     def _gone(self, qemu: Qemu, crashed: bool) -> None:
         """QEMU is dead. Its lock goes with it, or a little later."""

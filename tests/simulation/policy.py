@@ -62,22 +62,30 @@ class Master:
         """Whether a guard reports a lease that is to be had, and could run the VM."""
         if host.process is None:
             return False
-        view, now_s = host.process.guard.view, host.now_s()
-        if view.sighting is None or view.desired is not Run.STARTED or view.unable or now_s < view.not_before_s:
+        view, sighting = host.process.guard.view, host.process.guard.view.sighting
+        if sighting is None or view.desired is not Run.STARTED or view.unable:
             return False
-        if view.sighting.lease.phase is Phase.RELEASED:
+        now_s = host.now_s()
+        if now_s < view.not_before_s:
+            return False
+        if sighting.lease.phase is Phase.RELEASED:
             return True
-        return not rules.is_mine(view) and now_s >= rules.overdue_s(view.sighting, view.timings)
+        return now_s >= rules.overdue_s(sighting, view.timings) and not rules.is_mine(view)
 
     def _reset_paused(self, reachable: list[Host]) -> None:
         """Reset a VM that is paused for some seconds (as one whose guest hangs)."""
-        paused = [host for host in reachable if host.process is not None and host.process.vm is Vm.PAUSED]
+        paused = [host for host in reachable if host.hypervisor.qemu is not None and self._sees_it_paused(host)]
         if not paused:
             self._paused_since_us = None
         elif self._paused_since_us is None:
             self._paused_since_us = self._engine.now
         elif self._engine.now - self._paused_since_us > us(5.0):
             self._send(paused[0], Op.RESET, 0)
+
+    @staticmethod
+    def _sees_it_paused(host: Host) -> bool:
+        """Whether a guard reports that its VM is paused."""
+        return host.process is not None and host.process.vm is Vm.PAUSED
 
     def _order_anything(self, host: Host) -> None:
         """An order that makes no sense, or comes at a bad moment."""

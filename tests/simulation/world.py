@@ -38,6 +38,13 @@ BOOT_S = 45.0
 """A node's reset, boot and first contact with Consul, at the longest."""
 
 
+OWN_ACCORD = "nobody ordered"
+"""How the reason of a take-over begins that no master ordered."""
+
+MASTERLESS_ROUNDS = 3
+"""So many take-overs may follow each other after healing until one lasts: the VM could not be started at first."""
+
+
 class ViolationError(Exception):
     """An invariant does not hold."""
 
@@ -54,6 +61,7 @@ class Config:
     :param masters: how many Salt masters react.
     :param sloppy: how often they order nonsense.
     :param unheard: how often the source of a migration does not hear that all has arrived, and lets the guest go on.
+    :param masters_stay_dead: no master ever orders anything; with ``limits.masterless_s`` the guards must do without.
     """
 
     timings: Timings = PROFILES["default"]
@@ -66,16 +74,26 @@ class Config:
     masters: int = 1
     sloppy: float = 0.0
     unheard: float = 0.1
+    masters_stay_dead: bool = False
 
     @property
     def settle_s(self) -> float:
         """How long everything may take, after the last fault has healed, until all is well.
 
         The longest chain: a node boots; a guest that was asked to end is waited for; a start that hangs is voided; a
-        dead client's lock is waited for, in rounds of starts that fail and back off; the lease expires twice.
+        dead client's lock is waited for, in rounds of starts that fail and back off; the lease expires twice. Without a
+        master each take-over comes later, by the time that is waited for an order; so does each round of starts.
         """
         lease_s = max(self.timings.lease_s, self.others.lease_s if self.others else 0.0)
-        return BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * lease_s + 45.0
+        bound_s = BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * lease_s + 45.0
+        if self.masters_stay_dead:
+            bound_s += MASTERLESS_ROUNDS * (self.limits.masterless_s + rules.RANK_STEP_S * len(self.kinds))
+        return bound_s
+
+
+def names_of(nodes: int) -> list[str]:
+    """The names of so many nodes."""
+    return [f"n{number + 1}" for number in range(nodes)]
 
 
 class World:
@@ -92,11 +110,12 @@ class World:
         self._tickets = 0
         self.consul = Consul(self, self.engine, rules.first(config.timings))
         self.hosts: list[Host] = []
-        for number, kind in enumerate(config.kinds):
-            self.hosts.append(Host(self, self.engine, f"n{number + 1}", config.ppm[number], kind))
+        for name, ppm, kind in zip(names_of(len(config.kinds)), config.ppm, config.kinds, strict=True):
+            self.hosts.append(Host(self, self.engine, name, ppm, kind))
         self.masters = [
             Master(self, self.engine, f"master{number + 1}", config.sloppy, 0.3 if number == 0 else 3.0)
             for number in range(config.masters)
+            if not config.masters_stay_dead
         ]
         for host in self.hosts:
             self.consul.catch_up(host)
@@ -116,6 +135,12 @@ class World:
         if asked_s is None:
             return LeaseSeen(lease, index, received_s)
         return LeaseSeen(lease, index, received_s, consistent=True, asked_s=asked_s)
+
+    def probe_all(self) -> None:
+        """Every node's guard learns what its node could run, and whose storage is well."""
+        for host in self.hosts:
+            if host.process is not None:
+                host.process.probe()
 
     # ---- what happened
 
@@ -162,6 +187,8 @@ class World:
                 f"{after.epoch}, while the VM may be alive on {', '.join(alive)}"
             )
         self.counts["took" if after.holder else "gave back"] += 1
+        if after.holder and after.reason.startswith(OWN_ACCORD):
+            self.counts["took of its own accord"] += 1
         return None
 
     def _check_hands(self, writer: str, before: Lease, after: Lease) -> None:
@@ -238,6 +265,7 @@ class World:
             host.slow_reports_s, host.unable = 0.0, ""
             host.hypervisor.hung_until_us = host.hypervisor.stuck_until_us = self.engine.now
             host.hypervisor.fail_starts, host.hypervisor.deaf = 0.0, False
+            host.regain_storage()
             self.consul.catch_up(host)
             if not host.power:
                 self.engine.after(self.engine.span(5.0, 30.0), host.boot_up)
@@ -246,11 +274,20 @@ class World:
                 host.process.probe()
         for master in self.masters:
             master.sloppy, master.late_s, master.dead_until_us = 0.0, 0.3, 0
-        if not self.masters:
+        if self.config.masters_stay_dead:
+            self._destroy_what_is_paused()
+        elif not self.masters:
             self.masters.append(Master(self, self.engine, "operator"))
         if self.consul.lease is None:
             self.consul.create(rules.first(self.config.timings))
         self.consul.set_desired(run)
+
+    def _destroy_what_is_paused(self) -> None:
+        """An operator ends a VM that QEMU has paused: without a master nobody else resets it."""
+        for host in self.hosts:
+            if host.hypervisor.qemu is not None and host.hypervisor.qemu.paused:
+                host.hypervisor.qemu.paused = False
+                host.hypervisor.guest_ends(crashed=True)
 
     def is_settled(self) -> bool:
         """Whether all is as the operator wants it."""

@@ -77,6 +77,7 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
         "7 > (5 + 2)",
         "raise lease_s",
     ),
+    ("storage given up too soon", {"storage_lost_after_s": 5}, "storage_lost_after_s", "other nodes reach", "or 0 for"),
     ("announced too early", {"announce_s": 6}, "announce_s", "lease_s - 3 · renew_s", "lower it to 5"),
     ("announce_s in quotes", {"announce_s": "2"}, "announce_s", "'2' is not a number", "without quotes"),
     ("not a number", {"announce_s": float("nan")}, "announce_s", "", ""),
@@ -299,6 +300,16 @@ def test_the_guard_gets_all_it_needs_and_nothing_of_other_nodes_but_their_addres
     assert derived["vms"][0]["image"] == "/opt/smp/mngt/mnvm.img"
     assert derived["vms"][0]["bridges"] == ["br_mgmt"]
     assert json.loads(json.dumps(derived)) == derived
+
+
+def test_the_guard_gets_nothing_that_nobody_reads() -> None:
+    derived = config.guard_config(config.load(example_pillar()), "node2")
+    library = ROOT / "salt/_utils/mnha"
+    sources = [
+        path.read_text(encoding="utf-8") for folder in (library, library / "adapters") for path in folder.glob("*.py")
+    ]
+    parts = [derived, derived["consul"], derived["consul"]["servers"][0], derived["vms"][0]]
+    assert [key for part in parts for key in part if not any(f'"{key}"' in text for text in sources)] == []
 
 
 def test_a_name_that_does_not_exist_is_answered_with_those_that_do() -> None:

@@ -63,12 +63,14 @@ def test_old_versions_get_the_old_names_and_new_ones_the_new() -> None:
     assert new["tls"]["internal_rpc"]["verify_server_hostname"] is True
     assert new["tls"]["defaults"]["verify_incoming"] is True
     assert "ca_file" not in new
-    assert "master" in consul_config.secret_config((1, 8, 7), "g", "m", "a")["acl"]["tokens"]
-    assert "initial_management" in consul_config.secret_config((1, 11, 0), "g", "m", "a")["acl"]["tokens"]
 
 
 def test_secrets_stand_in_their_own_file_only() -> None:
     assert not {"encrypt", "tokens"} & set(str(consul_config.server_config(SERVER, (1, 20, 0))).split("'"))
+
+
+def test_the_only_token_in_a_servers_configuration_is_its_agents() -> None:
+    assert consul_config.secret_config("g", "a") == {"encrypt": "g", "acl": {"tokens": {"agent": "a"}}}
 
 
 def test_guard_may_write_leases_and_policy_may_not() -> None:

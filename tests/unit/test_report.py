@@ -46,7 +46,8 @@ def one_report(node, alive=NODES, **changes):
 
 
 def summed(**reports):
-    return report.status(NODES, {node: Reply(node, value, True) for node, value in reports.items()}, now_s=1.0)
+    replies = {node: Reply(node, value, True) for node, value in reports.items()}
+    return report.status(NODES, replies, now_s=1.0, waited_s=0.84)
 
 
 def shown(data):
@@ -71,8 +72,8 @@ def test_a_dead_node_is_shown_and_not_warned_about():
     found = summed(node2=one_report("node2", ["node2", "node3"]), node3=one_report("node3", ["node2", "node3"]))
     assert found["nodes"]["node1"]["answers"] is False
     assert found["nodes"]["node1"]["consul"] == "failed"
-    assert "mnvm is wished started and does not run" in found["warnings"]
-    assert "no answer" in shown(found)
+    assert found["warnings"] == ["mnvm is wished started and does not run"]
+    assert "node1  no answer within 0.8 s  failed" in shown(found)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_warnings(changes, words):
 
 def test_a_live_node_whose_minion_is_silent_is_warned_about():
     found = summed(node1=one_report("node1"), node2=one_report("node2"))
-    assert found["warnings"] == ["node3: Consul sees it, but its minion did not answer"]
+    assert found["warnings"] == ["node3: no answer within 0.8 s, but Consul sees it: is salt-minion running?"]
 
 
 def test_without_consul_the_guards_still_speak_and_it_is_no_success():
@@ -103,17 +104,42 @@ def test_without_consul_the_guards_still_speak_and_it_is_no_success():
     assert "fenced" in shown(found)
 
 
+def test_what_one_server_still_knows_is_shown_without_a_quorum_and_is_no_success():
+    lost = {"consul": "no quorum of Consul in reach: no leader"}
+    found = summed(node1=one_report("node1", errors=lost), node2=one_report("node2", errors=lost))
+    assert found["result"] is False
+    assert found["vms"]["mnvm"]["desired"] == {"run": "started"}
+    assert f"node1: {lost['consul']}" in found["warnings"]
+    assert "held by node1, epoch 7" in shown(found)
+
+
+def test_the_view_of_a_node_with_a_quorum_goes_before_that_of_one_without():
+    old = {"vms/mnvm/lease": {**LEASE, "epoch": 6}}
+    lost = one_report("node1", errors={"consul": "no quorum of Consul in reach: no leader"}, vms=old)
+    found = summed(node1=lost, node2=one_report("node2"), node3=one_report("node3"))
+    assert found["result"] is True
+    assert found["vms"]["mnvm"]["lease"]["epoch"] == 7
+
+
 def test_a_report_that_failed_is_a_warning():
-    found = report.status(NODES, {"node1": Reply("node1", "Traceback", False)}, now_s=1.0)
+    found = report.status(NODES, {"node1": Reply("node1", "Traceback", False)}, now_s=1.0, waited_s=4.0)
+    assert found["result"] is False
     assert "node1: Traceback" in found["warnings"]
 
 
 def test_nobody_waits_for_a_node_that_consul_has_lost():
-    replies = {"node1": Reply("node1", one_report("node1", ["node1", "node2"]), True)}
-    assert not report.all_living(replies)
-    replies["node2"] = Reply("node2", {"errors": {}}, True)
-    assert report.all_living(replies)
-    assert not report.all_living({"node1": Reply("node1", "Traceback", False)})
+    replies = {"node1": Reply("node1", one_report("node1", ["node1", "node2"]), True, after_s=0.2)}
+    assert not report.heard_enough(replies, 0.2)
+    replies["node2"] = Reply("node2", {"errors": {}}, True, after_s=0.3)
+    assert report.heard_enough(replies, 0.3)
+    assert not report.heard_enough({"node1": Reply("node1", "Traceback", False, after_s=0.2)}, 0.2)
+
+
+@pytest.mark.parametrize(("answered_s", "given_up_s"), [(0.2, 0.8), (0.6, 1.2), (1.1, 2.2)])
+def test_a_node_that_consul_still_sees_is_waited_for_as_long_again_as_the_answers_took(answered_s, given_up_s):
+    replies = {node: Reply(node, one_report(node), True, after_s=answered_s) for node in ("node1", "node2")}
+    assert not report.heard_enough(replies, given_up_s - 0.01)
+    assert report.heard_enough(replies, given_up_s + 0.01)
 
 
 @pytest.mark.parametrize("data", ["text", None, {"example": "text"}, {"example": {"result": False, "comment": "no"}}])

@@ -76,6 +76,7 @@ def test_a_node_sees_its_own_secrets_and_no_other(home: Path) -> None:
     }
     assert not others & {value.strip() for value in seen.values()}
     assert (home / "ca-key.pem").read_text() not in seen.values()
+    assert secrets.management_token(home) not in seen.values()
     assert seen["guard_token"] == (home / "nodes/node1/guard-token").read_text().strip()
 
 
@@ -114,6 +115,14 @@ def test_a_changed_address_is_reported_and_renewed_on_request_only(home: Path) -
     assert {name for name in before if after[name] != before[name]} == {
         f"nodes/{node}/{name}" for node in NODES for name in ("node.pem", "node-key.pem")
     }
+
+
+def test_tokens_are_made_anew_on_request_only_and_the_management_token_never(home: Path) -> None:
+    before = contents(home)
+    report = secrets.bootstrap(home, plan(), now=NOW, renew_tokens=True)
+    after = contents(home)
+    renewed = {f"nodes/{node}/{role}-token" for node in NODES for role in ("agent", "guard", "policy")}
+    assert {name for name in before if after[name] != before[name]} == renewed == set(report.created)
 
 
 def test_a_certificate_that_ends_soon_is_reported(home: Path) -> None:

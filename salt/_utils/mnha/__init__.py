@@ -4,13 +4,23 @@ The safety core (``model``, ``timing``, ``lease``, ``decide``, ``ports``, ``guar
 library; ``config`` needs pydantic and is imported only by those who read a configuration.
 """
 
+import importlib
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 __version__ = "0.1.0"
 
 _IMPORTED_AT = time.time()
+
+
+def part(name: str) -> ModuleType:
+    """A module of this library that is slow to import (pydantic, cryptography), when it is needed.
+
+    For runners: `salt-run` loads all of them, whatever is asked of it.
+    """
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def forget_if_changed() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import salt.client
@@ -16,7 +16,7 @@ from salt.exceptions import SaltClientError
 
 from .errors import DeadlineError, FailedError, UnreachableError
 
-POLL_S = 0.25
+POLL_S = 0.1
 ALIVE_S = 1.5
 """After so long without an answer to an order a ping finds out whether the minion lives at all …"""
 PING_S = 6.0
@@ -25,11 +25,14 @@ PING_S = 6.0
 
 @dataclass(frozen=True)
 class Reply:
-    """A minion's answer; `ok` is False if the function failed, `value` then mostly its message."""
+    """A minion's answer, `after_s` seconds after the question; `ok` is False if the function failed, `value` then
+    mostly its message.
+    """
 
     node: str
     value: Any
     ok: bool
+    after_s: float = 0.0
 
 
 class Minions:
@@ -48,17 +51,22 @@ class Minions:
         fun: str,
         kwarg: Mapping[str, Any] | None = None,
         timeout_s: float = 5.0,
-        enough: Callable[[Mapping[str, Reply]], bool] = lambda replies: False,
+        enough: Callable[[Mapping[str, Reply], float], bool] = lambda replies, waited_s: False,
     ) -> dict[str, Reply]:
-        """The answers of `nodes` that came within `timeout_s`, or until `enough` says so."""
+        """The answers of `nodes` that came within `timeout_s`, or until `enough` says so.
+
+        :param enough: of the answers so far, at least one, and the seconds since the question; asked now and then.
+        """
         replies: dict[str, Reply] = {}
         with self.client() as client:
             jid = self._publish(client, nodes, fun, kwarg)
-            for reply in _replies(client, jid, time.monotonic() + timeout_s):
+            began_s = time.monotonic()
+            for reply in _replies(client, jid, began_s + timeout_s):
+                waited_s = time.monotonic() - began_s
                 if reply is not None:
-                    replies[reply.node] = reply
-                    if len(replies) == len(set(nodes)) or enough(replies):
-                        break
+                    replies[reply.node] = replace(reply, after_s=waited_s)
+                if len(replies) == len(set(nodes)) or (replies and enough(replies, waited_s)):
+                    break
         return replies
 
     def one(self, node: str, fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0) -> Reply:
@@ -96,7 +104,7 @@ class Minions:
         :raises UnreachableError: nobody answers.
         :raises FailedError: those who answer all fail; with what the first of them says.
         """
-        replies = self.each(nodes, fun, kwarg, timeout_s, lambda found: any(reply.ok for reply in found.values()))
+        replies = self.each(nodes, fun, kwarg, timeout_s, lambda found, _: any(reply.ok for reply in found.values()))
         for reply in replies.values():
             if reply.ok:
                 return reply

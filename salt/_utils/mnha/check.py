@@ -15,7 +15,7 @@ import libvirt
 from .adapters import probe
 from .adapters.consul import Reply, Servers
 from .adapters.libvirt import URI
-from .adapters.watchdog import check_mode
+from .adapters.watchdog import MARK, check_mode, objection
 from .errors import FailedError, MnhaError
 from .timing import Timings
 
@@ -84,14 +84,18 @@ def _timings(config: dict[str, Any]) -> str:
 
 
 def _watchdog(config: dict[str, Any]) -> str:
-    """The watchdog is there if it is required. It is not opened: that would arm it."""
+    """The watchdog can be used if it is required. It is not opened: that would start it. While a guard protects a VM
+    with it, that guard has it.
+    """
     mode, device = check_mode(config["watchdog"]), config.get("watchdog_device", "/dev/watchdog")
-    there = Path(device).is_char_device()
-    if mode == "required" and not there:
-        raise FailedError(f"{device} does not exist: load its driver (softdog if there is no hardware)")
     if mode == "off":
         return "off by configuration"
-    return f"{device} is there" if there else f"no {device}: a VM that can't be killed is not covered"
+    if (Path(config["socket"]).parent / MARK).exists():
+        return f"{device} counts for a VM on this node"
+    why = objection(Path(device))
+    if why and mode == "required":
+        raise FailedError(why)
+    return f"{why}; a VM that can't be killed is not covered" if why else f"{device} can be used"
 
 
 def _libvirt() -> str:

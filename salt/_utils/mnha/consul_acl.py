@@ -6,11 +6,13 @@
 | guard | the node's guard | leases, last_start, history, `nodes/<node>` | the cluster's keys, nodes |
 | policy | Salt's modules there | desired, actions, maintenance, config, history | the same, agents, operator |
 
-So Salt cannot write a lease and a guard cannot write an operator's intent, even by mistake.
+So Salt cannot write a lease and a guard cannot write an operator's intent, even by mistake. No role may read or write
+a policy, a token or a snapshot. Consul knows no right to write a key without that to delete it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Sequence
@@ -23,15 +25,28 @@ _NAMESPACE = uuid.UUID("5d0a1c7e-6c53-4d54-9a0e-9d2b6a3f7e10")
 
 
 def policy_name(cluster: str, role: str, node: str) -> str:
-    """Name of the policy, and description of the token, of `role` on `node`."""
+    """Name of the policy of `role` on `node`."""
     if role not in ROLES:
         raise ConfigurationError(f"{role!r} is not a role; use one of {', '.join(ROLES)}")
     return f"mnha-{cluster}-{role}-{node}"
 
 
-def accessor_id(cluster: str, role: str, node: str) -> str:
-    """A token's public name: derived, so that each run finds the token that an earlier one made."""
-    return str(uuid.uuid5(_NAMESPACE, policy_name(cluster, role, node)))
+def accessor_id(cluster: str, role: str, node: str = "") -> str:
+    """A token's public name: derived, so that each run finds the token that an earlier one made.
+
+    :param node: none for `management`, the token of the whole cluster.
+    """
+    name = policy_name(cluster, role, node) if node else f"mnha-{cluster}-{role}"
+    return str(uuid.uuid5(_NAMESPACE, name))
+
+
+def description(name: str, text: str) -> str:
+    """What a token of policy `name` is described with: name and digest of the policy's rules.
+
+    A token may read its own description, so its bearer sees whether it stands for these very rules, though it may not
+    read policies.
+    """
+    return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def rules(cluster: str, role: str, node: str, vms: Sequence[str]) -> str:
@@ -59,7 +74,6 @@ def _guard(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
         "key": {key: {"policy": "write"} for key in writes},
         "key_prefix": {f"{prefix}/": {"policy": "read"}, f"{prefix}/history/": {"policy": "write"}},
         "node_prefix": {"": {"policy": "read"}},
-        "agent": {node: {"policy": "read"}},
     }
 
 

@@ -2,6 +2,9 @@
 
 Each `ensure_*` compares, changes only what differs, and returns what changed as `{what: {"old", "new"}}` (empty:
 nothing); with `dry_run` it returns the same and changes nothing.
+
+Policies and tokens are changed with the management token, which only masters have. Nodes see by their own tokens that
+nothing is to be changed (`missing_token`), and ask a master only if something is.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from typing import Any
 
 from consul.std import Consul
 
-from .consul_client import ConsulClient
+from . import consul_acl
+from .consul_client import ConsulClient, ForbiddenError
 from .errors import FailedError, MnhaError, RefusedError
 
 Changes = dict[str, dict[str, Any]]
@@ -27,6 +31,11 @@ STEADY_S = 5.0
 """More than two of autopilot's intervals, and as long as its stabilisation time."""
 LEADERLESS_S = 45.0
 POLL_S = 0.5
+BOOTSTRAP_S = 10.0
+"""How long a management token that Consul does not know may still become known: another node may be making it, and a
+cluster that was just born takes no token before its servers agree on how tokens are kept."""
+MANAGEMENT_POLICY = "00000000-0000-0000-0000-000000000001"
+"""Consul's own policy that allows everything."""
 
 
 def health(client: ConsulClient) -> dict[str, Any]:
@@ -77,22 +86,90 @@ def ensure_policy(client: ConsulClient, name: str, rules: str, dry_run: bool = F
     return {f"policy {name}": {"old": present, "new": rules}}
 
 
-def ensure_token(client: ConsulClient, name: str, accessor: str, secret: str, dry_run: bool = False) -> Changes:
-    """A token with this secret and the policy of the same name. Changes never show the secret."""
+def ensure_token(client: ConsulClient, name: str, accessor: str, secret: str, rules: str) -> Changes:
+    """A token with this secret and the policy `name`, which must have these rules. Changes never show the secret."""
     rows = client.call(lambda consul: consul.acl.tokens.list()) or []
     found = next((row for row in rows if row["AccessorID"] == accessor), None)
-    payload = {"AccessorID": accessor, "SecretID": secret, "Description": name, "Policies": [{"Name": name}]}
-    if found is not None:
-        present = client.call(lambda consul: consul.acl.tokens.get(accessor))
-        policies = sorted(row["Name"] for row in present.get("Policies") or [])
-        if present["SecretID"] == secret and policies == [name]:
-            return {}
-        if not dry_run:
-            # A token's secret cannot be changed, so it is made anew.
-            client.call(lambda consul: consul.acl.tokens.delete(accessor))
-    if not dry_run:
+    text = consul_acl.description(name, rules)
+    payload = {"AccessorID": accessor, "SecretID": secret, "Description": text, "Policies": [{"Name": name}]}
+    changes: Changes = {f"token {name}": {"old": found and found["Description"], "new": text}}
+    if found is None:
         client.call(lambda consul: consul.acl.tokens.create(payload))
-    return {f"token {name}": {"old": None if found is None else "other", "new": accessor}}
+        return changes
+    present = client.call(lambda consul: consul.acl.tokens.get(accessor))
+    if present["SecretID"] != secret:
+        # A token's secret cannot be changed, so it is made anew.
+        client.call(lambda consul: consul.acl.tokens.delete(accessor))
+        client.call(lambda consul: consul.acl.tokens.create(payload))
+        return changes
+    if _is_as_wanted(present, name, accessor, text):
+        return {}
+    client.call(lambda consul: consul.acl.tokens.update(payload, accessor))
+    return changes
+
+
+def missing_token(client: ConsulClient, name: str, accessor: str, rules: str) -> Changes:
+    """What is to be changed for `client`'s own token to be that of policy `name` with these rules; changes nothing.
+
+    It takes no right to ask: a token may read itself, and its description tells the policy's rules by their digest.
+    """
+    text = consul_acl.description(name, rules)
+    try:
+        own = client.call(lambda consul: consul.acl.tokens.self())
+    except ForbiddenError:
+        return {f"token {name}": {"old": None, "new": text}}
+    if _is_as_wanted(own, name, accessor, text):
+        return {}
+    return {f"token {name}": {"old": own["Description"], "new": text}}
+
+
+def _is_as_wanted(token: dict[str, Any], name: str, accessor: str, description: str) -> bool:
+    policies = [row["Name"] for row in token.get("Policies") or []]
+    return token["AccessorID"] == accessor and token["Description"] == description and policies == [name]
+
+
+def ensure_management(client: ConsulClient, anonymous: ConsulClient, cluster: str, secret: str) -> Changes:
+    """Consul knows the management token `secret`, which `client` bears; `anonymous` bears none.
+
+    A cluster that was just born knows no token. Then anybody may have its first one made, once, and Consul 1.8 invents
+    that by itself: ours is made with it, and it is deleted. Until then whoever reaches the API could be faster; the
+    error below would tell.
+
+    :raises FailedError: Consul knows tokens, but not this one, and has not come to know it within BOOTSTRAP_S.
+    """
+    end = time.monotonic() + BOOTSTRAP_S
+    while True:
+        try:
+            if _is_known(client):
+                return {}
+            first = anonymous.call(lambda consul: consul.acl.bootstrap(), repeatable=False)
+            return _make_management(client, cluster, secret, first)
+        except MnhaError as error:
+            if time.monotonic() > end:
+                raise FailedError(
+                    f"Consul of {cluster} does not know the management token of this master's secrets, and takes no"
+                    f" first one: {error.message}. docs/security.md, Consul's first token, tells what to do"
+                ) from error
+            time.sleep(POLL_S)
+
+
+def _make_management(client: ConsulClient, cluster: str, secret: str, first: dict[str, Any]) -> Changes:
+    """Make the management token with Consul's own `first` one, and delete that."""
+    name, accessor = f"mnha-{cluster}-management", consul_acl.accessor_id(cluster, "management")
+    policies = [{"ID": MANAGEMENT_POLICY}]
+    payload = {"AccessorID": accessor, "SecretID": secret, "Description": name, "Policies": policies}
+    client.call(lambda consul: consul.acl.tokens.create(payload, token=first["SecretID"]))
+    client.call(lambda consul: consul.acl.tokens.delete(first["AccessorID"]))
+    return {f"token {name}": {"old": None, "new": accessor}}
+
+
+def _is_known(client: ConsulClient) -> bool:
+    """Whether Consul knows the token that `client` bears."""
+    try:
+        client.call(lambda consul: consul.acl.tokens.self())
+    except ForbiddenError:
+        return False
+    return True
 
 
 def ensure_autopilot(client: ConsulClient, settings: dict[str, Any], dry_run: bool = False) -> Changes:
@@ -136,7 +213,6 @@ class RestartInTurn:
             return
         try:
             self._await_healthy(end)
-            self._step_down()
             self.restart()
             self._await_healthy(self.clock() + self.wait_s)
         finally:
@@ -170,6 +246,8 @@ class RestartInTurn:
                     self._note_index()
                     return True
                 why = f"{entry.value.get('by')} is restarting its server" if entry else "another was faster"
+            except ForbiddenError:
+                raise
             except MnhaError as error:
                 why = error.message
                 if self.clock() - leader_s > LEADERLESS_S:
@@ -229,16 +307,3 @@ class RestartInTurn:
                 self._touch()
                 touched = self.clock()
             self.sleep(POLL_S)
-
-    def _step_down(self) -> None:
-        """Hand leadership over first, where Consul can (1.15): an election after a silent end takes seconds."""
-        with contextlib.suppress(MnhaError):
-            own = next((row for row in health(self.client)["servers"] if row["node"] == self.node), None)
-            if own and own["leader"] and tuple(map(int, own["version"].split("+")[0].split(".")[:2])) >= (1, 15):
-                self.client.call(_transfer_leadership, repeatable=False)
-                self.sleep(1.0)
-
-
-def _transfer_leadership(consul: Consul) -> Any:
-    headers = {"X-Consul-Token": consul.token}
-    return consul.http.post(lambda response: response.code, "/v1/operator/raft/transfer-leader", headers=headers)

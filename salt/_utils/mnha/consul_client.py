@@ -28,8 +28,11 @@ HTTPS_PORT = 8501
 TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 1.0
 CA_FILE = Path("/etc/mnha/tls/ca.pem")
+KEEP = 500
+"""So many events of the history are kept, and so many claims of actions."""
 POLICY_TOKEN_FILE = Path("/etc/mnha/tokens/policy")
 
+_STATUS = {0: "none", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
 _NEVER_SENT = (requests.exceptions.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.InvalidURL)
 
 
@@ -126,6 +129,23 @@ class ConsulClient:
         _, row = self.call(lambda consul: consul.kv.get(key, consistency=mode))
         return None if row is None else _entry(row)
 
+    def members(self) -> list[dict[str, Any]]:
+        """The servers and clients as the gossip sees them: `node`, `address`, `status`."""
+        return _members(self.call(lambda consul: consul.agent.members()))
+
+    def snapshot(self, prefixes: Sequence[str]) -> tuple[list[Entry], list[dict[str, Any]]]:
+        """All entries below `prefixes`, by key, and the members, as the first server that answers knows them.
+
+        Needs no leader, and may be some moments old, without one older: for people to read, never to decide by.
+        """
+
+        def ask(consul: Consul) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+            found = [consul.kv.get(prefix, recurse=True, consistency="stale")[1] for prefix in prefixes]
+            return [row for rows in found for row in rows or []], consul.agent.members()
+
+        rows, members = self.call(ask)
+        return sorted((_entry(row) for row in rows), key=lambda entry: entry.key), _members(members)
+
     def list(self, prefix: str) -> list[Entry]:
         """Every entry below `prefix`, by key."""
         _, rows = self.call(lambda consul: consul.kv.get(prefix, recurse=True))
@@ -145,13 +165,17 @@ class ConsulClient:
         """Delete `key` (with `index`: only if unchanged). False means refused."""
         return bool(self.call(lambda consul: consul.kv.delete(key, cas=index), repeatable=index is None))
 
+    def prune(self, prefix: str, keep: int, spare: Sequence[str] = ()) -> int:
+        """Delete all but the `keep` entries below `prefix` that were written last, those of `spare` aside; how many."""
+        entries = sorted((entry for entry in self.list(prefix) if entry.key not in spare), key=lambda one: one.index)
+        return sum(self.delete(entry.key, entry.index) for entry in entries[: -keep or None])
+
 
 def connect(server: str, port: int, token: str, ca_file: Path, timeout_s: float) -> Consul:
     """One server's client. python-consul2 lets environment variables win over arguments, for the address and the token:
     on a host where somebody set CONSUL_HTTP_ADDR that would lead elsewhere, so they are set back afterwards."""
-    client = Consul(
-        host=server, port=port, scheme="https", token=token, verify=str(ca_file), timeout=(CONNECT_TIMEOUT_S, timeout_s)
-    )
+    limits_s = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
+    client = Consul(host=server, port=port, scheme="https", token=token, verify=str(ca_file), timeout=limits_s)
     client.token = token
     client.http.verify = str(ca_file)
     client.http.base_uri = f"https://{server}:{port}"
@@ -181,6 +205,13 @@ def cause(error: Exception) -> str:
     if isinstance(error, requests.exceptions.ConnectionError):
         return "connection refused" if _is_refused_connection(error) else "connection lost"
     return str(error).strip() or type(error).__name__
+
+
+def _members(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"node": row["Name"], "address": row["Addr"], "status": _STATUS.get(row["Status"], str(row["Status"]))}
+        for row in sorted(rows, key=lambda row: row["Name"])
+    ]
 
 
 def _entry(row: dict[str, Any]) -> Entry:

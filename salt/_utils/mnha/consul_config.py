@@ -30,7 +30,6 @@ DATA_FOLDER = "/var/lib/mnha/consul"
 TLS_FOLDER = "/etc/mnha/tls"
 
 OLDEST = (1, 8, 0)
-SINCE_INITIAL_MANAGEMENT = (1, 11, 0)
 SINCE_TLS_STANZA = (1, 12, 0)
 SINCE_GRPC_TLS_PORT = (1, 14, 0)
 
@@ -115,15 +114,12 @@ def server_config(server: Server, version: tuple[int, int, int]) -> dict[str, An
     }
 
 
-def secret_config(
-    version: tuple[int, int, int], gossip_key: str, management_token: str, agent_token: str
-) -> dict[str, Any]:
-    """The part that only root and Consul may read; a file of its own, so that the other's changes can be shown."""
-    management = "initial_management" if version >= SINCE_INITIAL_MANAGEMENT else "master"
-    return {
-        "encrypt": gossip_key,
-        "acl": {"tokens": {management: management_token, "agent": agent_token}},
-    }
+def secret_config(gossip_key: str, agent_token: str) -> dict[str, Any]:
+    """The part that only root and Consul may read; a file of its own, so that the other's changes can be shown.
+
+    No management token (`initial_management`): it would lie on every node; see :mod:`mnha.consul_admin`.
+    """
+    return {"encrypt": gossip_key, "acl": {"tokens": {"agent": agent_token}}}
 
 
 def autopilot_settings(servers: int) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class GuardJournal:
         }
         self._daemon.subscribers.publish(record)
         name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._daemon.node}-{self._count}"
-        self._daemon.publisher.put(f"{self._daemon.prefix}/history/{name}", record)
+        self._daemon.publisher.append(f"{self._daemon.prefix}/history/", name, record)
         if event == "started":
             start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
             self._daemon.publisher.put(f"{self._daemon.prefix}/vms/{self._vm}/last_start", start)

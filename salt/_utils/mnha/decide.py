@@ -39,7 +39,19 @@ def fence_reason(view: View) -> str:
         return "this node has no confirmed lease"
     if not rules.may_run_vm(view):
         return f"no renewal was confirmed for {view.timings.deadline_s:g} s"
-    return ""
+    return storage_reason(view)
+
+
+def storage_reason(view: View) -> str:
+    """Why a VM that may run here can't go on: its image is out of reach for too long. Empty when it can.
+
+    Only if another node reaches it. When nobody does, as when the file server restarts, the VM had better wait.
+    """
+    if view.storage_lost_s is None or not view.storage_elsewhere:
+        return ""
+    if view.now_s < view.storage_lost_s + view.storage_limit_s:
+        return ""
+    return f"the image is out of reach here for {view.storage_limit_s:g} s, and not on {view.storage_elsewhere}"
 
 
 def off_reason(view: View) -> str:
@@ -315,6 +327,8 @@ def next_moment(view: View) -> float:
         moments.append(rules.overdue_s(view.sighting, view.timings))
         moments.append(rules.expires_s(view.sighting, view.timings))
         moments.append(rules.masterless_at_s(view))
+    if view.storage_lost_s is not None:
+        moments.append(view.storage_lost_s + view.storage_limit_s)
     if view.order is not None:
         moments.append(view.order.until_s)
     if view.move is Move.UNDER_WAY:

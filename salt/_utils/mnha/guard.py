@@ -94,6 +94,7 @@ class Limits:
     :param window_s: after this time without a failure they are forgotten.
     :param start_s: how long libvirt may take to start it.
     :param shutdown_s: how long a guest may take to shut down.
+    :param storage_s: how long the image's folder may be gone here, and only here, before a running VM is stopped.
     :param masterless_s: how long nobody orders a take-over that is needed before this node does it of its own accord;
         0: never.
     :param ranking: all nodes in the order in which they do so.
@@ -103,6 +104,7 @@ class Limits:
     window_s: float = 600.0
     start_s: float = 30.0
     shutdown_s: float = 60.0
+    storage_s: float = float("inf")
     masterless_s: float = 0.0
     ranking: tuple[str, ...] = ()
 
@@ -150,6 +152,7 @@ class Guard:
             probed=False,
             start_limit_s=limits.start_s,
             shutdown_limit_s=limits.shutdown_s,
+            storage_limit_s=limits.storage_s,
             failed_starts_limit=limits.failed_starts,
             masterless_s=limits.masterless_s,
             ranking=limits.ranking,
@@ -177,7 +180,12 @@ class Guard:
                 if event.run is not self.view.desired:
                     self._set(desired=event.run, desired_since_s=self.view.now_s)
             case AbilitySeen():
-                self._set(unable=event.unable, probed=True)
+                self._set(
+                    unable=event.unable,
+                    probed=True,
+                    storage_lost_s=event.storage_lost_s,
+                    storage_elsewhere=event.storage_elsewhere,
+                )
             case Ordered():
                 self._on_order(event)
             case Ended():
@@ -191,7 +199,8 @@ class Guard:
 
     def wake_s(self) -> float:
         """When :meth:`tick` is due if no event comes before."""
-        return min([next_moment(self.view), *map(self._overdue_s, self._asks.values())])
+        next_overdue_s = min(map(self._overdue_s, self._asks.values()), default=float("inf"))
+        return min(next_moment(self.view), next_overdue_s)
 
     @property
     def done(self) -> bool:
@@ -237,10 +246,10 @@ class Guard:
                 self._set(sighting=None, missing=True, next_read_s=self.view.now_s + self.view.timings.deadline_s)
             return
         if known is None or known.index != seen.index:
-            # Only news lets the next request go out at once: a refusal that repeats itself must not become a busy loop.
-            self._set(
-                next_ask_s=min(self.view.next_ask_s, self.view.now_s) if seen.consistent else self.view.next_ask_s
-            )
+            if seen.consistent:
+                # Only news lets the next request go out at once: a refusal that repeats itself must not become a busy
+                # loop.
+                self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
             self._sight(Sighting(seen.lease, seen.index, seen.received_s))
 
     def _sight(self, sighting: Sighting) -> None:
@@ -264,9 +273,10 @@ class Guard:
 
     def _forget_lease(self) -> None:
         """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""
-        gives = (Action.RELEASE, Action.HAND_OVER)
-        self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action in gives}
-        self._set(deadline_s=None, unanswered=len(self._asks))
+        if self._asks or self.view.deadline_s is not None:
+            gives = (Action.RELEASE, Action.HAND_OVER)
+            self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action in gives}
+            self._set(deadline_s=None, unanswered=len(self._asks))
 
     def _on_answer(self, answered: Answered) -> None:
         """Fold the end of a lease request into the view. Only *granted* moves the deadline."""

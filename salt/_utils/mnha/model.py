@@ -172,6 +172,9 @@ class View:
     :param desired_since_s: when this node first knew of that wish.
     :param shutdown_limit_s: how long a guest may take to shut down before it is killed.
     :param unable: why this node can't run the VM (image, bridge, storage …); empty when it can.
+    :param storage_lost_s: since when the folder with the image does not answer, or fails; None while it is well.
+    :param storage_elsewhere: the nodes whose guards find it well; empty: nobody could do better.
+    :param storage_limit_s: how long a VM that runs here is left alone with that.
     :param ending: why the guard's process is to end; empty unless it is.
     :param probed: whether `unable` was found out; until then nothing is started here, and nothing given back for it.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
@@ -206,6 +209,9 @@ class View:
     desired_since_s: float = float("-inf")
     order: Order | None = None
     unable: str = ""
+    storage_lost_s: float | None = None
+    storage_elsewhere: str = ""
+    storage_limit_s: float = float("inf")
     probed: bool = True
     ending: str = ""
     failed_starts: int = 0

@@ -113,9 +113,16 @@ class DesiredSeen:
 
 @dataclasses.dataclass(frozen=True)
 class AbilitySeen:
-    """Whether this node could run the VM: `unable` says why not, empty when it could."""
+    """Whether this node could run the VM.
+
+    :param unable: why not, empty when it could.
+    :param storage_lost_s: CLOCK_BOOTTIME since when the folder with the image hangs or fails; None: it is well.
+    :param storage_elsewhere: with that, the nodes whose guards find it well, for people; empty if none is known.
+    """
 
     unable: str
+    storage_lost_s: float | None = None
+    storage_elsewhere: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,24 @@ from typing import Any
 
 from .ask import Reply
 
+PATIENCE_S = 0.6
+"""So long at least is a node waited for after the last answer."""
 
-def all_living(replies: Mapping[str, Reply]) -> bool:
-    """Whether every node that Consul sees alive has answered; nobody waits for a dead one."""
+
+def heard_enough(replies: Mapping[str, Reply], waited_s: float) -> bool:
+    """Whether nobody is worth waiting for any more: every node that Consul sees alive has answered; or the rest
+    has been silent for as long again as the answers took, for a node that has just lost its power is seen alive
+    for some seconds.
+
+    :param replies: at least one.
+    :param waited_s: since the question.
+    """
+    last_s = max(reply.after_s for reply in replies.values())
+    return _all_living(replies) or waited_s - last_s >= max(PATIENCE_S, last_s)
+
+
+def _all_living(replies: Mapping[str, Reply]) -> bool:
+    """Whether every node that Consul sees alive has answered."""
     for reply in replies.values():
         members = reply.value.get("members") if reply.ok and isinstance(reply.value, dict) else None
         if members:
@@ -21,16 +36,19 @@ def all_living(replies: Mapping[str, Reply]) -> bool:
     return False
 
 
-def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float) -> dict[str, Any]:
-    """Sum up the nodes' reports. The cluster's own data come from the first that could ask Consul.
+def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float, waited_s: float) -> dict[str, Any]:
+    """Sum up the nodes' reports. The cluster's own data come from the first that has a quorum of Consul, else from
+    any that could ask a server: then they may be old, and the status is no success.
 
     :param now_s: the wall clock, for the reader.
+    :param waited_s: how long the silent nodes were waited for.
     """
     reports: dict[str, Any] = {
         node: reply.value if reply.ok and isinstance(reply.value, dict) else {"errors": {"report": str(reply.value)}}
         for node, reply in replies.items()
     }
-    view: Mapping[str, Any] = next((one for one in reports.values() if one.get("vms") is not None), {})
+    views = [one for one in reports.values() if one.get("vms") is not None]
+    view: Mapping[str, Any] = next((one for one in views if "consul" not in one["errors"]), views[0] if views else {})
     seen: Sequence[Mapping[str, Any]] = next(
         (one["members"] for one in (view, *reports.values()) if one.get("members")), []
     )
@@ -38,6 +56,7 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float) -> 
     rows = {
         node: {
             "answers": node in reports,
+            "silent_s": None if node in reports else round(waited_s, 1),
             "consul": members.get(node, "unknown"),
             "maintenance": (view.get("maintenance") or {}).get(f"maintenance/{node}"),
             "record": (view.get("nodes") or {}).get(f"nodes/{node}"),
@@ -49,7 +68,8 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float) -> 
     warnings = _warnings(view, rows, vms)
     running = [f"{name} runs on {vm['running_on']}" if vm["running_on"] else f"{name} is not running"
                for name, vm in vms.items()]  # fmt: skip
-    return {"result": bool(view), "comment": "; ".join(running) or "no guard answers", "vms": vms, "nodes": rows,
+    fresh = bool(view) and "consul" not in view["errors"]
+    return {"result": fresh, "comment": "; ".join(running) or "no guard answers", "vms": vms, "nodes": rows,
             "members": members, "warnings": warnings, "at": now_s}  # fmt: skip
 
 
@@ -81,7 +101,7 @@ def _warnings(view: Mapping[str, Any], rows: Mapping[str, Any], vms: Mapping[str
         checks = ((row["guard"] or {}).get("checks")) or ((row["record"] or {}).get("checks")) or {}
         told += [f"{node}: {name}: {check.get('why')}" for name, check in checks.items() if not check.get("ok")]
         if not row["answers"] and row["consul"] == "alive":
-            told.append(f"{node}: Consul sees it, but its minion did not answer")
+            told.append(f"{node}: no answer within {row['silent_s']:g} s, but Consul sees it: is salt-minion running?")
     applied = (view.get("applied") or {}).get("cluster")
     if view and applied is None:
         told.append("no configuration has been applied yet: state.apply")

@@ -4,7 +4,7 @@ Layout of `/etc/mnha/secrets/<cluster>/` (folders 0700, files 0600, root only):
 
     ca.pem ca-key.pem            the cluster's own certificate authority
     gossip.key                   Consul's gossip key (32 bytes, base64)
-    management-token             Consul's management token
+    management-token             Consul's management token: for masters only, no node is ever given it
     nodes/<node>/node.pem node-key.pem
     nodes/<node>/agent-token guard-token policy-token
     salt/master.pem master.pub   the key pair all masters share (only if masters run on the nodes)
@@ -89,12 +89,17 @@ def folder(master_options: Mapping[str, Any]) -> Path:
 
 
 def bootstrap(
-    folder: Path, plan: Plan, renew_certificates: bool = False, now: datetime.datetime | None = None
+    folder: Path,
+    plan: Plan,
+    renew_certificates: bool = False,
+    now: datetime.datetime | None = None,
+    renew_tokens: bool = False,
 ) -> Report:
     """Make every secret of `plan` that does not exist yet below `folder`; existing ones stay as they are.
 
     `renew_certificates` makes new certificates and keys for the nodes (same authority): after a change of address or
-    before they expire. The authority, the tokens and the gossip key are never replaced.
+    before they expire. `renew_tokens` makes new tokens for all roles of all nodes: after one may have been read by
+    somebody. The authority, the management token and the gossip key are never replaced.
     """
     now = now or datetime.datetime.now(datetime.UTC)
     report = Report()
@@ -108,7 +113,11 @@ def bootstrap(
         store.folder(f"nodes/{node}")
         _bootstrap_certificate(store, plan, node, addresses, now, renew_certificates)
         for role in NODE_TOKENS:
-            store.once(f"nodes/{node}/{role}-token", _new_token)
+            name = f"nodes/{node}/{role}-token"
+            if renew_tokens and store.exists(name):
+                store.replace(name, _new_token())
+            else:
+                store.once(name, _new_token)
     if plan.masters_on_nodes:
         store.folder("salt")
         _bootstrap_salt_key(store, plan)
@@ -116,10 +125,7 @@ def bootstrap(
 
 
 def for_node(folder: Path, node: str) -> dict[str, str]:
-    """What `node` may see: the authority's certificate, gossip key, management token and its own folder.
-
-    The management token is among them because a Consul server's configuration carries it (`initial_management`).
-    """
+    """What `node` may see: the authority's certificate, the gossip key and its own folder."""
     own = folder / "nodes" / node
     if not own.is_dir():
         raise FailedError(
@@ -130,11 +136,15 @@ def for_node(folder: Path, node: str) -> dict[str, str]:
         "certificate": _read(own / "node.pem"),
         "key": _read(own / "node-key.pem"),
         "gossip_key": _read(folder / "gossip.key").strip(),
-        "management_token": _read(folder / "management-token").strip(),
     }
     for role in NODE_TOKENS:
         result[f"{role}_token"] = _read(own / f"{role}-token").strip()
     return result
+
+
+def management_token(folder: Path) -> str:
+    """Consul's management token, for a master that changes policies and tokens."""
+    return _read(folder / "management-token").strip()
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -175,7 +185,7 @@ class _Store:
             os.unlink(temporary)
 
     def replace(self, relative: str, content: bytes) -> None:
-        """Write `relative` anew; only for certificates that are renewed on request."""
+        """Write `relative` anew; only for what is renewed on request."""
         os.replace(self._temporary(relative, content), self.root / relative)
         self.report.created.append(relative)
 

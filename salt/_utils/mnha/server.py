@@ -1,7 +1,12 @@
-"""The guard's unix socket: one JSON object a line, root only. docs/architecture.md has the requests and answers."""
+"""The guard's unix socket: one JSON object a line, root only. docs/architecture.md has the requests and answers.
+
+Whatever clients do, what they can take is bounded: MAX_CLIENTS threads, a line's length and the time it takes to arrive
+or to be read. None of it happens in the thread that renews the lease.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -9,6 +14,7 @@ import queue
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +27,12 @@ VERSION = 1
 MAX_LINE = 65536
 MAX_CLIENTS = 32
 IDLE_S = 60.0
+"""How long a connection may stand without a request."""
+LINE_S = 10.0
+"""How long a request may take from its first byte to its last, and an answer to be read."""
+REFUSAL_S = 0.1
+QUIET_S = 1.0
+"""A stream that has nothing to tell sends an empty line so often: a listener that is gone is found out by it."""
 
 Request = dict[str, Any]
 Handler = Callable[[Request], dict[str, Any]]
@@ -57,24 +69,33 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         """Accept for ever."""
         while True:
-            client, _ = listener.accept()
-            if not self._clients.acquire(blocking=False):
-                client.close()
+            try:
+                client, _ = listener.accept()
+            except OSError as error:  # no descriptor left
+                log.error("the socket can't accept a client: %s", error)
+                time.sleep(REFUSAL_S)
                 continue
-            threading.Thread(target=self._serve, args=(client,), name="socket-client", daemon=True).start()
+            if not self._clients.acquire(blocking=False):
+                refuse(client, f"the guard serves {MAX_CLIENTS} clients already: ask again in a moment")
+                continue
+            try:
+                threading.Thread(target=self._serve, args=(client,), name="socket-client", daemon=True).start()
+            except RuntimeError as error:  # no thread left
+                self._clients.release()
+                refuse(client, f"the guard can't serve: {error}")
 
     def _serve(self, client: socket.socket) -> None:
         """Serve one client."""
         try:
             with client:
-                client.settimeout(IDLE_S)
+                client.settimeout(LINE_S)
                 _pid, uid, _gid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 if uid not in (0, os.geteuid()):
                     send(client, failure(RefusedError("only root may talk to the guard")))
                     return
-                with client.makefile("rb") as lines:
-                    while line := lines.readline(MAX_LINE + 1):
-                        self._answer(client, line)
+                for line in lines_of(client):
+                    client.settimeout(LINE_S)
+                    self._answer(client, line)
         except (OSError, ValueError) as error:
             log.debug("a client of the socket is gone: %s", error)
         finally:
@@ -98,8 +119,35 @@ class Server:
         except OSError:
             raise
         except Exception as error:
-            log.exception("a request failed in a way nobody expected: %r", line)
+            log.exception("a request failed in a way nobody expected: %.200r", line)
             send(client, failure(MnhaError(f"the guard could not answer: {error!r}; see its journal")))
+
+
+def lines_of(client: socket.socket) -> Iterator[bytes]:
+    """The client's lines; one that is too long is the last, and comes cut.
+
+    :raises TimeoutError: nothing came for IDLE_S, or a line took longer than LINE_S.
+    """
+    rest = b""
+    while True:
+        until_s = time.monotonic() + (LINE_S if rest else IDLE_S)
+        while b"\n" not in rest:
+            if len(rest) > MAX_LINE:
+                yield rest
+                return
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("the request did not come to its end")
+            client.settimeout(left_s)
+            part = client.recv(MAX_LINE)
+            if not part:
+                return
+            until_s = until_s if rest else time.monotonic() + LINE_S
+            rest += part
+        line, rest = rest.split(b"\n", 1)
+        yield line
+        if len(line) > MAX_LINE:
+            return
 
 
 def parse(line: bytes) -> Request:
@@ -110,9 +158,10 @@ def parse(line: bytes) -> Request:
     if len(line) > MAX_LINE:
         raise InputError(f"the request is longer than {MAX_LINE} bytes")
     try:
-        request = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"the request is not JSON: {error}") from error
+        request = json.loads(line, parse_constant=_no_number)
+        json.dumps(request, ensure_ascii=False).encode()  # half a character can be escaped in JSON, but not be written
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the request is not JSON: {str(error)[:200]}") from error
     if not isinstance(request, dict) or not isinstance(request.get("op"), str):
         raise InputError('a request is an object with "v" and "op"')
     if request.get("v") != VERSION:
@@ -120,6 +169,18 @@ def parse(line: bytes) -> Request:
             f"the request has version {request.get('v')!r}, this guard speaks {VERSION}: upgrade one of them"
         )
     return request
+
+
+def _no_number(name: str) -> None:
+    """Refuse NaN and the infinities, which Python takes for JSON."""
+    raise ValueError(f"{name} is no number")
+
+
+def refuse(client: socket.socket, text: str) -> None:
+    """Close a connection that is not served, and say why if the client listens."""
+    with contextlib.suppress(OSError), client:
+        client.settimeout(REFUSAL_S)
+        send(client, failure(RefusedError(text)))
 
 
 def failure(error: MnhaError) -> dict[str, Any]:
@@ -147,7 +208,7 @@ class Subscribers:
                     waiting.put_nowait(event)
 
     def subscribe(self, first: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield `first`, then each event; an empty one every :data:`IDLE_S` / 4 so that a client that is gone shows."""
+        """Yield `first`, then each event; an empty one every QUIET_S."""
         waiting: queue.Queue[dict[str, Any]] = queue.Queue(1000)
         with self._lock:
             self._queues.append(waiting)
@@ -155,7 +216,7 @@ class Subscribers:
             yield first
             while True:
                 try:
-                    yield waiting.get(timeout=IDLE_S / 4)
+                    yield waiting.get(timeout=QUIET_S)
                 except queue.Empty:
                     yield {}
         finally:

@@ -1,19 +1,17 @@
 include:
   - states.consul.service
+{%- for role in ('policy', 'guard', 'agent') %}
 
-# Retried, because other nodes may restart their servers meanwhile.
-consul_autopilot:
-  consul_ha.autopilot:
-    - retry: {attempts: 20, interval: 2}
-    - name: autopilot
-    - require:
-      - consul_ha: consul_quorum
-{%- for role in ('agent', 'guard', 'policy') %}
-
+# Only a master may make them; the node asks for it, and waits.
 consul_role_{{ role }}:
   consul_ha.role_present:
-    - retry: {attempts: 20, interval: 2}
     - name: {{ role }}
     - require:
       - consul_ha: consul_quorum
 {%- endfor %}
+
+consul_autopilot:
+  consul_ha.autopilot:
+    - name: autopilot
+    - require:
+      - consul_ha: consul_role_policy

@@ -4,3 +4,4 @@ include:
   - states.consul.config
   - states.consul.service
   - states.consul.acl
+  - states.consul.current

@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
 
 from lab import guards
 from lab.cluster import Cluster
@@ -13,7 +18,28 @@ from tests.support.scene import Scene, eventually
 
 IMAGE = "/srv/shared/mngt/mnvm.img"
 LOCKER = "somebody-else"
+NO_BRIDGE = "br_nowhere"
+GUARD_FILE, WRONG_FILE = "/etc/mnha/guard.json", "/root/guard.json"
+LEASE_KEYS = ("holder", "epoch", "phase", "index")
 CHECK = ("env", "PYTHONPATH=/usr/lib/mnha", "/opt/mnha/bin/python", "-m", "mnha.daemon", "--check")
+
+CheckWith = Callable[[Callable[[dict[str, Any]], object]], tuple[int, str]]
+
+
+@pytest.fixture
+def check_with(scene: Scene) -> Iterator[CheckWith]:
+    """`mnha-guard --check` on a candidate, with a changed copy of its configuration: exit code, all it printed."""
+    node = scene.others[0]
+
+    def check(change: Callable[[dict[str, Any]], object]) -> tuple[int, str]:
+        config = json.loads(scene.cluster.file(node, GUARD_FILE).read_text())
+        change(config)
+        scene.cluster.write_file(node, WRONG_FILE, json.dumps(config), mode=0o600)
+        done = scene.cluster.run(node, [*CHECK, "--config", WRONG_FILE])
+        return done.returncode, done.stdout + done.stderr
+
+    yield check
+    scene.cluster.run(node, ["rm", "-f", WRONG_FILE])
 
 
 def salt_call(cluster: Cluster, node: str, *words: str) -> tuple[int, str]:
@@ -61,51 +87,98 @@ def test_without_its_socket_the_guard_is_named_with_the_service_to_look_at(scene
     assert "mnha-guard" in printed
 
 
-def test_the_check_names_a_missing_image_and_where_it_should_be(scene: Scene) -> None:
-    node = scene.others[0]
-    config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
-    config["vms"][0]["image"] = "/srv/shared/mngt/not-there.img"
-    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
-    assert done.returncode == 1
-    assert "/srv/shared/mngt/not-there.img is missing" in done.stdout
+def test_the_check_names_a_missing_image_and_where_it_should_be(check_with: CheckWith) -> None:
+    code, printed = check_with(lambda config: config["vms"][0].update(image="/srv/shared/mngt/not-there.img"))
+    assert code == 1
+    assert "/srv/shared/mngt/not-there.img is missing" in printed
 
 
-def test_the_check_names_a_missing_bridge(scene: Scene) -> None:
-    node = scene.others[0]
-    config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
-    config["vms"][0]["bridges"] = ["br_nowhere"]
-    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
-    assert done.returncode == 1
-    assert "br_nowhere" in done.stdout
+def test_the_check_names_a_missing_bridge(check_with: CheckWith) -> None:
+    code, printed = check_with(lambda config: config["vms"][0].update(bridges=[NO_BRIDGE]))
+    assert code == 1
+    assert NO_BRIDGE in printed
 
 
-def test_the_check_tells_a_wrong_token_by_the_file_it_stands_in(scene: Scene) -> None:
-    node = scene.others[0]
-    config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
-    config["consul"]["token_file"] = "/root/wrong-token"
-    scene.cluster.write_file(node, "/root/wrong-token", "11111111-2222-3333-4444-555555555555\n", mode=0o600)
-    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
-    assert done.returncode == 1
-    assert "/root/wrong-token" in done.stdout
+def test_the_check_tells_a_wrong_token_by_the_file_it_stands_in(scene: Scene, check_with: CheckWith) -> None:
+    scene.cluster.write_file(scene.others[0], "/root/wrong-token", f"{uuid.uuid4()}\n", mode=0o600)
+    code, printed = check_with(lambda config: config["consul"].update(token_file="/root/wrong-token"))
+    assert code == 1
+    assert "/root/wrong-token" in printed
 
 
-def test_unsafe_timings_are_refused_with_the_inequality_and_its_numbers(scene: Scene) -> None:
-    node = scene.others[0]
-    config = json.loads(scene.cluster.file(node, "/etc/mnha/guard.json").read_text())
-    config["timings"]["lease_s"] = 6.0
-    scene.cluster.write_file(node, "/root/guard.json", json.dumps(config))
-    done = scene.cluster.run(node, [*CHECK, "--config", "/root/guard.json"])
-    assert done.returncode == 1
-    assert "lease_s > (deadline_s + kill_s)" in done.stdout
-    assert "6 > (5 + 2)" in done.stdout
+def test_unsafe_timings_are_refused_with_the_inequality_and_its_numbers(check_with: CheckWith) -> None:
+    code, printed = check_with(lambda config: config["timings"].update(lease_s=6.0))
+    assert code == 1
+    assert "lease_s > (deadline_s + kill_s)" in printed
+    assert "6 > (5 + 2)" in printed
 
 
-def test_all_is_well_says_the_check_on_a_healthy_node(scene: Scene) -> None:
-    done = scene.cluster.run(scene.others[0], [*CHECK, "--config", "/etc/mnha/guard.json"])
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_all_is_well_says_the_check_on_a_healthy_node(check_with: CheckWith) -> None:
+    code, printed = check_with(lambda config: None)
+    assert code == 0, printed
+
+
+def test_without_the_image_every_takeover_is_refused_by_its_name_and_nothing_is_half_done(scene: Scene) -> None:
+    cluster, away = scene.cluster, f"{IMAGE}.away"
+    code, _, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
+    assert code == 0, printed
+    before = scene.status(scene.holder)["lease"]
+    cluster.run(scene.holder, ["mv", IMAGE, away], check=True)
+    try:
+        for node in cluster.names:
+            eventually(lambda node=node: not scene.guard(node)["checks"]["image"]["ok"], 20, f"{node} misses the image")
+        code, told, printed = scene.salt_run(scene.holder, "start", timeout_s=120)
+        assert (code, told["done"], told["tried"]) == (1, False, {}), printed
+        assert {node: f"{IMAGE} is missing" in why for node, why in told["rejected"].items()} == dict.fromkeys(
+            cluster.names, True
+        ), printed
+        for node in cluster.names:
+            answer = guards.ask(cluster, node, "takeover", epoch=before["epoch"], wait_s=5)
+            assert answer["error"]["kind"] == "refused", answer
+            assert f"{node} can't run the VM: the image {IMAGE} is missing" in answer["error"]["message"]
+        nothing_done(scene, before)
+    finally:
+        cluster.run(scene.holder, ["mv", away, IMAGE], check=True)
+    eventually(lambda: guards.runners(cluster), 60, "the MNVM, wished started, runs once the image is back")
+
+
+def test_a_node_without_the_bridge_refuses_by_its_name_and_another_one_takes_over(scene: Scene) -> None:
+    """As when the pillar names a bridge that this node does not have."""
+    cluster, node = scene.cluster, scene.others[0]
+    text = cluster.file(node, GUARD_FILE).read_text()
+    config = json.loads(text)
+    config["vms"][0]["bridges"] = [NO_BRIDGE]
+    code, _, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
+    assert code == 0, printed
+    before = scene.status(scene.holder)["lease"]
+    try:
+        reload_with(cluster, node, json.dumps(config))
+        eventually(lambda: NO_BRIDGE in scene.status(node)["unable"], 30, f"{node} misses the bridge")
+        cluster.run(scene.holder, ["salt-call", "mnvm.wish", "started"], check=True)
+        answer = guards.ask(cluster, node, "takeover", epoch=before["epoch"], wait_s=5)
+        assert answer["error"]["kind"] == "refused", answer
+        assert f"{node} can't run the VM: no bridge {NO_BRIDGE} on this node" in answer["error"]["message"]
+        nothing_done(scene, before, node)
+        new = guards.wait_until_running(cluster)
+        assert new != node
+    finally:
+        reload_with(cluster, node, text)
+
+
+def nothing_done(scene: Scene, before: dict[str, Any], *nodes: str) -> None:
+    """No QEMU, and no lease, of these nodes (all); with all of them the lease is as it was."""
+    for node in nodes or scene.cluster.names:
+        assert scene.status(node)["vm"] == "off"
+        assert scene.cluster.run(node, ["pgrep", "-f", "qemu-system.*guest=mnvm"]).stdout == ""
+    if not nodes:
+        after = scene.status(scene.holder)["lease"]
+        assert {key: after[key] for key in LEASE_KEYS} == {key: before[key] for key in LEASE_KEYS}
+
+
+def reload_with(cluster: Cluster, node: str, config: str) -> None:
+    """Let a guard go on with another configuration."""
+    cluster.write_file(node, GUARD_FILE, config, mode=0o600)
+    cluster.run(node, ["systemctl", "reload", "mnha-guard"], check=True)
 
 
 def test_consul_out_of_reach_is_said_by_the_guard_and_by_the_modules(scene: Scene) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mnha import secrets
 from tests.support.example import example_with
 from tests.support.fake_guard import FakeCluster
 from tests.support.salt_cluster import ROOT, SaltCluster
@@ -30,11 +31,14 @@ class World:
         test_root = Path(__file__).parent / "root"
         self.salt = SaltCluster(
             folder / "salt", masters=masters, minions=NODES, salt_roots=[test_root, ROOT / "salt"],
-            pillar=example_with({}), master_opts=yaml.safe_load(reactor),
+            pillar=example_with({}),
+            master_opts=yaml.safe_load(reactor) | {"mnha_secrets_folder": str(folder / "secrets")},
             minion_opts={"beacons": beacons, "beacons_before_connect": True, "mnha_test_folder": str(folder),
                          "auth_timeout": 5, "auth_tries": 1},
             per_minion_opts={node: {"mnha_guard_socket": str(folder / f"{node}.sock")} for node in NODES},
         )  # fmt: skip
+        plan = secrets.Plan("example", "example", {node: ["127.0.0.1"] for node in NODES}, True)
+        secrets.bootstrap(folder / "secrets" / "example", plan)
         self._stop = threading.Event()
         for node in NODES:
             checks = {"storage": {"ok": True, "why": ""}}

@@ -57,6 +57,9 @@ VIEWS = st.builds(
     desired=st.none() | st.sampled_from(Run),
     order=ORDERS,
     unable=st.sampled_from(["", "no storage"]),
+    storage_lost_s=st.none() | MOMENTS,
+    storage_elsewhere=st.sampled_from(["", "you"]),
+    storage_limit_s=st.sampled_from([0.0, 12.0, float("inf")]),
     probed=st.booleans(),
     failed_starts=st.integers(0, 4),
     not_before_s=MOMENTS,
@@ -200,6 +203,47 @@ def test_a_vm_is_killed_when_the_lease_is_not_confirmed(unconfirmed: str) -> Non
 def test_a_vm_that_was_handed_over_runs_until_its_deadline_though_no_lease_was_seen() -> None:
     assert Action.KILL not in actions(view(vm=Vm.UNKNOWN, sighting=None))
     assert actions(view(vm=Vm.UNKNOWN, sighting=None, deadline_s=NOW_S))[0] is Action.KILL
+
+
+@pytest.mark.parametrize(
+    ("lost_for_s", "elsewhere", "expected"),
+    [
+        (12.0, "you", [Action.KILL]),
+        (11.9, "you", [Action.RENEW]),
+        (60.0, "", [Action.RENEW]),
+        (None, "you", [Action.RENEW]),
+    ],
+    ids=["long_enough", "not_yet", "nobody_reaches_it", "it_answers"],
+)
+def test_a_vm_whose_image_is_out_of_reach_only_here_is_killed_and_not_renewed_for(
+    lost_for_s: float | None, elsewhere: str, expected: list[Action]
+) -> None:
+    since_s = None if lost_for_s is None else NOW_S - lost_for_s
+    seen = view(
+        vm=Vm.RUNNING,
+        desired=Run.STARTED,
+        unable="the storage does not answer" if lost_for_s else "",
+        storage_lost_s=since_s,
+        storage_elsewhere=elsewhere,
+        storage_limit_s=12.0,
+    )
+    assert actions(seen) == expected
+    if expected == [Action.KILL]:
+        assert "out of reach here for 12 s, and not on you" in rules.decide(seen)[0].reason
+
+
+def test_a_guard_wakes_when_the_image_has_been_out_of_reach_for_too_long() -> None:
+    seen = view(
+        vm=Vm.RUNNING, deadline_s=NOW_S + 4.9, storage_lost_s=NOW_S - 8.0, storage_elsewhere="you", storage_limit_s=12.0
+    )
+    assert rules.next_moment(seen.but(next_ask_s=float("inf"), sighting=sighting(age_s=0.0))) <= NOW_S + 4.0
+
+
+def test_with_the_image_out_of_reach_the_lease_is_given_back_once_the_vm_is_dead() -> None:
+    lost = {"unable": "the storage fails", "storage_lost_s": NOW_S - 20.0, "storage_elsewhere": "you"}
+    dying = view(vm=Vm.RUNNING, desired=Run.STARTED, storage_limit_s=12.0, next_kill_s=NOW_S + 0.1, **lost)
+    assert actions(dying) == []
+    assert actions(dying.but(vm=Vm.OFF)) == [Action.RELEASE]
 
 
 def test_a_kill_under_way_is_not_repeated_at_once() -> None:

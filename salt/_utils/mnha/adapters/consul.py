@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import json
 import logging
 import queue
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..consul_client import cause, connect, read_token
+from ..consul_client import KEEP, cause, connect, read_token
 from ..errors import FailedError, MnhaError, UnreachableError
 from ..model import MAX_UNANSWERED, Lease, LeaseRecordError, Run
 from ..ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
@@ -37,6 +38,7 @@ WATCH_TIMEOUT_S = 3.0
 PEERS_WAIT = "5s"
 PEERS_TIMEOUT_S = 8.0
 PUBLISH_TIMEOUT_S = 5.0
+PRUNE_EVERY, PRUNE_AT_MOST = 20, 100
 PUBLISH_QUEUE = 256
 FORGET_S = 5.0
 """How long a server that failed is asked only if all others did, too."""
@@ -77,6 +79,7 @@ class Servers:
         self._addresses = [(server["host"], int(server["port"])) for server in servers]
         self._ca_file, self._token_file = ca_file, token_file
         self._local = threading.local()
+        self._token_readings = 0
         self._failed_s = [float("-inf")] * len(self._addresses)
 
     def __len__(self) -> int:
@@ -123,6 +126,8 @@ class Servers:
             raise UnreachableError(f"Consul at {self.name(number)} does not answer: {cause(error)}") from error
         if reply.code >= 500:
             raise UnreachableError(f"Consul at {self.name(number)} can't: {reply.body.strip()[:120]}")
+        if reply.code == 403:
+            self._token_readings += 1
         if reply.code in (400, 401, 403, 405):
             raise FailedError(
                 f"Consul at {self.name(number)} does not allow {method.upper()} {path} with the token in "
@@ -131,9 +136,15 @@ class Servers:
         return reply
 
     def _client(self, number: int, timeout_s: float) -> Any:
-        """This thread's client for a server; sessions are not shared between threads."""
-        clients = self._local.__dict__.setdefault("clients", {})
-        key = (number, timeout_s)
+        """This thread's client for a server; sessions are not shared between threads.
+
+        The token is read anew, by all threads, once an answer said that it is not good: its file comes first when a
+        token is replaced, so the one that was read before is used as long as it is.
+        """
+        mine, reading = self._local.__dict__, self._token_readings
+        if mine.get("reading") != reading:
+            mine.update(reading=reading, clients={})
+        clients, key = mine["clients"], (number, timeout_s)
         if key not in clients:
             host, port = self._addresses[number]
             clients[key] = connect(host, port, read_token(self._token_file), self._ca_file, timeout_s)
@@ -328,8 +339,9 @@ class Publisher:
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
-        self._waiting: dict[str, str] = {}
+        self._waiting: dict[str, Callable[[int], None]] = {}
         self._some = threading.Condition()
+        self._appended = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -337,9 +349,25 @@ class Publisher:
 
     def put(self, key: str, value: dict[str, Any]) -> None:
         """Write `value` at `key` soon."""
+        self._add(key, functools.partial(self._put, key, json.dumps(value, sort_keys=True, ensure_ascii=False)))
+
+    def append(self, folder: str, name: str, value: dict[str, Any]) -> None:
+        """Write one record of many soon, and now and then delete all but the newest there: a VM that fails again and
+        again must not fill Consul while no Salt process tidies up.
+
+        :param folder: their common prefix, with its `/`.
+        :param name: sorts by time.
+        """
+        self.put(folder + name, value)
+        self._appended += 1
+        if self._appended % PRUNE_EVERY == 0:
+            self._add(folder, functools.partial(self._prune, folder))
+
+    def _add(self, key: str, task: Callable[[int], None]) -> None:
+        """Let the thread run `task`, in place of an older one of that key."""
         with self._some:
             self._waiting.pop(key, None)
-            self._waiting[key] = json.dumps(value, sort_keys=True, ensure_ascii=False)
+            self._waiting[key] = task
             if len(self._waiting) > PUBLISH_QUEUE:
                 self._waiting.pop(next(iter(self._waiting)))
             self._some.notify()
@@ -358,19 +386,30 @@ class Publisher:
             with self._some:
                 while not self._waiting:
                     self._some.wait()
-                key, body = next(iter(self._waiting.items()))
-            if not self._write(key, body):
+                key, task = next(iter(self._waiting.items()))
+            if not self._try(task):
                 pause.wait(1.0)
                 continue
             with self._some:
-                if self._waiting.get(key) == body:
+                if self._waiting.get(key) is task:
                     del self._waiting[key]
 
-    def _write(self, key: str, body: str) -> bool:
-        """Write one key; whether it is done with (a refusal for good is)."""
+    def _put(self, key: str, body: str, number: int) -> None:
+        """Write one key."""
+        self._servers.request(number, "put", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S, data=body.encode())
+
+    def _prune(self, folder: str, number: int) -> None:
+        """Delete what is too old below `folder`, not too much at once."""
+        reply = self._servers.request(number, "get", f"/v1/kv/{folder}", PUBLISH_TIMEOUT_S, params=[("keys", "1")])
+        surplus = sorted(json.loads(reply.body))[:-KEEP] if reply.code == 200 else []
+        for key in surplus[:PRUNE_AT_MOST]:
+            self._servers.request(number, "delete", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S)
+
+    def _try(self, task: Callable[[int], None]) -> bool:
+        """Run `task` with the server to ask next; whether it is done with (a refusal for good is)."""
         number = self._servers.pick()
         try:
-            self._servers.request(number, "put", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S, data=body.encode())
+            task(number)
         except FailedError as error:
             log.error("%s", error.message)
             return True

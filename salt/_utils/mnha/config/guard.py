@@ -43,8 +43,8 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "timings": cluster.effective_timings.to_dict(),
         "watchdog": cluster.watchdog,
         "watchdog_device": cluster.watchdog_device,
-        "announce_s": cluster.announce_s,
         "masterless_takeover_after_s": cluster.masterless_takeover_after_s,
+        "storage_lost_after_s": cluster.storage_lost_after_s,
         "image_folder": cluster.image_folder,
         "consul": {
             "servers": [{"host": host, "port": port} for host in ["127.0.0.1", *others]],

@@ -280,6 +280,12 @@ class ClusterConfig(Section):
         description="So long after a lease has expired (or was released) a guard takes over of its own accord, if no "
         "master has ordered anybody to. The nodes do so in the order of `prefer`, 2 s apart. 0: never.",
     )
+    storage_lost_after_s: SecondsOrOff = Field(
+        12.0,
+        description="So long a VM is left alone when its image can't be reached from its node. Then it is killed "
+        "and started elsewhere, if another node reaches it; if none does it is left alone, for it may go on when the "
+        "file server is back. 0: always left alone.",
+    )
     image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
     minimum_size: bool = Field(True, description="false: VMs below 4 CPUs and 8192 MiB are allowed (for tests).")
     nodes: dict[NodeName, Node] = Field(

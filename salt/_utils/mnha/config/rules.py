@@ -20,6 +20,10 @@ MINIMUM_CPUS = 4
 MINIMUM_MEMORY_MIB = 8192
 """The smallest size that the management software of a small cloud (fewer than 100 hosts and 1,000 VMs) runs with."""
 
+SHORTEST_STORAGE_LIMIT_S = 10.0
+"""A guard notices hanging storage after 6 s at the latest (it looks every 2 s and waits for 4 s), and it takes a moment
+until the others have read that. Asked sooner, a node that hangs with all others would still look well."""
+
 Mapping_ = Mapping[str, Any]
 
 TAKEN_OUT = object()
@@ -57,6 +61,7 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _node_count,
         _node_addresses,
         _announcement,
+        _storage_limit,
         _consul_ports,
         _pip,
         _masters,
@@ -70,6 +75,17 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _prefer,
     )
     return tuple(fault for rule in rules for fault in rule(cluster))
+
+
+def _storage_limit(cluster: Mapping_) -> Iterator[Fault]:
+    value = cluster.get("storage_lost_after_s")
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < SHORTEST_STORAGE_LIMIT_S:
+        yield Fault(
+            "storage_lost_after_s",
+            value,
+            f"it takes up to {SHORTEST_STORAGE_LIMIT_S:g} s to know whether other nodes reach the image",
+            f"give {SHORTEST_STORAGE_LIMIT_S:g} or more, or 0 for never",
+        )
 
 
 def _vms(cluster: Mapping_) -> Iterator[tuple[str, Mapping_]]:

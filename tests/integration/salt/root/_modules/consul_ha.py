@@ -41,6 +41,19 @@ def quorum():
     return True
 
 
+def make_roles(management_token):
+    """Note that a master asked for it, and with which token.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.make_roles TOKEN
+    """
+    (_folder().parent / f"roles-{__opts__['id']}").write_text(management_token)
+    return {"token x": {"old": None, "new": "x"}}
+
+
 def members():
     """The members.
 
@@ -86,6 +99,18 @@ def kv_list(prefix):
     return found
 
 
+def snapshot(prefixes):
+    """Keys below prefixes, and the members.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.snapshot '[nodes/]'
+    """
+    return {"keys": {key: value for prefix in prefixes for key, value in kv_list(prefix).items()}, "members": members()}
+
+
 def kv_put(key, value):
     """Write a key.
 
@@ -101,7 +126,7 @@ def kv_put(key, value):
     return True
 
 
-def kv_prune(prefix, keep):
+def kv_prune(prefix, keep=500):
     """Nothing to prune.
 
     CLI Example:

@@ -1,0 +1,217 @@
+"""A machine with a kernel of its own, as a process: User-Mode Linux (Debian's package user-mode-linux).
+
+It needs no KVM and no emulation, and boots within two seconds. Its root is this machine's own, read-only, with a tmpfs
+above it, so that a program finds this checkout and its `.venv` at their usual places, may write anywhere, and leaves
+nothing behind. It has no network. Modules are loaded with modprobe.
+
+    with Machine("modprobe softdog nowayout=0; ls /dev/watchdog*") as machine:
+        print(machine.wait(limit_s=20).said)
+
+What the program prints is stamped by the clock of *this* machine (CLOCK_BOOTTIME) when it arrives: what a kernel that
+stands still, or is about to reset itself, says about time is not evidence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+KERNEL = "linux.uml"
+MEMORY = "512M"
+ENDED = "program ended with status "
+INIT = """#!/bin/bash
+# Process 1. The overlay's upper layer is this kernel's own memory.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+modules=/usr/lib/uml/modules/$(uname -r)
+insmod $modules/kernel/fs/overlayfs/overlay.ko
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+mkdir -p /mnt/root/lib/modules && ln -s $modules /mnt/root/lib/modules/$(uname -r)
+mount -t proc proc /mnt/root/proc
+mount -t sysfs sysfs /mnt/root/sys
+mount -t devtmpfs devtmpfs /mnt/root/dev
+mount -t tmpfs tmpfs /mnt/root/run
+exec switch_root /mnt/root /bin/bash FOLDER/second </dev/null
+"""
+SECOND = f"""
+mkdir -p /dev/shm && mount -t tmpfs tmpfs /dev/shm
+ip link set lo up
+stty -F /dev/ttyS0 raw -echo
+/bin/bash FOLDER/program >/dev/ttyS0 2>&1
+echo "{ENDED}$?" >/dev/ttyS0
+echo o >/proc/sysrq-trigger
+sleep 60
+"""
+"""Power off by sysrq: there is no init system that could be asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line that the program printed, and when it arrived here (CLOCK_BOOTTIME, seconds)."""
+
+    at_s: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How a machine ended.
+
+    :param status: the program's exit status; None: the machine ended before the program did.
+    :param at_s: when (CLOCK_BOOTTIME of this machine, seconds).
+    :param said: what the program printed.
+    :param console: what the kernel printed.
+    """
+
+    status: int | None
+    at_s: float
+    said: str
+    console: str
+
+
+def boottime_s() -> float:
+    """This machine's CLOCK_BOOTTIME in seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Machine:
+    """A machine that runs one program, a bash script, as root, and is then switched off.
+
+    Use it as a context: at its end nothing is left of the machine, however it stands.
+
+    :param program: the script. Its output is the machine's serial line.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._lines: list[Line] = []
+        self._console: list[Line] = []
+        self._news = threading.Condition()
+
+    def __enter__(self) -> Machine:
+        """Switch it on."""
+        with contextlib.ExitStack() as stack:
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="mnha-uml-", ignore_cleanup_errors=True))
+            )
+            for name, text in (("init", INIT), ("second", SECOND), ("program", self._program)):
+                (folder / name).write_text(text.replace("FOLDER", str(folder)), encoding="utf-8")
+                (folder / name).chmod(0o755)
+            read, write = os.pipe()
+            self._process = subprocess.Popen(
+                _command(folder, write), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                pass_fds=[write], start_new_session=True, env={**os.environ, "TMPDIR": "/dev/shm"},
+            )  # fmt: skip
+            os.close(write)
+            assert self._process.stdout
+            self._readers = [
+                threading.Thread(target=self._read, args=(fd, lines), daemon=True)
+                for fd, lines in ((read, self._lines), (os.dup(self._process.stdout.fileno()), self._console))
+            ]
+            for reader in self._readers:
+                reader.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Switch it off, and remove what there is of it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for reader in self._readers:
+            reader.join()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._stack.close()
+
+    def _read(self, fd: int, lines: list[Line]) -> None:
+        """Collect what comes out of `fd`, to its end."""
+        with open(fd, encoding="utf-8", errors="replace") as stream:
+            for text in stream:
+                with self._news:
+                    lines.append(Line(boottime_s(), text.rstrip("\r\n")))
+                    self._news.notify_all()
+
+    @property
+    def lines(self) -> list[Line]:
+        """What the program has printed until now."""
+        with self._news:
+            return list(self._lines)
+
+    @property
+    def console(self) -> list[Line]:
+        """What the kernel has printed until now."""
+        with self._news:
+            return list(self._console)
+
+    def expect(self, text: str, limit_s: float) -> Line:
+        """Wait for the first line of the program that contains `text`.
+
+        :raises TimeoutError: none did within `limit_s` seconds; with all that was printed.
+        """
+        end_s = boottime_s() + limit_s
+        with self._news:
+            while True:
+                if found := next((line for line in self._lines if text in line.text), None):
+                    return found
+                if not self._news.wait(end_s - boottime_s()) and boottime_s() >= end_s:
+                    raise TimeoutError(f"no {text!r} within {limit_s:g} s; {self._all()}")
+
+    def wait(self, limit_s: float) -> End:
+        """Wait until the machine is off.
+
+        :raises TimeoutError: it still runs after `limit_s` seconds; with all that was printed.
+        """
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"still on after {limit_s:g} s; {self._all()}") from None
+        at_s = boottime_s()
+        for reader in self._readers:
+            reader.join(5.0)
+        lines = [line.text for line in self.lines]
+        last = lines.pop() if lines and lines[-1].startswith(ENDED) else None
+        status = int(last.removeprefix(ENDED)) if last else None
+        return End(status, at_s, "\n".join(lines), "\n".join(line.text for line in self.console))
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stand still, as a host does that is suspended by what it runs on: no instruction is carried out.
+
+        What runs in the machine are processes traced by its kernel's; each of their system calls waits for that one.
+        """
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+    def _all(self) -> str:
+        """Everything printed, for messages. The lock may be held: its owner may ask again."""
+        said = "\n".join(line.text for line in self._lines)
+        return f"the program said:\n{said}\nthe kernel:\n" + "\n".join(line.text for line in self._console)
+
+
+def _command(folder: Path, serial: int) -> list[str]:
+    """The kernel's command line.
+
+    On one CPU only, between which it would else be sent back and forth with each system call (four times slower).
+    """
+    cpu = max(os.sched_getaffinity(0))
+    return [
+        "taskset", "-c", str(cpu), KERNEL, f"uml_dir={folder}", "umid=machine", f"mem={MEMORY}",
+        "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", "quiet", "panic=-1", "noreboot",
+        "console=tty0", "con=null", "con0=null,fd:1", "ssl=null", f"ssl0=null,fd:{serial}",
+    ]  # fmt: skip

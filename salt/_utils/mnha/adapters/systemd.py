@@ -1,0 +1,59 @@
+"""What systemd is told (sd_notify(3)), and what it keeps for the next process of this service (its file descriptor
+store).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+FIRST_FD = 3
+PASSED_ON = "MNHA_PASSED_ON_"
+
+
+def notify(text: str, *fds: int) -> None:
+    """Tell systemd, and hand over `fds`; nothing happens outside of it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            socket.send_fds(channel, [text.encode()], list(fds))
+
+
+def keep(name: str, fd: int | None) -> None:
+    """Have systemd keep a copy of `fd` for the next process, whatever becomes of this one; None: no longer.
+
+    The unit's ``FileDescriptorStoreMax=`` allows for it. It is no error if systemd can't be told: the copy is a net
+    below others.
+    """
+    with contextlib.suppress(OSError):
+        if fd is None:
+            notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        else:
+            notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", fd)
+
+
+def pass_on(name: str, fd: int) -> dict[str, str]:
+    """Have a process that replaces this one (exec) find `fd` by :func:`kept`; return what to add to its environment."""
+    os.set_inheritable(fd, True)
+    return {PASSED_ON + name: str(fd)}
+
+
+def kept(name: str) -> int | None:
+    """The file descriptor of that name, from the process that this one replaces or from systemd's store; None when
+    there is none. It is not passed on to children, and can't be asked for twice.
+    """
+    number = os.environ.pop(PASSED_ON + name, "")
+    fd = int(number) if number else _listed(name)
+    if fd is not None:
+        os.set_inheritable(fd, False)
+    return fd
+
+
+def _listed(name: str) -> int | None:
+    """The file descriptor of that name in sd_listen_fds(3)'s variables, which are removed."""
+    pid, count, names = (os.environ.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    if pid != str(os.getpid()) or name not in names.split(":")[: int(count)]:
+        return None
+    return FIRST_FD + names.split(":").index(name)

@@ -1,0 +1,61 @@
+"""Salt's door to Consul, against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mnha.consul_client import ConsulClient
+from mnha.errors import UnreachableError
+from tests.support.consul_server import NODE, ConsulServer, binary, running
+
+PREFIX = "mnha/t/"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+    consul = binary(tmp_path_factory.mktemp("consul"))
+    with running(consul, tmp_path_factory.mktemp("server")) as running_server:
+        yield running_server
+
+
+@pytest.fixture
+def client(server: ConsulServer) -> Iterator[ConsulClient]:
+    made = ConsulClient(["127.0.0.1"], "anonymous", ca_file=server.ca_file, port=server.port)
+    yield made
+    for entry in made.list(PREFIX):
+        made.delete(entry.key)
+
+
+def test_a_snapshot_has_all_keys_below_the_prefixes_and_the_members(client: ConsulClient) -> None:
+    for name in ("config", "vms/a/lease", "nodes/n1", "history/x"):
+        client.put(f"{PREFIX}{name}", {"name": name})
+    entries, members = client.snapshot([f"{PREFIX}config", f"{PREFIX}vms/", f"{PREFIX}maintenance/"])
+    assert {entry.key: entry.value["name"] for entry in entries} == {
+        f"{PREFIX}config": "config",
+        f"{PREFIX}vms/a/lease": "vms/a/lease",
+    }
+    assert members == [{"node": NODE, "address": "127.0.0.1", "status": "alive"}]
+
+
+def test_pruning_keeps_what_was_written_last_whatever_its_name_and_what_is_to_be_spared(client: ConsulClient) -> None:
+    for name in ("z-oldest", "spared", "b", "a", "c"):
+        client.put(f"{PREFIX}actions/{name}", 1)
+    client.put(f"{PREFIX}actions/b", 2)
+    client.put(f"{PREFIX}history/of-others", 1)
+    assert client.prune(f"{PREFIX}actions/", 2, spare=[f"{PREFIX}actions/spared"]) == 2
+    assert [entry.key.removeprefix(PREFIX) for entry in client.list(PREFIX)] == [
+        "actions/b", "actions/c", "actions/spared", "history/of-others",
+    ]  # fmt: skip
+    assert client.prune(f"{PREFIX}actions/", 500) == 0
+    assert client.prune(f"{PREFIX}actions/", 0) == 3
+
+
+def test_a_server_that_is_gone_is_unreachable(server: ConsulServer, client: ConsulClient) -> None:
+    server.stop()
+    try:
+        with pytest.raises(UnreachableError, match="connection refused"):
+            client.snapshot([PREFIX])
+    finally:
+        server.start()

@@ -1,0 +1,57 @@
+"""Consul's leader changes again and again: with the default timings that costs no healthy VM its life."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lab import consul
+from mnha.timing import PROFILES
+from tests.support.renewals import line
+from tests.support.scene import Scene, eventually
+
+from .test_network import assert_untouched
+
+TIMINGS = PROFILES["default"]
+LASTS_S = 120.0
+QUIET_S = 3.0
+"""Between two changes: the servers find each other, the guard renews some times."""
+ELECTION_S = 15.0
+FEWEST_CHANGES = 12
+
+
+def test_a_leader_that_hangs_every_few_seconds_costs_no_vm(scene: Scene, tell: Callable[[str], None]) -> None:
+    pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+    began_s = scene.witness.mark("leader changes begin", scene.holder)
+    before = scene.status(scene.holder)["renewals"]
+    took_s = []
+    end_s = time.monotonic() + LASTS_S
+    while time.monotonic() < end_s:
+        took_s.append(change_leader(scene))
+        time.sleep(QUIET_S)
+    assert_untouched(scene, began_s, pid, epoch)
+    assert len(took_s) >= FEWEST_CHANGES
+    after = scene.status(scene.holder)["renewals"]
+    tell(
+        f"{len(took_s)} changes of Consul's leader in {LASTS_S:g} s, {min(took_s):.1f} to {max(took_s):.1f} s each; "
+        f"{line(after, before)}"
+    )
+    assert after["longest_gap_s"] < TIMINGS.deadline_s
+
+
+def change_leader(scene: Scene) -> float:
+    """Stop the leader's server (its connections stay open: it hangs) until another leads; returns how long that took.
+
+    Consul 1.8 has no command that passes the leadership on.
+    """
+    old = eventually(lambda: consul.leader(scene.cluster), ELECTION_S, "Consul has a leader")
+    scene.witness.mark("leader stopped", old, text=f"the leading Consul server on {old} is stopped")
+    begin_s = time.monotonic()
+    scene.cluster.run(old, ["systemctl", "kill", "--signal=STOP", "consul"], check=True)
+    try:
+        eventually(
+            lambda: consul.leader(scene.cluster, but=old) not in ("", old), ELECTION_S, f"another leader than {old}"
+        )
+        return time.monotonic() - begin_s
+    finally:
+        scene.cluster.run(old, ["systemctl", "kill", "--signal=CONT", "consul"], check=True)

@@ -1,0 +1,107 @@
+"""Cuts of a network, whole and in one direction only: who must stop does so before another may start, and nobody else.
+
+A cut takes nothing away but packets: links stay up, nobody gets a FIN or a RST. All moments are on one clock.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab import guards
+from lab.settings import GUEST_ADDRESS, GUEST_PORT, MGMT, STORAGE
+from mnha.timing import PROFILES
+from tests.support.scene import Scene, eventually
+
+TIMINGS = PROFILES["default"]
+MASTERLESS_S = 20.0
+FAILOVER_S = 40.0
+GUEST_S = 60.0
+ELECTION_S = 5.0
+"""An election, a split vote included: what was appended just before a cut may be committed by the next leader."""
+
+CHANGES = ("taken", "killed", "released", "died", "QEMU ended", "QEMU began")
+"""What must not happen to a VM that has nothing to do with a fault."""
+
+CONNECT = f"import socket; socket.create_connection(({GUEST_ADDRESS!r}, {GUEST_PORT}), timeout=2).close()"
+
+
+def guest_answers(scene: Scene) -> bool:
+    """Whether a client on the management network reaches the guest."""
+    return scene.cluster.in_switch([sys.executable, "-c", CONNECT]).returncode == 0
+
+
+def assert_untouched(scene: Scene, since_s: float, pid: int, epoch: int) -> None:
+    """The same process runs under the same epoch, and nothing was tried in between."""
+    assert scene.qemu_pid(scene.holder) == pid
+    assert scene.status(scene.holder)["lease"]["epoch"] == epoch
+    assert guards.runners(scene.cluster) == [scene.holder]
+    seen = [event for event in scene.witness.events() if event.kind in CHANGES and event.at_s > since_s]
+    assert seen == [], scene.witness.table()
+
+
+def test_a_management_cut_of_the_holder_touches_neither_lease_nor_vm(scene: Scene) -> None:
+    pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+    eventually(lambda: guest_answers(scene), GUEST_S, "the guest answers on the management network")
+    cut_s = scene.witness.mark("management cut", scene.holder, at_ns=scene.cluster.cut(scene.holder, MGMT))
+    assert not guest_answers(scene)
+    time.sleep(3 * TIMINGS.lease_s)
+    assert_untouched(scene, cut_s, pid, epoch)
+    scene.cluster.heal(scene.holder)
+    eventually(lambda: guest_answers(scene), 10, "the guest answers again")
+    assert_untouched(scene, cut_s, pid, epoch)
+
+
+@pytest.mark.parametrize(
+    ("networks", "direction"),
+    [((STORAGE,), "in"), ((STORAGE,), "out"), ((MGMT, STORAGE), "both")],
+    ids=["nothing-comes-in", "nothing-gets-out", "all-networks"],
+)
+def test_a_holder_that_can_not_renew_is_dead_before_another_may_start(
+    scene: Scene, networks: tuple[str, ...], direction: str, tell: Callable[[str], None]
+) -> None:
+    old, epoch = scene.holder, scene.status(scene.holder)["lease"]["epoch"]
+    at_ns = [scene.cluster.cut(old, network, direction) for network in networks][-1]
+    cut_s = scene.witness.mark("cut", old, at_ns=at_ns, text=f"cut of {' and '.join(networks)}: {direction}")
+    new = scene.witness.wait_for("started", FAILOVER_S).node
+    moments = scene.witness.failover(cut_s)
+    assert new in scene.others
+    assert moments.old_dead_s is not None, scene.witness.table()
+    assert moments.expired_s is not None, scene.witness.table()
+    assert moments.qemu_s is not None, scene.witness.table()
+    assert moments.old_dead_s <= TIMINGS.deadline_s + TIMINGS.kill_s, scene.witness.table()
+    assert moments.old_dead_s < moments.expired_s < moments.qemu_s, scene.witness.table()
+    # At most one renewal whose answer never came back may have been committed, by the next leader at the latest.
+    assert moments.expired_s <= TIMINGS.lease_s + ELECTION_S + TIMINGS.renew_s, scene.witness.table()
+    tell(
+        f"holder cut off {' and '.join(networks)} ({direction}): old VM dead {moments.old_dead_s:.2f} s, lease expired "
+        f"{moments.expired_s:.2f} s, QEMU began on {new} {moments.qemu_s:.2f} s after the cut"
+    )
+    scene.cluster.heal(old)
+    eventually(lambda: scene.status(old)["state"] == "candidate", 60, f"{old} is a candidate again")
+    assert guards.runners(scene.cluster) == [new]
+    assert scene.status(new)["lease"]["epoch"] == epoch + 1
+
+
+def test_a_candidate_that_is_cut_off_neither_gets_the_lease_nor_harms_its_holder(scene: Scene) -> None:
+    pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+    candidate = scene.others[0]
+    until_it_wants_the_lease_s = TIMINGS.lease_s + MASTERLESS_S + 6.0
+    for direction, lasts_s in (("both", until_it_wants_the_lease_s), ("in", 10.0), ("out", 10.0)):
+        at_ns = scene.cluster.cut(candidate, STORAGE, direction)
+        cut_s = scene.witness.mark("cut", candidate, at_ns=at_ns, text=f"storage cut, {direction}")
+        time.sleep(lasts_s)
+        if direction == "both":
+            assert scene.status(candidate)["state"] in ("armed", "taking"), "it sees nobody renew, and nobody orders it"
+        scene.cluster.heal(candidate)
+        eventually(lambda: _watches_again(scene, candidate), 30, f"{candidate} sees the lease renewed again")
+        assert_untouched(scene, cut_s, pid, epoch)
+
+
+def _watches_again(scene: Scene, node: str) -> bool:
+    """Whether a node is a candidate again that knows of a renewal of a moment ago."""
+    status = scene.status(node)
+    return status["state"] == "candidate" and status["lease"]["age_s"] < 2 * TIMINGS.renew_s

@@ -1,0 +1,28 @@
+"""What every `salt-run` pays for the runner of this project, whatever was asked of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.support.example import ROOT
+
+SLOW = ("pydantic", "consul", "libvirt", "cryptography.x509")
+SCRIPT = f"""
+import importlib.util, sys
+import salt.runner
+before = set(sys.modules)
+spec = importlib.util.spec_from_file_location("runner", "salt/_runners/mnha.py")
+runner = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(runner)
+print(sorted(set({SLOW!r}) & (set(sys.modules) - before)))
+assert runner.mnha.part("config").load and "pydantic" in sys.modules
+"""
+
+
+def test_the_runner_imports_nothing_slow_before_it_is_needed() -> None:
+    environment = {"PYTHONPATH": str(ROOT / "salt/_utils")}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
