@@ -36,9 +36,11 @@ def current(name: str) -> Result:
     if __opts__["test"]:
         return _result(name, None, changes, "the guard would be reloaded")
     try:
-        __salt__["service.reload"](name)
+        done, why = __salt__["service.reload"](name), "systemd refused"
     except CommandExecutionError as error:
-        return _result(name, False, {}, f"the guard cannot be reloaded: {error}; see `journalctl -u {name}`")
+        done, why = False, str(error)
+    if not done:
+        return _result(name, False, {}, f"the guard cannot be reloaded: {why}; see `journalctl -u {name}`")
     return _result(name, True, changes, "the guard was reloaded")
 
 

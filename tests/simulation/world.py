@@ -41,8 +41,8 @@ BOOT_S = 45.0
 OWN_ACCORD = "nobody ordered"
 """How the reason of a take-over begins that no master ordered."""
 
-MASTERLESS_ROUNDS = 3
-"""So many take-overs may follow each other after healing until one lasts: the VM could not be started at first."""
+FAILING_STARTS_S = 5.0
+"""How long a node tries that can't start the VM, before it gives the lease back for the next one."""
 
 
 class ViolationError(Exception):
@@ -87,7 +87,8 @@ class Config:
         lease_s = max(self.timings.lease_s, self.others.lease_s if self.others else 0.0)
         bound_s = BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * lease_s + 45.0
         if self.masters_stay_dead:
-            bound_s += MASTERLESS_ROUNDS * (self.limits.masterless_s + rules.RANK_STEP_S * len(self.kinds))
+            nodes = len(self.kinds)
+            bound_s += (nodes + 1) * (self.limits.masterless_s + rules.RANK_STEP_S * nodes + FAILING_STARTS_S)
         return bound_s
 
 

@@ -5,6 +5,8 @@ itself when a guard wants to act on the time. All waiting is done by the adapter
 
     python3 -m mnha.daemon --config /etc/mnha/guard.json            run (systemd's Type=notify)
     python3 -m mnha.daemon --config /etc/mnha/guard.json --check    say whether this node is ready, and why not
+    python3 -m mnha.daemon --config /etc/mnha/guard.json --try      say whether this version can be run with this
+    configuration at all (systemd's ExecReload, before a running guard is replaced by it)
     python3 -m mnha.daemon --config /etc/mnha/guard.json --fence    kill what is left of the VMs (systemd's
     ExecStopPost)
 
@@ -24,7 +26,6 @@ import logging
 import os
 import queue
 import signal
-import socket
 import sys
 import threading
 import time
@@ -35,16 +36,18 @@ from typing import Any
 from . import __version__
 from .adapters.clock import boottime_s
 from .adapters.consul import ConsulStore, Peers, Publisher, Servers
+from .adapters.fellows import Fellows
 from .adapters.health import GuestHealth
 from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
 from .adapters.probe import Prober, free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
-from .adapters.watchdog import LinuxWatchdog
+from .adapters.systemd import keep, kept, notify, pass_on
+from .adapters.watchdog import MARK, LinuxWatchdog
 from .check import check, report
 from .errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
 from .guard import Guard, Limits
 from .model import Op, Run, Vm
-from .ports import AbilitySeen, Ended, Event, Ordered
+from .ports import Ended, Event, Ordered
 from .server import Request, Server, Subscribers
 from .timing import Timings
 
@@ -52,6 +55,7 @@ log = logging.getLogger("mnha.guard")
 
 CONFIG_VERSION = 1
 HANDOVER = "MNHA_GUARD_HANDOVER"
+WATCHDOG = "watchdog"
 LONGEST_SLEEP_S = 0.5
 PET_EVERY_S = 0.5
 END_LIMIT_S = 90.0
@@ -88,7 +92,6 @@ class Protected:
     guard: Guard
     store: ConsulStore
     hypervisor: LibvirtHypervisor
-    watchdog: LinuxWatchdog
     prober: Prober
     health: GuestHealth
 
@@ -173,9 +176,10 @@ class Daemon:
 
     :param config: what :func:`load` returned.
     :param handover: VM -> deadline_s, from the process that this one replaces.
+    :param watchdog_fd: the open watchdog device, from the process before this one.
     """
 
-    def __init__(self, config: dict[str, Any], handover: dict[str, float]) -> None:
+    def __init__(self, config: dict[str, Any], handover: dict[str, float], watchdog_fd: int | None = None) -> None:
         self._config = config
         self.node, self.cluster = config["node"], config["cluster"]
         self.prefix = f"mnha/{self.cluster}"
@@ -184,6 +188,7 @@ class Daemon:
         self._servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
         self.publisher = Publisher(self._servers)
         self._peers = Peers(self._servers, [node for node in config["nodes"] if node != self.node])
+        self._fellows = Fellows(self._servers, self.prefix, self.node, self._peers.seen)
         self.subscribers, self.answers = Subscribers(), Answers()
         self._connection = Connection()
         self._started_s = boottime_s()
@@ -191,6 +196,13 @@ class Daemon:
         self._ending_s: float | None = None
         self._replace = False
         self._realtime = self._memory_locked = False
+        self.watchdog = LinuxWatchdog(
+            config["watchdog"],
+            config.get("watchdog_device", "/dev/watchdog"),
+            run_folder(config) / MARK,
+            kept_fd=watchdog_fd,
+            keep=lambda fd: keep(WATCHDOG, fd),
+        )
         self._protected: dict[str, Protected] = {
             vm["name"]: self._protect(vm, handover.get(vm["name"])) for vm in config["vms"]
         }
@@ -205,8 +217,6 @@ class Daemon:
         store = ConsulStore(self._servers, f"{self.prefix}/vms/{name}", post, timings.deadline_s)
         run = run_folder(self._config)
         hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, post)
-        device = self._config.get("watchdog_device", "/dev/watchdog")
-        watchdog = LinuxWatchdog(self._config["watchdog"], device, run / "watchdog.counts")
         restarts = vm.get("restarts", {})
         guard = Guard(
             self.node,
@@ -215,12 +225,13 @@ class Daemon:
                 failed_starts=restarts.get("max", 3) + 1,
                 window_s=restarts.get("window_s", 600.0),
                 shutdown_s=vm.get("stop_timeout_s", 60.0),
+                storage_s=self._config.get("storage_lost_after_s", 0.0) or float("inf"),
                 masterless_s=self._config.get("masterless_takeover_after_s", 0.0),
                 ranking=tuple(vm.get("ranking", ())),
             ),
             store=store,
             hypervisor=hypervisor,
-            watchdog=watchdog,
+            watchdog=self.watchdog.share(name),
             journal=GuardJournal(self, name),
             now_s=boottime_s(),
             deadline_s=deadline_s,
@@ -230,10 +241,12 @@ class Daemon:
             vm,
             is_running=lambda: guard.view.vm is not Vm.OFF,
             libvirt_error=lambda: self._connection.error,
-            changed=lambda unable: post(AbilitySeen(unable)),
+            watchdog_error=self.watchdog.objection,
+            storage_elsewhere=self._fellows.with_storage,
+            changed=post,
         )
         health = GuestHealth(self._connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
-        return Protected(name, guard, store, hypervisor, watchdog, prober, health)
+        return Protected(name, guard, store, hypervisor, prober, health)
 
     # ---- main loop
 
@@ -375,7 +388,6 @@ class Daemon:
         now_s = boottime_s()
         protected = list(self._protected.values())
         contact = protected[0].store.contact if protected else None
-        watchdog = protected[0].watchdog if protected else None
         return {
             "v": 1,
             "guard": {
@@ -394,12 +406,11 @@ class Daemon:
                 **{key: value for key, value in dataclasses.asdict(contact).items() if key != "heard_s"},
                 "heard_s_ago": now_s - contact.heard_s if contact.heard_s > 0 else None,
             },
-            "watchdog": watchdog
-            and {
-                "mode": watchdog.mode,
-                "device": watchdog.device,
-                "armed": watchdog.armed,
-                "why": watchdog.why,
+            "watchdog": {
+                "mode": self.watchdog.mode,
+                "device": self.watchdog.device,
+                "armed": self.watchdog.armed,
+                "why": self.watchdog.objection() or self.watchdog.why,
             },
             "peers": self._peers.seen(),
             "checks": self._checks(),
@@ -483,20 +494,13 @@ def run_folder(config: dict[str, Any]) -> Path:
     return Path(config["socket"]).parent
 
 
-def notify(text: str) -> None:
-    """Tell systemd (sd_notify(3)); nothing happens outside of it."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.sendall(text.encode())
-
-
-def replace_process(handover: dict[str, float]) -> None:
+def replace_process(handover: dict[str, float], watchdog_fd: int | None) -> None:
     """Become a new process of the installed version, keeping the process id: systemd sees no end, the VMs live
     on.
     """
     environment = {**os.environ, HANDOVER: json.dumps(handover)}
+    if watchdog_fd is not None:
+        environment |= pass_on(WATCHDOG, watchdog_fd)
     log.warning("replaced by a new process; deadlines: %s", handover)
     os.execve(sys.executable, [sys.executable, "-m", "mnha.daemon", *sys.argv[1:]], environment)
 
@@ -521,6 +525,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("/etc/mnha/guard.json"))
     parser.add_argument("--check", action="store_true", help="say whether this node is ready")
     parser.add_argument("--fence", action="store_true", help="kill what is left of the VMs")
+    parser.add_argument("--try", action="store_true", dest="only_try", help="say whether this guard can be run at all")
     parser.add_argument("--json", action="store_true", help="with --check: print JSON")
     parser.add_argument("--version", action="version", version=__version__)
     arguments = parser.parse_args()
@@ -531,13 +536,16 @@ def main() -> int:
             return fence(config)
         if arguments.check:
             return report(check(config), as_json=arguments.json)
-        daemon = Daemon(config, json.loads(os.environ.pop(HANDOVER, "{}")))
+        if arguments.only_try:
+            Daemon(config, {})
+            return 0
+        daemon = Daemon(config, json.loads(os.environ.pop(HANDOVER, "{}")), kept(WATCHDOG))
         daemon.run()
     except MnhaError as error:
         log.critical("%s", error.message)
         return 2
     if daemon.handover is not None:
-        replace_process(daemon.handover)
+        replace_process(daemon.handover, daemon.watchdog.fd)
     return 0
 
 

@@ -94,13 +94,18 @@ def masterless_at_s(view: View) -> float:
     """When this node takes a lease that nobody orders anybody to take; infinity: never.
 
     The nodes come one after the other in `view.ranking`, without the one whose lease expired. Two that try at once
-    are no danger, the compare-and-set lets one through, but the better one shall have its turn.
+    are no danger, the compare-and-set lets one through, but the better one shall have its turn. A lease that was given
+    back may have been so because the VM does not start on that node: then another one comes first at each epoch. By
+    the ranking alone the best one, if it is broken, would keep all others from their turn for ever.
     """
     sighting = view.sighting
     if not view.masterless_s or sighting is None or view.node not in view.ranking:
         return float("inf")
     before = view.ranking[: view.ranking.index(view.node)]
-    rank = len(before) - (sighting.lease.holder in before)
+    if sighting.lease.phase is Phase.RELEASED:
+        rank = (len(before) - sighting.lease.epoch) % len(view.ranking)
+    else:
+        rank = len(before) - (sighting.lease.holder in before)
     needed_since_s = max(free_since_s(sighting, view.timings), view.desired_since_s)
     return needed_since_s + view.masterless_s + rank * RANK_STEP_S
 

@@ -344,8 +344,12 @@ ALONE = {"masterless_s": 20.0, "ranking": ("you", "me", "she"), "desired": Run.S
         # The second in the ranking, as "you" has not lost it: 2 s later.
         ({"sighting": sighting(lease("she"), 8.0 + 21.9)}, []),
         ({"sighting": sighting(lease("she"), 8.0 + 22.0)}, [Action.TAKE]),
-        ({"sighting": sighting(lease("", Phase.RELEASED), 22.0)}, [Action.TAKE]),
-        ({"sighting": sighting(lease("", Phase.RELEASED), 21.9)}, []),
+        # Given back: another one comes first at each epoch, so that one that can't start the VM does not always.
+        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=6), 22.0)}, [Action.TAKE]),
+        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=6), 21.9)}, []),
+        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=7), 20.0)}, [Action.TAKE]),
+        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=8), 23.9)}, []),
+        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=8), 24.0)}, [Action.TAKE]),
         ({"sighting": sighting(lease("you"), 60.0), "masterless_s": 0.0}, []),
         ({"sighting": sighting(lease("you"), 60.0), "ranking": ()}, []),
         ({"sighting": sighting(lease("you"), 60.0), "desired": Run.STOPPED}, []),

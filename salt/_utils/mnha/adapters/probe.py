@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..ports import AbilitySeen
 from .clock import boottime_s
 
 BLOCK = 4096
@@ -29,6 +30,10 @@ class Check:
 
     ok: bool
     why: str = ""
+
+
+NOT_LOOKED_AT = Check(False, "not looked at: the storage fails")
+"""Of the image: on hanging storage that look would hang too."""
 
 
 def storage(folder: Path, node: str) -> Check:
@@ -92,7 +97,9 @@ class Prober:
     :param vm: its part of the guard's configuration.
     :param is_running: whether the VM runs here.
     :param libvirt_error: why libvirt does not answer, empty when it does.
-    :param changed: called, in the prober's thread, when `unable` has changed.
+    :param watchdog_error: why a required watchdog would not work, empty when it would.
+    :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here.
+    :param changed: called, in the prober's thread, when anything of it has changed.
     """
 
     def __init__(
@@ -101,24 +108,29 @@ class Prober:
         vm: dict[str, Any],
         is_running: Callable[[], bool],
         libvirt_error: Callable[[], str],
-        changed: Callable[[str], None],
+        watchdog_error: Callable[[], str],
+        storage_elsewhere: Callable[[], str],
+        changed: Callable[[AbilitySeen], None],
     ) -> None:
         self._node, self._vm = node, vm
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
-        self._storage: tuple[float, Check | None] = (float("-inf"), None)
+        self._watchdog_error, self._storage_elsewhere = watchdog_error, storage_elsewhere
+        self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
+        self._lost_s: float | None = None
         self._pause = threading.Event()
         self.checks: dict[str, Check] = {}
 
-    def probe(self) -> str:
-        """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`; return why the VM can't run
-        here.
-        """
+    def probe(self) -> AbilitySeen:
+        """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`."""
         vm = self._vm
-        self._probe_storage()
-        ground = self._storage[1] or Check(False, f"the storage does not answer within {STORAGE_LIMIT_S:g} s")
-        # On hanging storage a look at the image would hang too.
-        picture = image(Path(vm["image"])) if ground.ok else Check(False, "not looked at: the storage fails")
-        error = self._libvirt_error()
+        self._probe_ground()
+        hangs = Check(False, f"the storage does not answer within {STORAGE_LIMIT_S:g} s")
+        ground, picture = self._ground[1] or (hangs, NOT_LOOKED_AT)
+        if ground.ok:
+            self._lost_s = None
+        elif self._lost_s is None:
+            self._lost_s = self._ground[0]
+        error, unprotected = self._libvirt_error(), self._watchdog_error()
         self.checks = {
             "storage": ground,
             "image": picture,
@@ -126,31 +138,36 @@ class Prober:
             "domain": domain(Path(vm["domain_xml"])),
             "libvirt": Check(not error, error),
             "memory": memory(vm["memory_mib"], self._is_running()),
+            "watchdog": Check(not unprotected, unprotected),
         }
-        return next((check.why for check in self.checks.values() if not check.ok), "")
+        unable = next((check.why for check in self.checks.values() if not check.ok), "")
+        elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
+        return AbilitySeen(unable, self._lost_s, elsewhere)
 
     def run(self) -> None:
         """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being
         asked, and a lease that is held here would be given back.
         """
-        last: str | None = None
+        last: AbilitySeen | None = None
         settled_s = boottime_s() + SETTLE_S
         while True:
-            unable = self.probe()
-            if unable != last and (not unable or boottime_s() > settled_s):
-                self._changed(unable)
-                last = unable
-            self._pause.wait(PROBE_EVERY_S if not unable else PROBE_EVERY_S / 4)
+            seen = self.probe()
+            if seen != last and (not seen.unable or boottime_s() > settled_s):
+                self._changed(seen)
+                last = seen
+            self._pause.wait(PROBE_EVERY_S if not seen.unable else PROBE_EVERY_S / 4)
 
-    def _probe_storage(self) -> None:
-        """Start a storage probe unless one still hangs, and wait for its result."""
-        began_s, result = self._storage
+    def _probe_ground(self) -> None:
+        """Start a look at the storage and at the image on it, unless one still hangs, and wait for its result."""
+        began_s, result = self._ground
         if result is not None or began_s == float("-inf"):
             done = threading.Event()
-            self._storage = (boottime_s(), None)
+            self._ground = (boottime_s(), None)
 
             def work() -> None:
-                self._storage = (self._storage[0], storage(Path(self._vm["image"]).parent, self._node))
+                path = Path(self._vm["image"])
+                found = storage(path.parent, self._node)
+                self._ground = (self._ground[0], (found, image(path) if found.ok else NOT_LOOKED_AT))
                 done.set()
 
             threading.Thread(target=work, name="probe-storage", daemon=True).start()

@@ -1,0 +1,125 @@
+"""The guard's probes of its ground, on a real file system that can be made to hang; what other nodes say of theirs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.shell import mounts_below, wait_until
+from mnha.adapters.clock import boottime_s
+from mnha.adapters.fellows import with_storage
+from mnha.adapters.probe import STORAGE_LIMIT_S, Prober
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVE = """
+import sys, mfusepy
+from pathlib import Path
+from lab.storage import Passed
+mfusepy.FUSE(Passed(Path(sys.argv[1])), sys.argv[2], foreground=True, direct_io=True)
+"""
+
+
+class Storage:
+    """A folder that hangs when asked to."""
+
+    def __init__(self, folder: Path, server: subprocess.Popen[bytes]) -> None:
+        self.folder, self._server = folder, server
+
+    def hang(self) -> None:
+        """Nothing is answered any more."""
+        self._server.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """What waited is answered."""
+        self._server.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    """A folder with an image."""
+    behind, folder = tmp_path / "behind", tmp_path / "folder"
+    behind.mkdir()
+    folder.mkdir()
+    (behind / "vm.img").write_bytes(bytes(4096))
+    server = subprocess.Popen([sys.executable, "-c", SERVE, str(behind), str(folder)], cwd=ROOT)
+    try:
+        wait_until(lambda: bool(mounts_below(folder)), 20, "the folder is there")
+        yield Storage(folder, server)
+    finally:
+        server.send_signal(signal.SIGCONT)
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)
+        server.kill()
+        server.wait(10)
+
+
+def prober(storage: Storage, tmp_path: Path) -> Prober:
+    """A prober that finds everything well but, maybe, its storage."""
+    (tmp_path / "domain.xml").touch()
+    vm = {
+        "image": str(storage.folder / "vm.img"), "bridges": [], "domain_xml": str(tmp_path / "domain.xml"),
+        "memory_mib": 1,
+    }  # fmt: skip
+    return Prober(
+        "me",
+        vm,
+        is_running=lambda: True,
+        libvirt_error=str,
+        watchdog_error=str,
+        storage_elsewhere=lambda: "you",
+        changed=lambda seen: None,
+    )
+
+
+def test_hanging_storage_is_lost_from_the_begin_of_the_look_that_hangs_until_one_that_does_not(
+    storage: Storage, tmp_path: Path
+) -> None:
+    probing = prober(storage, tmp_path)
+    well = probing.probe()
+    assert (well.unable, well.storage_lost_s, well.storage_elsewhere) == ("", None, "")
+    storage.hang()
+    began_s = boottime_s()
+    lost = probing.probe()
+    assert f"within {STORAGE_LIMIT_S:g} s" in lost.unable
+    assert lost.storage_lost_s is not None
+    assert began_s <= lost.storage_lost_s < began_s + 0.5
+    assert lost.storage_elsewhere == "you"
+    asked_s = boottime_s()
+    assert probing.probe() == lost  # the same look still hangs, and is not waited for again
+    assert boottime_s() - asked_s < 0.5
+    storage.go_on()
+    time.sleep(0.5)
+    assert probing.probe() == well
+
+
+def test_a_missing_image_is_no_lost_storage(storage: Storage, tmp_path: Path) -> None:
+    (storage.folder / "vm.img").unlink()
+    seen = prober(storage, tmp_path).probe()
+    assert "vm.img is missing" in seen.unable
+    assert seen.storage_lost_s is None
+
+
+def row(value: Any) -> dict[str, Any]:
+    """A row of Consul's answer."""
+    return {"Value": base64.b64encode(json.dumps(value).encode()).decode()}
+
+
+def test_whose_storage_is_well_is_read_from_the_records_and_what_is_not_understood_is_not_well() -> None:
+    rows = [
+        row({"node": "node1", "checks": {"storage": {"ok": True, "why": ""}}}),
+        row({"node": "node2", "checks": {"storage": {"ok": False, "why": "hangs"}}}),
+        row({"node": "node3", "checks": {}}),
+        row({"node": "node4"}),
+        row(["node5"]),
+        {"Value": None},
+        {"Value": "!"},
+    ]
+    assert with_storage(rows) == {"node1"}

@@ -1,0 +1,62 @@
+"""The tables of docs/architecture.md against the code that they describe."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.example import ROOT
+
+TEXT = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+GUARD, DAEMON = ROOT / "salt/_utils/mnha/guard.py", ROOT / "salt/_utils/mnha/daemon.py"
+REACTOR = ROOT / "salt/reactor"
+EVENT = re.compile(r"lease_\w+|vm_(running|off|paused|hung|failed)|guard_(unreachable|back)|fenced")
+
+
+def functions(path: Path, *names: str) -> Iterator[ast.FunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names]
+    assert {node.name for node in found} == set(names)
+    yield from found
+
+
+def strings(node: ast.AST) -> set[str]:
+    return {one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+
+
+def keys_told(path: Path, *names: str) -> set[str]:
+    """The keys of the mappings that these functions return."""
+    mappings = [node for f in functions(path, *names) for node in ast.walk(f) if isinstance(node, ast.Dict)]
+    return set().union(*(strings(key) for mapping in mappings for key in mapping.keys if key is not None))
+
+
+@pytest.mark.parametrize(("path", "names"), [(GUARD, ("status", "_lease_status")), (DAEMON, ("status",))])
+def test_the_status_is_written_down_key_by_key(path: Path, names: tuple[str, ...]) -> None:
+    block = TEXT.split("Status, `result` of `status`:")[1].split("## Events")[0]
+    assert {key for key in keys_told(path, *names) if not re.search(rf'"{key}"', block)} == set()
+
+
+def test_every_request_that_the_guard_knows_is_in_the_table() -> None:
+    known = keys_told(DAEMON, "_handlers") | {"events"}
+    table = TEXT.split("## The guard's socket")[1].split("Status, `result`")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == known
+
+
+def test_every_event_of_the_beacons_is_in_the_table_and_the_table_has_no_other() -> None:
+    sent = strings(ast.parse((ROOT / "salt/_beacons/mnvm_health.py").read_text(encoding="utf-8")))
+    words = {text.rsplit("/", 1)[-1] for text in sent if EVENT.fullmatch(text.rsplit("/", 1)[-1])}
+    told = {match.group() for match in EVENT.finditer(TEXT.split("## Events")[1])}
+    assert told == words | {"vm_running", "vm_off", "vm_paused"}  # made of the VM's state
+
+
+def test_every_mapped_event_has_its_file_and_its_row() -> None:
+    rows = (REACTOR / "README.md").read_text(encoding="utf-8")
+    mapped = yaml.safe_load((REACTOR / "reactor.yaml").read_text(encoding="utf-8"))["reactor"]
+    files = [Path(name).name for entry in mapped for names in entry.values() for name in names]
+    assert sorted(files) == sorted(path.name for path in REACTOR.glob("*.sls"))
+    assert [name for name in files if f"| {name} |" not in rows] == []
