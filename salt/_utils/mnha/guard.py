@@ -609,13 +609,12 @@ class Guard:
         deadline_s = self.view.deadline_s
         if deadline_s is None:
             raise BugError("a start without a deadline")
-        self._generation += 1
-        before = self.view.vm
-        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s, launched_epoch=self._epoch())
+        self._set(launched_epoch=self._epoch())  # what has arrived here is of no use from now on, if it is not resumed
         if not self._watchdog.arm(deadline_s + self.view.timings.kill_s):
             self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
-            self._set(vm=before)
             return
+        self._generation += 1
+        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
         launch()
 
     def _migrate(self) -> None:
