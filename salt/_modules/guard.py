@@ -101,6 +101,19 @@ def release(vm: str | None = None, wait_s: float = 180.0, reason: str = "ordered
     return _order("release", vm, wait_s, reason=reason)
 
 
+def migrate(target: str, vm: str | None = None, wait_s: float = 600.0, reason: str = "ordered") -> dict[str, Any]:
+    """Migrate the VM, live, from here to `target`, and the lease with it. Fails if it stays here. `mnha.migrate`
+    chooses a target.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.migrate node2
+    """
+    return _order("migrate", vm, wait_s, target=target, reason=reason)
+
+
 def reset(vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered") -> dict[str, Any]:
     """Kill the VM and start it again in place.
 

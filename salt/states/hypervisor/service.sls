@@ -9,3 +9,9 @@ hypervisor_running:
     - watch:
       - file: hypervisor_daemon_arguments
       - file: hypervisor_qemu
+      - file: hypervisor_daemon
+      - file: hypervisor_cacert
+      - file: hypervisor_clientcert
+      - file: hypervisor_clientkey
+      - file: hypervisor_tls_socket
+      - file: hypervisor_tls_wanted
