@@ -182,7 +182,7 @@ class LibvirtHypervisor:
         self._process: Process | None = None
         self._paused = False
         self._arriving = False
-        self._moving = 0
+        self._stranded: Process | None = None
         self._stopped_detail: int | None = None
         self._stopped = threading.Event()
 
@@ -202,8 +202,6 @@ class LibvirtHypervisor:
 
     def migrate(self, target: str, generation: int) -> None:
         """See :class:`mnha.ports.Hypervisor`. In a thread of its own: other orders go on meanwhile."""
-        with self._lock:
-            self._moving += 1
         threading.Thread(
             target=self._migrate, args=(target, generation), name=f"vm-{self.name}-migrate", daemon=True
         ).start()
@@ -319,7 +317,7 @@ class LibvirtHypervisor:
 
     def _migrate(self, target: str, generation: int) -> None:
         """Migrate the VM away and tell how that ended, whatever it was."""
-        error = ""
+        error, process, self._stranded = "", self._process, None
         try:
             self._route.send(self._connection.get().lookupByUUIDString(self._uuid), target)
         except (libvirt.libvirtError, FailedError) as failure:
@@ -327,9 +325,8 @@ class LibvirtHypervisor:
         except Exception as failure:
             log.exception("migrating %s to %s", self.name, target)
             error = repr(failure)
-        with self._lock:
-            self._moving -= 1
         self._post(Moved(generation, error))
+        self._stranded = process if error else None
         self._orders.put(self._ask_state)
 
     def _abort(self) -> None:
@@ -467,25 +464,29 @@ class LibvirtHypervisor:
         running.
         """
         try:
+            self._look()
             domain = self._connection.get().lookupByUUIDString(self._uuid)
             state, reason = domain.state()
             self._paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
             if self._arriving and state == libvirt.VIR_DOMAIN_RUNNING:
                 log.error("%s was resumed here by somebody else than this guard", self.name)
                 self._note_resumed()
-            elif self._paused and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION and not self._arriving:
+            elif self._paused and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION:
                 self._go_on(domain)
         except (libvirt.libvirtError, FailedError, OSError) as error:
             log.info("libvirt does not tell the state of %s: %s", self.name, error)
         self._look()
 
     def _go_on(self, domain: Any) -> None:
-        """Resume a VM that libvirt paused at the end of a migration that has failed. libvirt does so itself unless it
-        ended, too; what has arrived at the target is killed there in any case.
+        """Resume a VM that libvirt paused at the end of a migration that has failed. libvirt does so itself, unless it
+        ended, too. What has arrived at the target is killed there in any case.
+
+        Only the very process that was to leave: at a target too libvirt says *paused for migration*, and to resume what
+        is still arriving would let it run as soon as it is there.
         """
-        with self._lock:
-            if self._moving:
-                return
+        process, self._stranded = self._stranded, None
+        if process is None or process is not self._process or self._arriving:
+            return
         log.warning("%s stays here after a failed migration: resuming it", self.name)
         domain.resume()
         self._paused = False
