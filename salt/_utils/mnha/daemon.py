@@ -35,7 +35,7 @@ from typing import Any
 
 from . import __version__
 from .adapters.clock import boottime_s
-from .adapters.consul import ConsulStore, Peers, Publisher, Servers
+from .adapters.consul import ConsulStore, Maintenance, Peers, Publisher, Servers
 from .adapters.fellows import Fellows
 from .adapters.health import GuestHealth
 from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
@@ -48,7 +48,7 @@ from .check import check, report
 from .errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
 from .guard import Guard, Limits
 from .model import Move, Op, Run, View, Vm
-from .ports import Ended, Event, Ordered
+from .ports import Ended, Event, MaintenanceSeen, Ordered
 from .server import Request, Server, Subscribers
 from .timing import Timings
 
@@ -189,6 +189,9 @@ class Daemon:
         self._servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
         self.publisher = Publisher(self._servers)
         self._peers = Peers(self._servers, [node for node in config["nodes"] if node != self.node])
+        self._maintenance = Maintenance(
+            self._servers, f"{self.prefix}/maintenance/{self.node}", self._tell_of_maintenance
+        )
         self._fellows = Fellows(self._servers, self.prefix, self.node, self._peers.seen)
         self.subscribers, self.answers = Subscribers(), Answers()
         self._connection = Connection()
@@ -261,6 +264,7 @@ class Daemon:
         self._connection.start()
         self.publisher.start()
         self._peers.start()
+        self._maintenance.start()
         for protected in self._protected.values():
             protected.hypervisor.open()
             threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
@@ -303,6 +307,12 @@ class Daemon:
         for protected in self._protected.values():
             if protected.name != vm:
                 protected.guard.tick(boottime_s())
+
+    def _tell_of_maintenance(self, reason: str) -> None:
+        """Let every guard know; from the watch's thread."""
+        log.warning("this node is %s", reason or "a candidate")
+        for name in self._protected:
+            self._events.put((name, MaintenanceSeen(reason)))
 
     def _is_over(self) -> bool:
         """Whether the process may end."""

@@ -52,6 +52,7 @@ from .ports import (
     Journal,
     LeaseSeen,
     LeaseStore,
+    MaintenanceSeen,
     Moved,
     Ordered,
     Outcome,
@@ -179,6 +180,8 @@ class Guard:
             case DesiredSeen():
                 if event.run is not self.view.desired:
                     self._set(desired=event.run, desired_since_s=self.view.now_s)
+            case MaintenanceSeen():
+                self._set(maintenance=event.reason)
             case AbilitySeen():
                 self._set(
                     unable=event.unable,
@@ -652,6 +655,7 @@ class Guard:
             "vm_pid": self.vm_pid,
             "order": {"op": view.order.op.value, "epoch": view.order.epoch} if view.order else None,
             "unable": view.unable,
+            "maintenance": view.maintenance,
             "masterless_in_s": self._masterless_in_s(view),
             "last_decision": json_of(self.last_decision),
             "last_fence": json_of(self.last_fence),

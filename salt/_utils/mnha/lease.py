@@ -99,7 +99,7 @@ def masterless_at_s(view: View) -> float:
     the ranking alone the best one, if it is broken, would keep all others from their turn for ever.
     """
     sighting = view.sighting
-    if not view.masterless_s or sighting is None or view.node not in view.ranking:
+    if not view.masterless_s or sighting is None or view.node not in view.ranking or view.maintenance:
         return float("inf")
     before = view.ranking[: view.ranking.index(view.node)]
     if sighting.lease.phase is Phase.RELEASED:

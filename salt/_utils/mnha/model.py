@@ -187,6 +187,7 @@ class View:
     :param masterless_s: how long the lease is to be had, and nobody orders a take-over, before one is done of this
         node's own accord; 0: never.
     :param ranking: all nodes in the order in which they do so.
+    :param maintenance: why this node, which could run the VM, is to take nothing of its own accord; empty when it may.
     """
 
     now_s: float
@@ -223,6 +224,7 @@ class View:
     launched_epoch: int = -1
     masterless_s: float = 0.0
     ranking: tuple[str, ...] = ()
+    maintenance: str = ""
 
     @property
     def lease(self) -> Lease | None:

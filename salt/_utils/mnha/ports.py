@@ -112,6 +112,13 @@ class DesiredSeen:
 
 
 @dataclasses.dataclass(frozen=True)
+class MaintenanceSeen:
+    """Why this node is in maintenance; empty when it is not."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class AbilitySeen:
     """Whether this node could run the VM.
 
@@ -144,7 +151,19 @@ class Ended:
     reason: str
 
 
-Event = LeaseSeen | ReadFailed | Answered | VmSeen | StartFailed | Moved | DesiredSeen | AbilitySeen | Ordered | Ended
+Event = (
+    LeaseSeen
+    | ReadFailed
+    | Answered
+    | VmSeen
+    | StartFailed
+    | Moved
+    | DesiredSeen
+    | MaintenanceSeen
+    | AbilitySeen
+    | Ordered
+    | Ended
+)
 
 # ---- commands: what the guard asks of the world
 
