@@ -309,10 +309,10 @@ class LibvirtHypervisor:
                 void_start(self._mark)  # the call ended because the connection did: libvirtd may still carry it out
             on_error()
         self._mark.unlink(missing_ok=True)
-        with self._lock:
-            self._starting = False
         if error:
             self._post(StartFailed(generation, error, locked))
+        with self._lock:
+            self._starting = False
         self._look()
 
     def _migrate(self, target: str, generation: int) -> None:
@@ -431,9 +431,7 @@ class LibvirtHypervisor:
                 continue
             self._stopped.clear()
             self._arriving = is_incoming(pid) and not self._was_resumed(pid)
-            threading.Thread(
-                target=self._watch, args=(self._process, self._generation), name=f"vm-{self.name}-end", daemon=True
-            ).start()
+            threading.Thread(target=self._watch, args=(self._process,), name=f"vm-{self.name}-end", daemon=True).start()
             break
         return self._process
 
@@ -444,7 +442,7 @@ class LibvirtHypervisor:
         except OSError:  # no mark, or no process
             return False
 
-    def _watch(self, process: Process, generation: int) -> None:
+    def _watch(self, process: Process) -> None:
         """Wait for the end of a QEMU, and report it with what libvirt knows of its cause."""
         process.wait(None)
         killed = process.pid == self._killed_pid
@@ -452,7 +450,7 @@ class LibvirtHypervisor:
             self._stopped.wait(SETTLE_S)
         clean = self._stopped.is_set() and self._stopped_detail in CLEAN_ENDS
         with self._lock:
-            current = self._process is process and not self._starting
+            current, generation = self._process is process and not self._starting, self._generation
             if self._process is process:
                 self._process = None
         if current and not qemu_pids(self._uuid):
