@@ -34,6 +34,7 @@ class Minions:
             "consul_ha.kv_delete": True,
             "mnvm.record": "key",
             "guard.migrate": MOVED,
+            "guard.status": {"vms": {"mnvm": {"vm": "running", "sentence": ""}}},
             **{name.replace("__", "."): answer for name, answer in answers.items()},
         }
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
@@ -96,6 +97,15 @@ def test_what_went_wrong_is_told_and_recorded(answer: Any) -> None:
     assert not outcome.ok
     assert "was not migrated from node1 to node2" in outcome.text
     assert [record["event"] for _, record in ask.called("mnvm.record")] == ["migration failed"]
+
+
+def test_a_vm_that_does_not_run_where_its_lease_went_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving, "RESUME_WAIT_S", 0.0)
+    monkeypatch.setattr(moving, "POLL_S", 0.0)
+    ask = Minions(guard__status={"vms": {"mnvm": {"vm": "off", "sentence": "it is starting"}}})
+    outcome = moving.migrate(ask, NODES, None, "node2", "root@m1")
+    assert not outcome.ok
+    assert "went from node1 to node2, but there the VM is off: it is starting" in outcome.text
 
 
 def test_a_holder_is_marked_only_after_its_vm_has_left() -> None:

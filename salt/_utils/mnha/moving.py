@@ -19,6 +19,9 @@ from .takeover import PLAN_S, Ask, value_of
 MOVE_WAIT_S = 600.0
 """How long a migration may take before it is given up: 32 GiB at 1 Gbit/s take five minutes."""
 SLACK_S = 10.0
+RESUME_WAIT_S = 10.0
+"""How long the target may take to renew the lease that it was handed, and to resume the VM."""
+POLL_S = 0.3
 
 
 class AskAny(Ask, Protocol):
@@ -87,8 +90,26 @@ def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: floa
     else:
         text = f"{vm} was migrated from {holder} to {target}, epoch {answer.get('epoch')}"
         outcome = Outcome(True, text, done=True, node=target, timeline=dict(answer.get("timeline") or {}))
+        if wrong := _not_running(ask, vm, target):
+            outcome.ok, outcome.text = False, f"the lease of {vm} went from {holder} to {target}, but there {wrong}"
     _record(ask, [target, holder], "migrated" if outcome.ok else "migration failed", outcome.text, vm=vm)
     return outcome
+
+
+def _not_running(ask: AskAny, vm: str, target: str) -> str:
+    """What the target's guard says of a VM that it was handed and that does not run there; empty when it runs."""
+    end_s = time.monotonic() + RESUME_WAIT_S
+    while True:
+        try:
+            said = value_of(ask.one(target, "guard.status", timeout_s=PLAN_S))["vms"][vm]
+            if said["vm"] == "running":
+                return ""
+            wrong = f"the VM is {said['vm']}: {said['sentence']}"
+        except (FailedError, UnreachableError, DeadlineError) as error:
+            wrong = f"nobody could be asked: {error.message}"
+        if time.monotonic() > end_s:
+            return wrong
+        time.sleep(POLL_S)
 
 
 def maintenance(
