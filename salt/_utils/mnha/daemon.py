@@ -46,7 +46,7 @@ from .adapters.systemd import keep, kept, notify, pass_on
 from .adapters.watchdog import MARK, LinuxWatchdog
 from .check import check, report
 from .errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
-from .guard import Guard, Limits
+from .guard import OUTCOME_S, Guard, Limits
 from .model import Move, Op, Run, View, Vm
 from .ports import Ended, Event, MaintenanceSeen, Ordered
 from .server import Request, Server, Subscribers
@@ -480,7 +480,8 @@ class Daemon:
         reason = str(request.get("reason", "ordered by an operator"))[:500]
         target = str(request.get("target", ""))
         self._events.put((vm, Ordered(op, ticket, reason, float(wait_s), epoch, target)))
-        return self.answers.wait(ticket, wait_s + 2.0)
+        # A migration that took too long is aborted, and what came of that is waited for, then not any more.
+        return self.answers.wait(ticket, wait_s + 2.0 + (2 * OUTCOME_S if op is Op.MIGRATE else 0.0))
 
     def _migrate(self, request: Request) -> dict[str, Any]:
         """Order a live migration to another node of the cluster."""

@@ -18,7 +18,8 @@ from .takeover import PLAN_S, Ask, value_of
 
 MOVE_WAIT_S = 600.0
 """How long a migration may take before it is given up: 32 GiB at 1 Gbit/s take five minutes."""
-SLACK_S = 10.0
+SLACK_S = 35.0
+"""On top of that: its abortion, and Salt's way."""
 RESUME_WAIT_S = 10.0
 """How long the target may take to renew the lease that it was handed, and to resume the VM."""
 POLL_S = 0.3
