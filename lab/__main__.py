@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--direction", choices=("in", "out", "both"), default="both", help="as seen from the node")
     sub = verb("heal", "end a node's cuts and delays", "node")
     sub.add_argument("network", choices=NETWORKS, nargs="?")
+    sub = verb("valve", "put a valve into a node's way to the shared folder, while the VM is elsewhere", "node")
+    sub.add_argument("--unkillable", action="store_true", help="what waits behind it can't be killed")
+    verb("hang", "close a node's valve: every access to the shared folder waits", "node")
+    verb("unhang", "open it again", "node")
     sub = verb("console", "follow the VM's serial console on a node", "node")
     sub.add_argument("--no-follow", action="store_true")
     sub = verb("check", "prove from disk and consoles that no two instances overlapped")
@@ -161,6 +165,9 @@ def dispatch(options: argparse.Namespace) -> int:
         "cut": lambda: cluster.cut(options.node, options.network, options.direction, options.percent),
         "delay": lambda: cluster.delay(options.node, options.network, options.milliseconds, options.direction),
         "heal": lambda: cluster.heal(options.node, options.network),
+        "valve": lambda: cluster.add_valve(options.node, killable=not options.unkillable),
+        "hang": lambda: cluster.hang_storage(options.node),
+        "unhang": lambda: cluster.free_storage(options.node),
         "console": lambda: console(cluster, options),
         "check": lambda: check(cluster, options.json),
     }

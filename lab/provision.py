@@ -47,6 +47,7 @@ BEFORE_KEYS = (
 
 AFTER_KEYS = (
     Step("secrets of the cluster", MASTER, ("salt-run", "mnha.bootstrap", CLUSTER_NAME)),
+    Step("what the modules need", MASTER, ("salt", "--timeout=300", "*", "state.apply", "states.salt.packages"), 300),
     Step("every node as the pillar says", MASTER, ("salt", "--timeout=900", "*", "state.apply"), 900),
 )
 """What the README tells an operator to type once the keys are accepted."""

@@ -41,7 +41,7 @@ mount -t proc proc /mnt/root/proc
 mount -t sysfs sysfs /mnt/root/sys
 mount -t devtmpfs devtmpfs /mnt/root/dev
 mount -t tmpfs tmpfs /mnt/root/run
-exec switch_root /mnt/root /bin/bash FOLDER/second </dev/null
+exec switch_root /mnt/root /bin/bash FOLDER/FIRST </dev/null
 """
 SECOND = f"""
 mkdir -p /dev/shm && mount -t tmpfs tmpfs /dev/shm
@@ -52,7 +52,18 @@ echo "{ENDED}$?" >/dev/ttyS0
 echo o >/proc/sysrq-trigger
 sleep 60
 """
-"""Power off by sysrq: there is no init system that could be asked."""
+"""Power off by sysrq: there may be no init system that could be asked."""
+
+SYSTEMD = """
+cat >/etc/systemd/system/program.service <<END
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=/bin/bash FOLDER/second
+END
+exec /lib/systemd/systemd --unit=program.service --log-target=kmsg --show-status=no
+"""
+"""Nothing but the program is started: no unit of this machine is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +101,12 @@ class Machine:
     Use it as a context: at its end nothing is left of the machine, however it stands.
 
     :param program: the script. Its output is the machine's serial line.
+    :param systemd: whether systemd is process 1; it starts nothing else by itself. It takes half a second more.
     """
 
-    def __init__(self, program: str) -> None:
-        self._program = program
+    def __init__(self, program: str, *, systemd: bool = False) -> None:
+        self._scripts = {"init": INIT, "second": SECOND, "program": program, "systemd": SYSTEMD}
+        self._first = "systemd" if systemd else "second"
         self._lines: list[Line] = []
         self._console: list[Line] = []
         self._news = threading.Condition()
@@ -104,8 +117,9 @@ class Machine:
             folder = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="mnha-uml-", ignore_cleanup_errors=True))
             )
-            for name, text in (("init", INIT), ("second", SECOND), ("program", self._program)):
-                (folder / name).write_text(text.replace("FOLDER", str(folder)), encoding="utf-8")
+            for name, text in self._scripts.items():
+                script = text.replace("FOLDER", str(folder)).replace("FIRST", self._first)
+                (folder / name).write_text(script, encoding="utf-8")
                 (folder / name).chmod(0o755)
             read, write = os.pipe()
             self._process = subprocess.Popen(
@@ -207,11 +221,13 @@ class Machine:
 def _command(folder: Path, serial: int) -> list[str]:
     """The kernel's command line.
 
-    On one CPU only, between which it would else be sent back and forth with each system call (four times slower).
+    It ends with the process that started it, should that be killed. On one CPU only: else it would be sent from one to
+    the other with each system call, which makes it four times slower.
     """
     cpu = max(os.sched_getaffinity(0))
     return [
-        "taskset", "-c", str(cpu), KERNEL, f"uml_dir={folder}", "umid=machine", f"mem={MEMORY}",
+        "setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu),
+        KERNEL, f"uml_dir={folder}", "umid=machine", f"mem={MEMORY}",
         "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", "quiet", "panic=-1", "noreboot",
         "console=tty0", "con=null", "con0=null,fd:1", "ssl=null", f"ssl0=null,fd:{serial}",
     ]  # fmt: skip

@@ -100,14 +100,19 @@ class Device:
     :param boot: tells which boot of the node this is; a countdown of an earlier one has ended with its power.
     :param reset: resets the node.
     :param note: takes what is worth a line in the log.
+    :param refuses: whether it is broken: it goes on counting, but can't be told a timeout any more.
     """
 
     use_ns = True
 
     def __init__(
-        self, boot: Callable[[], int], reset: Callable[[], None], note: Callable[[str, Countdown], None]
+        self,
+        boot: Callable[[], int],
+        reset: Callable[[], None],
+        note: Callable[[str, Countdown], None],
+        refuses: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._boot, self._reset, self._note = boot, reset, note
+        self._boot, self._reset, self._note, self._refuses = boot, reset, note, refuses
         self._state = Countdown()
         self._opened_by = 0
         self._changed = threading.Condition()
@@ -169,9 +174,11 @@ class Device:
     def _request(self, cmd: int, value: int) -> int:
         """Carry out one request on an int; returns what the caller finds in it.
 
-        :raises OSError: it knows no such request (ENOTTY).
+        :raises OSError: it knows no such request (ENOTTY), or is broken (EIO).
         """
         state, at_s = self._state, now_s()
+        if cmd == SETTIMEOUT and self._refuses():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         if cmd == KEEPALIVE:
             self._set("", state.petted(at_s))
         elif cmd == SETTIMEOUT:
@@ -245,6 +252,11 @@ def history(settings: Settings, name: str) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+def broken_mark(settings: Settings, name: str) -> Path:
+    """While this file is there, the device of node `name` is broken: see :class:`Device`."""
+    return settings.node_dir(name) / "watchdog.broken"
+
+
 def start(settings: Settings, name: str) -> None:
     """Start the process that serves the device of node `name`; returns when the device is there.
 
@@ -286,7 +298,7 @@ def serve(name: str) -> None:
         cluster.poweroff(name)
         cluster.poweron(name, wait=False)
 
-    device = Device(node.init_pid, reset, note)
+    device = Device(node.init_pid, reset, note, broken_mark(settings, name).exists)
     mfusepy.FUSE(
         device,
         str(device_file(settings, name)),

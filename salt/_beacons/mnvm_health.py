@@ -10,7 +10,7 @@ architecture.md lists them all). Each carries cluster, vm, node, epoch, seq, ind
       mnvm_health:
         - interval: 1
         - cluster: example      # required; the tags carry it even if the guard can't be asked
-        - announce_s: 3         # lease_expiring so long before a lease expires; 0: never
+        - announce_s: 2.5       # lease_expiring so long before a lease expires; 0: never
         - repeat_s: 5           # lease_expired and lease_released again, with a growing `attempt`
         - settle_s: 2           # a free lease is reported after so long: whoever freed it may be moving it on already
         - timeout_s: 0.3        # of the guard's socket; the minion's loop waits as long
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "mnvm_health"
 
-DEFAULTS = {"announce_s": 3.0, "repeat_s": 5.0, "settle_s": 2.0, "timeout_s": 0.3}
+DEFAULTS = {"announce_s": 2.5, "repeat_s": 5.0, "settle_s": 2.0, "timeout_s": 0.3}
 LIMITS = {"announce_s": (0, 3600), "repeat_s": (1, 3600), "settle_s": (0, 60), "timeout_s": (0.05, 0.3)}
 REMIND_S = 60.0
 COMMON = {"interval": (int, float), "enabled": bool, "run_once": bool, "disable_during_state_run": bool,
@@ -85,7 +85,7 @@ def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for vm, now in sorted((status.get("vms") or {}).items()):
         before = memory.setdefault("vms", {}).setdefault(vm, {})
         facts = {"cluster": cluster, "vm": vm, "node": status.get("node"), "guard_boottime_s": status.get("boottime_s")}
-        found = _vm_events(before, now, facts)
+        found = _vm_events(before, now, facts, status.get("watchdog") or {})
         if sees_consul:
             found += _lease_events(before, now, facts, options)
         events += [{"tag": f"{cluster}/{vm}/{name}", **event} for name, event in found]
@@ -152,7 +152,7 @@ def _lease_trouble(
     return "", 0
 
 
-def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any]) -> Events:
+def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any], watchdog: dict[str, Any]) -> Events:
     """What has happened to the VM on this node since the last look; nothing at the first."""
     lease = now.get("lease") or {}
     seen = {
@@ -161,6 +161,7 @@ def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any
         "fence": (now.get("last_fence") or {}).get("at_s", (now.get("last_fence") or {}).get("at")),
         "failed": now.get("starts_failed") or 0,
         "hung": bool((now.get("health") or {}).get("hung")),
+        "unprotected": now.get("vm") == "running" and bool(watchdog.get("failing")),
     }
     last, before["seen"] = before.get("seen"), seen
     if last is None:
@@ -173,6 +174,9 @@ def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any
         events.append(("vm_failed", {**more, "failed": seen["failed"], "text": now.get("sentence", "")}))
     if seen["hung"] and not last["hung"]:
         events.append(("vm_hung", {**more, "text": (now.get("health") or {}).get("why", "")}))
+    if seen["unprotected"] != last["unprotected"] and now.get("vm") == "running":
+        name = "vm_unprotected" if seen["unprotected"] else "vm_protected"
+        events.append((name, {**more, "text": watchdog.get("why", "") or "the watchdog is armed"}))
     reported = ("running", "off", "paused") if seen["mine"] or last["mine"] else ("running", "paused")
     if seen["vm"] != last["vm"] and seen["vm"] in reported:
         events.append((f"vm_{seen['vm']}", {**more, "text": now.get("sentence", "")}))

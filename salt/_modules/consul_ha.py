@@ -19,7 +19,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import consul_admin, consul_client, consul_config, consul_roles
+from mnha import config, consul_admin, consul_client, consul_config, consul_roles, sealed
 from mnha.errors import MnhaError
 
 log = logging.getLogger(__name__)
@@ -258,10 +258,8 @@ def wait_for_quorum(timeout_s: float = 90) -> dict[str, Any]:
         if leader := client.leader():
             return {"leader": leader, "servers": _run(lambda: client.call(lambda consul: consul.status.peers()))}
         if time.monotonic() > end:
-            raise CommandExecutionError(
-                f"no quorum of Consul after {timeout_s} s. A new cluster gets one when the states are applied to most"
-                " of its nodes at the same time"
-            )
+            text = "a new cluster gets one when the states are applied to most of its nodes at the same time"
+            raise CommandExecutionError(f"no quorum of Consul after {timeout_s} s: {text}")
         time.sleep(POLL_S)
 
 
@@ -287,14 +285,13 @@ def autopilot_present(test: bool = False) -> dict[str, Any]:
 
         salt node1 consul_ha.autopilot_present test=True
     """
-    client, roles = _client("policy"), _roles()
-    return _asked(lambda: roles.missing_settings(client), test)
+    return _asked(lambda: _roles().missing_settings(_client("policy")), test)
 
 
-def make_roles(management_token: str) -> dict[str, Any]:
+def make_roles(sealed_token: str, wanted: str | None = None) -> dict[str, Any]:
     """Make policies and tokens of this node, and autopilot's settings, as they should be; returns what changed.
 
-    For masters: `salt-run mnha.consul_roles` calls it, with the token from their secrets.
+    For masters (`mnha.consul_roles`), which know the management token and the digest of what the states here want.
 
     CLI Example:
 
@@ -302,11 +299,16 @@ def make_roles(management_token: str) -> dict[str, Any]:
 
         salt-run mnha.consul_roles cluster=example node=node1
     """
-    client, anonymous = _client("management", management_token), _client("")
-    secrets = __salt__["mnha_config.secrets"]()
+    # The pillar that the minion keeps may be older than that of the run of states which asks for this.
+    pillar = __salt__["pillar.items"](unmask=True)
+    cluster = _run(lambda: config.load({"mnha": pillar.get("mnha")})).model_dump(mode="json")
+    if not pillar.get("mnha_secrets"):
+        raise CommandExecutionError(f"the pillar of {__opts__['id']} holds no secrets")
+    token = _run(lambda: sealed.unseal(sealed_token, (Path(__opts__["pki_dir"]) / "minion.pem").read_text()))
+    client, anonymous = _client("management", token, cluster), _client("", cluster=cluster)
     with ROLES_LOCK.open("w") as lock:  # every master that heard of it may ask
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _run(lambda: _roles().make(client, anonymous, management_token, secrets))
+        return _run(lambda: _roles(cluster).make(client, anonymous, token, pillar["mnha_secrets"], wanted))
 
 
 def restart_in_turn(wait_s: float = 300) -> bool:
@@ -343,28 +345,28 @@ def _version() -> tuple[int, int, int]:
     return _run(lambda: consul_config.parse_version(answer.stdout))
 
 
-def _client(role: str, token: str = "", timeout_s: float = consul_client.TIMEOUT_S) -> consul_client.ConsulClient:
+def _client(
+    role: str, token: str = "", cluster: dict[str, Any] | None = None, timeout_s: float = consul_client.TIMEOUT_S
+) -> consul_client.ConsulClient:
     """The local server first, then the others by their storage addresses; with this node's token of `role`.
 
-    Role "" has none; a `token` given is used as it is.
+    Role "" has none; a `token` given is used as it is, and so is a `cluster`.
     """
-    conf = __salt__["mnha_config.get"]()
-    nodes = conf["cluster"]["nodes"]
+    cluster = cluster or __salt__["mnha_config.get"]()["cluster"]
     name = f"the {role} token"
     if role == "policy":
         path = consul_client.POLICY_TOKEN_FILE
         token, name = _run(lambda: consul_client.read_token(path)), f"the token in {path}"
     elif role and not token:
         token = __salt__["mnha_config.secrets"]()[f"{role}_token"]
-    servers = ["127.0.0.1", *(nodes[peer]["storage"] for peer in conf["peers"])]
-    port = conf["cluster"]["consul"]["ports"]["https"]
+    peers = [node["storage"] for name, node in cluster["nodes"].items() if name != __opts__["id"]]
+    servers, port = ["127.0.0.1", *peers], cluster["consul"]["ports"]["https"]
     return _run(lambda: consul_client.ConsulClient(servers, token, name, port=port, timeout_s=timeout_s))
 
 
-def _roles() -> consul_roles.Roles:
-    conf = __salt__["mnha_config.get"]()
-    cluster = conf["cluster"]
-    return consul_roles.Roles(cluster["name"], conf["node"], list(cluster["vms"]), len(cluster["nodes"]))
+def _roles(cluster: dict[str, Any] | None = None) -> consul_roles.Roles:
+    cluster = cluster or __salt__["mnha_config.get"]()["cluster"]
+    return consul_roles.Roles(cluster["name"], __opts__["id"], list(cluster["vms"]), len(cluster["nodes"]))
 
 
 def _asked(missing: Callable[[], consul_admin.Changes], test: bool) -> consul_admin.Changes:
@@ -372,7 +374,8 @@ def _asked(missing: Callable[[], consul_admin.Changes], test: bool) -> consul_ad
     cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
 
     def ask() -> None:
-        __salt__["event.send"](f"mnha/consul_roles/{cluster}", {"cluster": cluster})
+        wanted = _roles().digest(__salt__["mnha_config.secrets"]())
+        __salt__["event.send"](f"mnha/consul_roles/{cluster}", {"cluster": cluster, "wanted": wanted})
 
     try:
         return consul_roles.asked(missing, ask, dry_run=test)

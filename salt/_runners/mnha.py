@@ -275,10 +275,10 @@ def version(cluster: str | None = None) -> dict[str, Any]:
     return _verb(cluster, work)
 
 
-def consul_roles(cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
+def consul_roles(cluster: str | None = None, node: str | None = None, wanted: str | None = None) -> dict[str, Any]:
     """Make the policies and tokens in Consul of a cluster's nodes, or of one, with this master's secrets.
 
-    What the reactor runs when a node misses some; harmless at any time.
+    What the reactor runs when a node misses some, with the digest of what is `wanted` there.
 
     CLI Example:
 
@@ -290,10 +290,11 @@ def consul_roles(cluster: str | None = None, node: str | None = None) -> dict[st
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         if node is not None and node not in nodes:
             raise InputError(f"{node} is no node of cluster {name}; its nodes are {', '.join(nodes)}")
-        secrets = mnha.part("secrets")
-        order = {"management_token": secrets.management_token(secrets.folder(__opts__) / name)}
-        made: dict[str, Any] = {}
+        secrets, seal = mnha.part("secrets"), mnha.part("sealed").seal
+        token, made = secrets.management_token(secrets.folder(__opts__) / name), {}
         for one in nodes if node is None else [node]:
+            sealed_token = seal(token, (Path(__opts__["pki_dir"]) / "minions" / one).read_text())
+            order = {"sealed_token": sealed_token, "wanted": wanted}
             made[one] = takeover.value_of(_minions().one(one, "consul_ha.make_roles", order, timeout_s=ROLES_WAIT_S))
         text = "; ".join(f"{one}: {', '.join(changes)}" for one, changes in made.items() if changes)
         return {"result": True, "comment": text or "policies and tokens are as they should be", "changes": made}

@@ -4,3 +4,4 @@
     - args:
         cluster: {{ data.data.cluster | json }}
         node: {{ data.id | json }}
+        wanted: {{ data.data.wanted | json }}

@@ -84,7 +84,7 @@ def run_one(bed: Bed, name: str, count: int, results: Results) -> None:
         found = keep(idle.windows(bed, min(count, idle.WINDOWS)), title, results)
         results.measures += idle.measures(found, title)
     elif name == status.NAME:
-        asked = keep(iter(status.rounds(bed, count)), title, results)
+        asked = keep(status.rounds(bed, count), title, results)
         results.measures += status.measures(asked, title)
     else:
         fault = failover.FAULTS[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from mnha import consul_acl, consul_admin
 from mnha.adapters.consul import Servers
 from mnha.consul_client import ForbiddenError
 from mnha.consul_roles import Roles
-from mnha.errors import FailedError
+from mnha.errors import DeadlineError, FailedError, RefusedError
 from tests.support import consul_rights
 from tests.support.consul_server import NODE, ConsulServer, binary, running
 
@@ -90,6 +91,20 @@ def test_another_set_of_vms_is_missed_without_a_right_to_read_policies_and_made(
     assert guard.cas("mnha/t/vms/w/lease", {}, 0)
 
 
+def test_masters_that_have_other_secrets_or_vms_in_mind_are_told_apart(cluster: Cluster) -> None:
+    digest = ROLES.digest(cluster.secrets)
+    assert digest == Roles("t", NODE, ["v"], servers=1).digest(dict(cluster.secrets))
+    assert not any(secret in digest for secret in cluster.secrets.values())
+    others = [Roles("t", NODE, ["v", "w"], 1), Roles("t", "n2", ["v"], 1), Roles("t", NODE, ["v"], 3)]
+    for role in consul_acl.ROLES:
+        assert ROLES.digest({**cluster.secrets, f"{role}_token": str(uuid.uuid4())}) != digest
+    assert all(other.digest(cluster.secrets) != digest for other in others)
+    client, anonymous = cluster.server.client(cluster.management), cluster.server.client("")
+    with pytest.raises(RefusedError, match="another one has them"):
+        ROLES.make(client, anonymous, cluster.management, cluster.secrets, "other")
+    assert ROLES.make(client, anonymous, cluster.management, cluster.secrets, digest) != {}
+
+
 def test_a_cluster_whose_configuration_had_the_token_goes_on_without_it_there(consul: Path, tmp_path: Path) -> None:
     """As installations were that carried it in every node's configuration, with tokens described by their name only."""
     management = str(uuid.uuid4())
@@ -129,6 +144,30 @@ def test_a_cluster_that_somebody_else_set_up_is_not_taken_over(
     with pytest.raises(ForbiddenError):
         anonymous.call(lambda consul: consul.acl.bootstrap(), repeatable=False)
     assert cluster.missing() == {}
+
+
+def test_where_a_stranger_was_faster_the_reset_that_the_docs_tell_gives_consul_back(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consul_admin, "BOOTSTRAP_S", 0.5)
+    anonymous, end_s = cluster.server.client(""), time.monotonic() + 10
+    while True:
+        try:
+            stranger = anonymous.call(lambda consul: consul.acl.bootstrap(), repeatable=False)["SecretID"]
+            break
+        except FailedError:  # the servers do not agree yet on how tokens are kept
+            assert time.monotonic() < end_s
+            time.sleep(0.1)
+        except DeadlineError:
+            time.sleep(0.1)
+    with pytest.raises(FailedError, match=r"reset index: \d+\)") as told:
+        cluster.make()
+    index = re.search(r"reset index: (\d+)", told.value.message)
+    assert index is not None
+    (tmp_path / "data/acl-bootstrap-reset").write_text(index[1])
+    cluster.make()
+    assert cluster.missing() == {}
+    cluster.server.client(stranger).call(lambda consul: consul.acl.tokens.list())  # still good: the docs say so
 
 
 def test_a_replaced_token_is_worth_nothing_and_the_guard_goes_on_with_the_new_one(cluster: Cluster) -> None:

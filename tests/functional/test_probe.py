@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from lab.shell import mounts_below, wait_until
 from mnha.adapters.clock import boottime_s
 from mnha.adapters.fellows import with_storage
-from mnha.adapters.probe import STORAGE_LIMIT_S, Prober
+from mnha.adapters.probe import STORAGE_LIMIT_S, Prober, disks
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
@@ -105,6 +106,14 @@ def test_a_missing_image_is_no_lost_storage(storage: Storage, tmp_path: Path) ->
     seen = prober(storage, tmp_path).probe()
     assert "vm.img is missing" in seen.unable
     assert seen.storage_lost_s is None
+
+
+def test_a_full_disk_is_told_with_its_folder(tmp_path: Path) -> None:
+    free_mib = shutil.disk_usage(tmp_path).free >> 20
+    assert disks([tmp_path, tmp_path / "not there"], least_mib=free_mib // 2).ok
+    full = disks([tmp_path], least_mib=2 * free_mib + 1)
+    assert not full.ok
+    assert f"{tmp_path} is full" in full.why
 
 
 def row(value: Any) -> dict[str, Any]:

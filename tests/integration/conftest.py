@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from lab import health
+from lab import checker, health
 from lab.cluster import Cluster
 from lab.provision import CLUSTER_NAME
 from lab.settings import LabError
 from lab.witness import Witness
-from tests.support.scene import Scene
+from tests.support.scene import Scene, eventually
 
+GUEST_S = 90.0
 LOGS = (
     ("guard", ["journalctl", "-u", "mnha-guard", "-o", "short-monotonic", "--no-pager", "-n", "60"]),
     ("minion", ["tail", "-n", "30", "/var/log/salt/minion"]),
@@ -50,6 +51,10 @@ def cluster() -> Iterator[Cluster]:
         made.up()
         done = made.run(made.names[0], ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120)
         assert done.returncode == 0, done.stdout + done.stderr
+        # A first test that is quick would otherwise end before the guest has written anything to prove it by.
+        eventually(
+            lambda: checker.check(made.settings.disk_image, made.consoles()).ok, GUEST_S, "the guest's heartbeat"
+        )
         yield made
     finally:
         made.down()

@@ -103,6 +103,7 @@ class FakeGuard:
         self.fails_to_start = False
         self.silent = False
         self.starts_failed = 0
+        self.watchdog = {"mode": "off", "device": None, "armed": False, "failing": False, "why": ""}
         self.last_fence: dict[str, Any] | None = None
         self.orders: list[dict[str, Any]] = []
         self._socket: socket.socket | None = None
@@ -176,7 +177,7 @@ class FakeGuard:
                 "node": self.node,
                 "boottime_s": boottime_s(),
                 "consul": {"reachable": self.consul_reachable, "known_leader": True, "error": ""},
-                "watchdog": {"mode": "off", "device": None, "armed": False, "why": ""},
+                "watchdog": self.watchdog,
                 "checks": self.checks,
                 "peers": self.peers,
                 "vms": {

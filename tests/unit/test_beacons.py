@@ -161,6 +161,22 @@ def test_the_vm_on_this_node(beacons, world):
     assert tick(beacons) == {}
 
 
+def test_a_vm_that_runs_without_its_watchdog_is_told_of_once(beacons, world):
+    world.hold("node2")
+    guard = world.guards["node2"]
+    tick(beacons)
+    guard.watchdog = {"mode": "automatic", "armed": False, "failing": True, "why": "it does not work"}
+    assert tick(beacons) == {}, "there is no VM that it could cover"
+    guard.vm = "running"
+    assert set(events := tick(beacons)) == {"mnvm/vm_unprotected", "mnvm/vm_running"}
+    assert events["mnvm/vm_unprotected"]["text"] == "it does not work"
+    assert tick(beacons) == {}
+    guard.watchdog = {**guard.watchdog, "armed": True, "failing": False, "why": ""}
+    assert list(tick(beacons)) == ["mnvm/vm_protected"]
+    guard.watchdog["failing"], guard.vm = True, "off"
+    assert list(tick(beacons)) == ["mnvm/vm_off"]
+
+
 def test_an_unreachable_guard_is_said_once_and_its_return(beacons):
     tick(beacons)
     beacons[1]["down"] = "the guard's socket is not there"

@@ -82,6 +82,7 @@ def pillars(draw: st.DrawFn) -> dict[str, Any]:
     optional: dict[str, st.SearchStrategy[Any]] = {
         "timings": st.sampled_from(["default", "fast", {"renew_s": 1, "deadline_s": 10, "kill_s": 2.5, "lease_s": 15}]),
         "watchdog": st.sampled_from(["required", "automatic", "off", False]),
+        "watchdog_driver": st.sampled_from(["softdog", "iTCO_wdt"]),
         "announce_s": st.sampled_from([0, 1, 2.5]),
         "storage_lost_after_s": st.sampled_from([0, 10, 12.5]),
         "minimum_size": st.booleans(),

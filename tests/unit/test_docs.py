@@ -15,7 +15,9 @@ from tests.support.example import ROOT
 TEXT = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 GUARD, DAEMON = ROOT / "salt/_utils/mnha/guard.py", ROOT / "salt/_utils/mnha/daemon.py"
 REACTOR = ROOT / "salt/reactor"
-EVENT = re.compile(r"lease_\w+|vm_(running|off|paused|hung|failed)|guard_(unreachable|back)|fenced")
+EVENT = re.compile(
+    r"lease_\w+|vm_(running|off|paused|hung|failed|unprotected|protected)|guard_(unreachable|back)|fenced"
+)
 
 
 def functions(path: Path, *names: str) -> Iterator[ast.FunctionDef]:

@@ -1,12 +1,14 @@
 """A node's Consul policies and tokens, and autopilot's settings: what is missing, and how it comes to be.
 
 Only masters have the management token, and a master need not reach Consul. So a node finds out with its own tokens
-what is missing (`Roles.missing`), asks for it by an event (`asked`), and a master that has the cluster's secrets has it
-done on that very node (`Roles.make`), with the management token handed along.
+what is missing (`Roles.missing`), asks for it by an event (`asked`), and a master that has the same in mind for this
+node (`Roles.digest`) has it done on that very node (`Roles.make`), with the management token handed along.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from . import consul_acl, consul_admin, consul_config
 from .consul_admin import Changes
 from .consul_client import ConsulClient
-from .errors import FailedError, MnhaError
+from .errors import FailedError, MnhaError, RefusedError
 
 WAIT_S = 90.0
 ASK_EVERY_S = 15.0
@@ -40,19 +42,39 @@ class Roles:
         return consul_admin.ensure_autopilot(client, self._settings, dry_run=True)
 
     def make(
-        self, client: ConsulClient, anonymous: ConsulClient, management_token: str, secrets: Mapping[str, str]
+        self,
+        client: ConsulClient,
+        anonymous: ConsulClient,
+        management_token: str,
+        secrets: Mapping[str, str],
+        wanted: str | None = None,
     ) -> Changes:
         """Make everything as it should be.
 
         :param client: bears the management token; `anonymous` bears none.
         :param secrets: `<role>_token` -> the token, for each role.
+        :param wanted: the digest of what is wanted, if anybody asked.
+        :raises RefusedError: something else is wanted.
         """
+        if wanted not in (None, self.digest(secrets)):
+            raise RefusedError(
+                f"{self.node} wants other secrets or policies than this master has; another one has them"
+            )
         changes = consul_admin.ensure_management(client, anonymous, self.cluster, management_token)
         for role in consul_acl.ROLES:
             name, accessor, rules = self._of(role)
             changes |= consul_admin.ensure_policy(client, name, rules)
             changes |= consul_admin.ensure_token(client, name, accessor, secrets[f"{role}_token"], rules)
         return changes | consul_admin.ensure_autopilot(client, self._settings)
+
+    def digest(self, secrets: Mapping[str, str]) -> str:
+        """What `make` would make with these secrets, in short: two masters agree on a node if they have the same.
+
+        Masters do not always have the same secrets and pillar: they get them when the states are applied there. One
+        that has others than the run of states that asks would make what that run would have to undo.
+        """
+        wanted = [(*self._of(role), secrets[f"{role}_token"]) for role in consul_acl.ROLES]
+        return hashlib.sha256(json.dumps([wanted, self._settings], sort_keys=True).encode()).hexdigest()
 
     def _of(self, role: str) -> tuple[str, str, str]:
         """Policy's name, token's accessor, rules."""

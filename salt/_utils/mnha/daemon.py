@@ -61,6 +61,7 @@ LONGEST_SLEEP_S = 0.5
 PET_EVERY_S = 0.5
 END_LIMIT_S = 90.0
 DEFAULT_WAIT_S = 30.0
+LONGEST_WAIT_S = 3600
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
 STACK_BYTES = 512 * 1024
@@ -421,6 +422,7 @@ class Daemon:
                 "mode": self.watchdog.mode,
                 "device": self.watchdog.device,
                 "armed": self.watchdog.armed,
+                "failing": self.watchdog.failing,
                 "why": self.watchdog.objection() or self.watchdog.why,
             },
             "peers": self._peers.seen(),
@@ -471,15 +473,13 @@ class Daemon:
     def _order(self, op: Op, request: Request) -> dict[str, Any]:
         """Give an order to a guard and wait for its outcome."""
         vm = self._vm_of(request)
-        wait_s, epoch = request.get("wait_s", DEFAULT_WAIT_S), request.get("epoch", -1)
-        if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 < wait_s <= 3600:
-            raise InputError(f"wait_s is {wait_s!r}: give a number of seconds between 0 and 3600")
+        wait_s, epoch = wait_of(request), request.get("epoch", -1)
         if op is Op.TAKEOVER and (isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0):
             raise InputError("a takeover names the epoch of the lease that it replaces: see the status")
         ticket = self.answers.ticket()
         reason = str(request.get("reason", "ordered by an operator"))[:500]
         target = str(request.get("target", ""))
-        self._events.put((vm, Ordered(op, ticket, reason, float(wait_s), epoch, target)))
+        self._events.put((vm, Ordered(op, ticket, reason, wait_s, epoch, target)))
         # A migration that took too long is aborted, and what came of that is waited for, then not any more.
         return self.answers.wait(ticket, wait_s + 2.0 + (2 * OUTCOME_S if op is Op.MIGRATE else 0.0))
 
@@ -492,7 +492,7 @@ class Daemon:
 
     def _stop(self, request: Request) -> dict[str, Any]:
         """Wait until the VM is off here and the lease given back; the wish in Consul is what stops it."""
-        vm, end_s = self._vm_of(request), boottime_s() + float(request.get("wait_s", DEFAULT_WAIT_S))
+        vm, end_s = self._vm_of(request), boottime_s() + wait_of(request)
         wish_end_s = boottime_s() + 3.0
         while True:
             status = self._in_main(lambda: self._protected[vm].guard.status(boottime_s()))
@@ -515,6 +515,17 @@ def is_calm(view: View) -> bool:
     migration that is.
     """
     return view.vm not in (Vm.STARTING, Vm.ARRIVING) and view.move is Move.NONE
+
+
+def wait_of(request: Request) -> float:
+    """How long a request waits for its outcome, in seconds.
+
+    :raises InputError: that is no time, or too long.
+    """
+    wait_s = request.get("wait_s", DEFAULT_WAIT_S)
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 < wait_s <= LONGEST_WAIT_S:
+        raise InputError(f"wait_s is {wait_s!r}: give a number of seconds between 0 and {LONGEST_WAIT_S}")
+    return float(wait_s)
 
 
 def run_folder(config: dict[str, Any]) -> Path:

@@ -1,5 +1,4 @@
-"""What a guard does next, pure: ``decide(view) -> decisions``, ``describe(view) -> state``, ``next_moment(view) ->
-time``.
+"""What a guard does next, pure: ``decide(view) -> decisions``.
 
 The invariants, each kept by one rule below and by no other:
 
@@ -19,12 +18,15 @@ No rule reads a clock or does anything: the guard carries decisions out and fold
 from __future__ import annotations
 
 from . import lease as rules
-from .model import MAX_UNANSWERED, Action, Decision, Move, Op, Phase, Run, State, View, Vm
+from .model import MAX_UNANSWERED, MAX_UNPROTECTED, Action, Decision, Move, Op, Phase, Run, View, Vm
 
 
 def decide(view: View) -> list[Decision]:
     """Return what is to be done at this moment, most urgent first. Nothing is a decision too: an empty list."""
-    return [decision for rule in RULES if (decision := rule(view))]
+    rules_by_urgency = (
+        _fence, _read, _void_order, _abort, _migrate, _stop, _release, _hand_over, _renew, _start, _resume, _take,
+    )  # fmt: skip
+    return [decision for rule in rules_by_urgency if (decision := rule(view))]
 
 
 def fence_reason(view: View) -> str:
@@ -55,11 +57,13 @@ def storage_reason(view: View) -> str:
 
 
 def off_reason(view: View) -> str:
-    """By whose wish the VM is to be off here; empty when by nobody's."""
+    """By whose wish, or for want of what, the VM is to be off here in an orderly way; empty when it is not."""
     if view.desired is Run.STOPPED:
         return "stopped by the operator's wish"
     if view.ending:
         return view.ending
+    if view.unprotected >= MAX_UNPROTECTED:
+        return f"the watchdog of {view.node} is required and does not work any more"
     return view.order.reason if view.order and view.order.op is Op.RELEASE else ""
 
 
@@ -280,12 +284,6 @@ def _take(view: View) -> Decision | None:
     return None
 
 
-RULES = (
-    _fence, _read, _void_order, _abort, _migrate, _stop, _release, _hand_over, _renew, _start, _resume, _take,
-)  # fmt: skip
-"""Most urgent first."""
-
-
 def take_reason(view: View) -> str:
     """On whose behalf this node takes the lease as soon as it may; empty: it does not."""
     if view.order is not None:
@@ -293,49 +291,3 @@ def take_reason(view: View) -> str:
     if view.now_s < rules.masterless_at_s(view) or unfit_reason(view):
         return ""
     return f"nobody ordered a take-over for {view.masterless_s:g} s"
-
-
-def describe(view: View) -> State:
-    """Return the state, in a word, that `view` amounts to."""
-    if view.vm.may_write and fence_reason(view):
-        return State.FENCING
-    if view.vm is Vm.ARRIVING:
-        return State.ARRIVING
-    if view.sighting is None:
-        return State.UNCONFIGURED if view.missing else State.BLIND
-    if rules.is_mine(view):
-        if view.deadline_s is None or not rules.may_run_vm(view):
-            return State.FENCED
-        if view.vm is Vm.STARTING:
-            return State.STARTING
-        if view.move is not Move.NONE:
-            return State.MOVING
-        if view.shutdown_asked_s is not None and view.vm.may_write:
-            return State.STOPPING
-        return State.HOLDING if view.vm is Vm.RUNNING else State.LIMPING
-    if (view.order is not None and view.order.op is Op.TAKEOVER) or take_reason(view):
-        return State.TAKING if view.unanswered else State.ARMED
-    return State.IDLE if view.desired is Run.STOPPED else State.CANDIDATE
-
-
-def next_moment(view: View) -> float:
-    """When, with no news at all, another decision than at ``view.now_s`` may be due (CLOCK_BOOTTIME seconds)."""
-    moments = [view.deadline_s, view.next_ask_s, view.next_read_s, view.next_kill_s, view.not_before_s]
-    if view.deadline_s is not None:
-        moments.append(view.deadline_s - view.timings.deadline_s / 2)
-    if view.sighting is not None:
-        moments.append(rules.overdue_s(view.sighting, view.timings))
-        moments.append(rules.expires_s(view.sighting, view.timings))
-        moments.append(rules.masterless_at_s(view))
-    if view.storage_lost_s is not None:
-        moments.append(view.storage_lost_s + view.storage_limit_s)
-    if view.order is not None:
-        moments.append(view.order.until_s)
-    if view.move is Move.UNDER_WAY:
-        moments.append(view.move_until_s)
-    if view.start_asked_s is not None:
-        moments.append(view.start_asked_s + view.start_limit_s)
-    if view.shutdown_asked_s is not None:
-        moments.append(view.shutdown_asked_s + view.shutdown_limit_s)
-    now_s = view.now_s
-    return min([moment for moment in moments if moment is not None and moment > now_s], default=float("inf"))

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import lease as rules
-from .decide import decide, describe, next_moment, off_reason, offered_to, unfit_reason
+from .decide import decide, off_reason, offered_to, unfit_reason
 from .errors import BugError
 from .model import (
     NOT_PROBED,
@@ -42,6 +42,7 @@ from .model import (
     Vm,
     json_of,
 )
+from .outlook import describe, next_moment
 from .ports import (
     AbilitySeen,
     Answered,
@@ -338,16 +339,30 @@ class Guard:
         if self.view.deadline_s is None or deadline_s > self.view.deadline_s:
             self._set(deadline_s=deadline_s)
             if self.view.vm.may_write:
-                self._watchdog.arm(deadline_s + self.view.timings.kill_s)
+                self._pet(deadline_s + self.view.timings.kill_s)
         if ask.action is Action.TAKE:
             self.timeline["taken_s"] = self.view.now_s
             self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
+
+    def _pet(self, until_s: float) -> None:
+        """Arm the watchdog for the VM that runs; when it is required and can't be, the VM is soon handed over."""
+        before = self.view.unprotected
+        after = 0 if self._watchdog.arm(until_s) else before + 1
+        if after != before:
+            self._set(unprotected=after)
+        if after == 1:
+            text = (
+                f"the watchdog of {self.view.node} is required and can't be armed; if that lasts the VM is handed over"
+            )
+            self._journal.note("unprotected", text, epoch=self._epoch())
+        elif before and not after:
+            self._journal.note("protected", f"the watchdog of {self.view.node} works again", epoch=self._epoch())
 
     def _on_lost(self, after: Lease) -> None:
         """Start afresh after the lease went, however that became known: the answer to a release may be lost."""
         if self.view.failed_starts >= self.view.failed_starts_limit:
             self._set(not_before_s=self.view.now_s + BACK_OFF_S)
-        self._set(failed_starts=0)
+        self._set(failed_starts=0, unprotected=0)
         if after.phase is Phase.RELEASED:
             self._journal.note("released", f"{self.view.node} gave the lease back: {after.reason}", epoch=after.epoch)
 

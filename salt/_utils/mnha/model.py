@@ -179,6 +179,7 @@ class View:
     :param probed: whether `unable` was found out; until then nothing is started here, and nothing given back for it.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
+    :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).
     :param move: how the migration away from this node stands.
     :param move_until_s: no waiting for its end after this moment.
@@ -217,6 +218,7 @@ class View:
     ending: str = ""
     failed_starts: int = 0
     failed_starts_limit: int = 3
+    unprotected: int = 0
     not_before_s: float = float("-inf")
     move: Move = Move.NONE
     move_until_s: float = float("inf")
@@ -274,6 +276,11 @@ NOT_PROBED = "the first probes are under way"
 MAX_UNANSWERED = 6
 """Lease requests in flight at once. With the usual timings that many are of use before the deadline: a limit that is
 reached earlier would stop the renewals after a few lost requests, though the network is back in time."""
+
+
+MAX_UNPROTECTED = 3
+"""Renewals in a row with which the required watchdog could not be armed, after which the VM is handed over. One or two
+may be a hiccup; after so many what was armed before covers K at least, as three renewals fit into D."""
 
 
 class State(StrEnum):

@@ -22,7 +22,7 @@ SKEW = 0.01
 most 500 ppm, so that 1 % is a wide bound."""
 
 MARGIN_S = 0.25
-"""Slack of lease_s for what the inequality does not model: the granularity of timers and of the watchdog."""
+"""Slack of lease_s for what the inequality does not model: the granularity of timers. (The watchdog is never late.)"""
 
 ELECTION_S = 2.0
 """Consul's leader election without a split vote at ``raft_multiplier: 1``: a follower's heartbeat timeout is drawn from

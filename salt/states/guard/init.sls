@@ -2,4 +2,5 @@
 include:
   - states.guard.packages
   - states.guard.config
+  - states.guard.watchdog
   - states.guard.service

@@ -3,6 +3,12 @@ include:
   - states.host.stamp
   - states.salt.restart
 
+# Jobs with their arguments and answers, pillars, rendered states: Salt leaves some of it readable by everybody.
+salt_cache_folder:
+  file.directory:
+    - name: /var/cache/salt
+    - mode: '0700'
+
 salt_minion_config:
   file.managed:
     - name: /etc/salt/minion.d/mnha.conf

@@ -99,7 +99,7 @@ def test_the_vm_goes_to_another_node_and_back_and_its_guest_does_not_notice(scen
             assert code == 0, printed + scene.witness.table()
             took_s = scene.cluster.boottime() - began_s
             status = scene.status(target)
-            assert (status["state"], status["vm"]) == ("holding", "running")
+            assert (status["state"], status["vm"]) == ("holding", "running"), status
             assert (status["lease"]["holder"], status["lease"]["epoch"]) == (target, epoch + number)
             assert scene.status(source)["vm"] == "off"
             eventually(lambda: pulse.last_s > scene.cluster.boottime() - 0.5, 10, "the guest goes on")

@@ -152,6 +152,22 @@ def test_secrets_can_be_read_by_root_only(cluster: Cluster) -> None:
         assert keys == ["640", "root", "consul"]
 
 
+def test_no_service_logs_that_its_score_for_the_oom_killer_can_not_be_lowered(cluster: Cluster) -> None:
+    """As it is in containers: then it is not lowered, which is no error."""
+    for node in cluster.names:
+        words = ["journalctl", "--boot", "--no-pager", "-o", "cat", "-u", "mnha-guard", "-u", "consul"]
+        lines = cluster.run(node, words, check=True).stdout.splitlines()
+        assert lines
+        assert [line for line in lines if "oom" in line.lower() or "I/O error" in line] == []
+
+
+@pytest.mark.parametrize("verb", ["mnha.status", "mnha.version"])
+def test_salt_run_prints_its_answer_and_nothing_else(cluster: Cluster, verb: str) -> None:
+    done = cluster.run(MASTER, ["salt-run", "--out=json", verb])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert CLUSTER_NAME in json.loads(done.stdout)
+
+
 def test_a_second_bootstrap_changes_nothing(cluster: Cluster) -> None:
     words = ["salt-run", "--out=json", "mnha.bootstrap", CLUSTER_NAME]
     sums = ["sh", "-c", "find /etc/mnha/secrets -type f | sort | xargs sha256sum"]

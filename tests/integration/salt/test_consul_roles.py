@@ -23,7 +23,8 @@ def nobody_asked(world):
 
 def asks(world, node: str, cluster: str) -> None:
     """What states do on `node` whose tokens are not in Consul."""
-    world.salt.salt("m1", "event.send", f"mnha/consul_roles/{cluster}", {"cluster": cluster}, target=node)
+    data = {"cluster": cluster, "wanted": "this"}
+    world.salt.salt("m1", "event.send", f"mnha/consul_roles/{cluster}", data, target=node)
 
 
 def token_given_to(world, node: str) -> str:
@@ -34,7 +35,7 @@ def token_given_to(world, node: str) -> str:
 def test_the_node_that_asks_gets_the_token_for_the_moment_and_no_other_does(nobody_asked) -> None:
     world = nobody_asked
     asks(world, "node2", "example")
-    wanted = secrets.management_token(world.folder / "secrets" / "example")
+    wanted = secrets.management_token(world.folder / "secrets" / "example") + " this"
     wait_until(lambda: token_given_to(world, "node2") == wanted, 30, "a master has the tokens of node2 made")
     assert [node for node in NODES if token_given_to(world, node)] == ["node2"]
 

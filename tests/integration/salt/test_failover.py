@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from mnha.report import PATIENCE_S
 from tests.support.salt_cluster import wait_until
 
 
@@ -87,6 +88,21 @@ def test_status_does_not_wait_for_a_dead_node(world):
     assert "no answer" in text.stdout
     print(f"mnha.status took {lasted_s:.2f} s, salt-run alone {nothing_s:.2f} s")
     assert lasted_s < 2 * nothing_s + 1.2
+
+
+def test_status_soon_gives_up_on_a_silent_node_that_consul_still_sees(world):
+    """As in the first seconds after a node has lost its power."""
+    world.guards.hold("node1")
+    world.salt.daemon("node3").freeze()
+    try:
+        code, answer = run_json(world, "mnha.status")
+    finally:
+        world.salt.daemon("node3").thaw()
+    assert code == 0
+    assert [node for node, row in answer["nodes"].items() if not row["answers"]] == ["node3"]
+    silent_s = answer["nodes"]["node3"]["silent_s"]
+    assert PATIENCE_S <= silent_s < 4.0, "the most that a status waits"
+    assert f"node3: no answer within {silent_s:g} s, but Consul sees it: is salt-minion running?" in answer["warnings"]
 
 
 def test_two_masters_order_different_nodes_and_one_is_refused(world):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mnha import decide as rules
 from mnha import lease as lease_rules
+from mnha import outlook
 from mnha.model import MAX_UNANSWERED, Action, Move, Op, Order, Phase, Run, State, View, Vm
 
 from .views import NOW_S, lease, sighting, view
@@ -162,17 +163,17 @@ def test_nothing_is_started_while_a_migration_may_still_end_well(seen: View) -> 
 @given(VIEWS)
 @settings(max_examples=500)
 def test_every_view_has_a_state_and_a_next_moment_that_lies_ahead(seen: View) -> None:
-    assert rules.describe(seen) in State
-    assert rules.next_moment(seen) > seen.now_s
+    assert outlook.describe(seen) in State
+    assert outlook.next_moment(seen) > seen.now_s
 
 
 @given(VIEWS, st.floats(min_value=0.0, max_value=1.0, exclude_max=True))
 @settings(max_examples=500)
 def test_nothing_new_is_to_be_done_before_the_next_moment(seen: View, part: float) -> None:
     """Else the guard would sleep through it."""
-    ahead_s = min(rules.next_moment(seen), seen.now_s + 100.0) - seen.now_s
+    ahead_s = min(outlook.next_moment(seen), seen.now_s + 100.0) - seen.now_s
     between = seen.but(now_s=seen.now_s + part * ahead_s)
-    if between.now_s < rules.next_moment(seen):
+    if between.now_s < outlook.next_moment(seen):
         assert actions(between) == actions(seen)
 
 
@@ -236,7 +237,7 @@ def test_a_guard_wakes_when_the_image_has_been_out_of_reach_for_too_long() -> No
     seen = view(
         vm=Vm.RUNNING, deadline_s=NOW_S + 4.9, storage_lost_s=NOW_S - 8.0, storage_elsewhere="you", storage_limit_s=12.0
     )
-    assert rules.next_moment(seen.but(next_ask_s=float("inf"), sighting=sighting(age_s=0.0))) <= NOW_S + 4.0
+    assert outlook.next_moment(seen.but(next_ask_s=float("inf"), sighting=sighting(age_s=0.0))) <= NOW_S + 4.0
 
 
 def test_with_the_image_out_of_reach_the_lease_is_given_back_once_the_vm_is_dead() -> None:
@@ -327,7 +328,7 @@ def test_while_the_lease_is_in_doubt_no_order_is_ended() -> None:
     ],
 )
 def test_states(fields: dict[str, object], state: State) -> None:
-    assert rules.describe(view(**fields)) is state
+    assert outlook.describe(view(**fields)) is state
 
 
 # ---- of its own accord
@@ -381,4 +382,4 @@ def test_a_guard_wakes_for_the_take_over_that_nobody_orders(seen: View) -> None:
     alone = seen.but(order=None, **{**ALONE, "desired": seen.desired})
     at_s = lease_rules.masterless_at_s(alone)
     if alone.now_s < at_s < float("inf"):
-        assert rules.next_moment(alone) <= at_s
+        assert outlook.next_moment(alone) <= at_s

@@ -172,6 +172,42 @@ def test_a_vm_does_not_start_when_the_required_watchdog_does_not_work() -> None:
     assert rig.values("answer")[0][1] == "failed"
 
 
+def renews(rig: Rig) -> list[str]:
+    """One renewal, granted."""
+    return rig.after(TIMINGS.renew_s) + rig.on(rig.granted())
+
+
+def test_a_vm_whose_required_watchdog_stops_working_is_handed_over_in_an_orderly_way() -> None:
+    rig = Rig().holds()
+    assert renews(rig) == ["cas", "arm"]
+    rig.doors.watchdog_works = False
+    assert renews(rig) == ["cas", "arm", "note unprotected"]
+    assert renews(rig) == ["cas", "arm"]
+    assert renews(rig) == ["cas", "arm", "shutdown"]
+    assert renews(rig) == ["cas", "arm"], "the lease is kept while the guest shuts down"
+    assert rig.on(VmSeen(Vm.OFF, 1)) == ["disarm", "note off", "cas"]
+    record = rig.values("cas")[0][0]
+    assert (record.phase, record.reason) == (
+        Phase.RELEASED,
+        "the watchdog of me is required and does not work any more",
+    )
+    assert rig.on(rig.granted()) == ["note released"]
+    assert rig.guard.view.unprotected == 0, "whether it may take it again is a matter of its checks"
+
+
+def test_a_watchdog_that_works_again_in_time_is_told_of_and_costs_nothing() -> None:
+    rig = Rig().holds()
+    rig.doors.watchdog_works = False
+    renews(rig)
+    renews(rig)
+    rig.doors.watchdog_works = True
+    assert renews(rig) == ["cas", "arm", "note protected"]
+    rig.doors.watchdog_works = False
+    assert renews(rig) == ["cas", "arm", "note unprotected"]
+    assert renews(rig) == ["cas", "arm"], "counted anew"
+    assert rig.guard.state is State.HOLDING
+
+
 def test_the_deadline_counts_from_the_question_however_late_the_answer() -> None:
     rig = Rig().holds()
     assert rig.after(1.0) == ["cas"]
@@ -348,7 +384,7 @@ def test_an_old_observation_of_the_vm_says_nothing_about_a_newer_start() -> None
     rig = Rig().holds()
     rig.on(VmSeen(Vm.OFF, 1))
     assert rig.guard.view.vm is Vm.STARTING
-    rig.on(VmSeen(Vm.OFF, 1), StartFailed(1, "old"))
+    assert "start" not in rig.on(VmSeen(Vm.OFF, 1), StartFailed(1, "old"))
     assert rig.guard.view.vm is Vm.STARTING
     assert rig.guard.view.failed_starts == 0
 

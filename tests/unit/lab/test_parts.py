@@ -11,7 +11,7 @@ from lab import build, cgroups
 from lab.debian import split_suite
 from lab.guest_image import module_order, parse_dependencies
 from lab.monitor import Life, Monitor, fork_moment_ns, gaps_s, holds_write_lock, is_vm, may_write, overlaps
-from lab.network import Cut, changed_cuts, render_rules
+from lab.network import Cut, changed_cuts, render_rules, tap_of
 from lab.node import hosts_file, network_files, supervisor_script
 from lab.provision import failure_lines, lab_pillar, summary
 from lab.records import BEAT, BOOT, Record, Tail, encode
@@ -48,6 +48,11 @@ def test_a_cut_in_both_directions_also_holds_for_the_switch_itself():
     assert 'oifname "s2" drop' in forward
     assert 'iifname "s2" drop' in inward
     assert 'oifname "s2" drop' in outward
+
+
+def test_a_cut_holds_for_a_cable_with_a_delay_line_too():
+    rules = render_rules([Cut("s2", "in")])
+    assert f'oifname "{tap_of("s2")}" drop' in rules
 
 
 def test_a_partial_cut_drops_at_random():
@@ -112,22 +117,6 @@ def test_a_package_may_name_its_suite():
 def test_keys_tell_apart_lists_that_join_to_the_same_text():
     assert build.key_of(["ab", "c"]) != build.key_of(["a", "bc"])
     assert build.key_of(["ab"]) == build.key_of([b"ab"])
-
-
-def test_a_piece_is_built_once_and_older_ones_go(tmp_path: Path):
-    made = []
-    lab = settings(tmp_path)
-
-    def make(folder: Path) -> None:
-        made.append(folder)
-        (folder / "file").write_text("x")
-
-    first = build.piece(lab, "kind", ["1"], make)
-    assert build.piece(lab, "kind", ["1"], make) == first
-    second = build.piece(lab, "kind", ["2"], make)
-    assert len(made) == 2
-    assert (second / "file").is_file()
-    assert not first.exists()
 
 
 def test_an_interrupted_build_leaves_no_piece_and_is_begun_anew(tmp_path: Path):

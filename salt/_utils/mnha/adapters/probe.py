@@ -11,7 +11,7 @@ import dataclasses
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from .clock import boottime_s
 
 BLOCK = 4096
 STORAGE_LIMIT_S = 4.0
+DISKS = (Path("/var/lib/mnha/consul"), Path("/var/log"))
+"""Without room in the first Consul's server stands still, in the second libvirt starts no VM."""
+LEAST_FREE_MIB = 16
 PROBE_EVERY_S = 2.0
 SETTLE_S = 5.0
 
@@ -91,6 +94,17 @@ def free_memory_mib() -> int:
     return 0
 
 
+def disks(folders: Sequence[Path] = DISKS, least_mib: int = LEAST_FREE_MIB) -> Check:
+    """There is room on the node's own disks; a folder that does not exist needs none."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found = os.statvfs(folder)
+            free_mib = found.f_bavail * found.f_frsize >> 20
+            if free_mib < least_mib:
+                return Check(False, f"{folder} is full: {free_mib} MiB are left; make room")
+    return Check(True)
+
+
 class Prober:
     """Runs one VM's probes for ever; :attr:`checks` has the newest results, :meth:`unable` their sum.
 
@@ -139,6 +153,7 @@ class Prober:
             "libvirt": Check(not error, error),
             "memory": memory(vm["memory_mib"], self._is_running()),
             "watchdog": Check(not unprotected, unprotected),
+            "disk": disks(),
         }
         unable = next((check.why for check in self.checks.values() if not check.ok), "")
         elsewhere = "" if self._lost_s is None else self._storage_elsewhere()

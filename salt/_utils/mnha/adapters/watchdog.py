@@ -41,9 +41,9 @@ MODES = ("required", "automatic", "off")
 MARK = "watchdog.counts"
 """The name of the mark, in the guard's folder below /run."""
 
-EARLY_S = 0.02
-"""So much before the exact moment the device is told again: a thread that is woken late by more than this leaves it
-at what was set first."""
+EARLY_S = 0.1
+"""So much before the exact moment the device is told again, and the node is reset. A thread that is woken late by more
+than this leaves it at what was set first."""
 
 # linux/watchdog.h
 _GETSUPPORT = 0x80285700
@@ -52,6 +52,8 @@ _SETTIMEOUT = 0xC0045706
 _SUPPORT_BYTES = 40
 _CAN_SETTIMEOUT = 0x0080
 _MAGIC_CLOSE, _PET = b"V", b"\0"
+
+NO_WAY_OUT = "it can't be stopped once it counts (nowayout=1): load its driver with nowayout=0"
 
 CLASS = Path("/sys/class/watchdog")
 BY_NUMBER = Path("/sys/dev/char")
@@ -82,7 +84,7 @@ def objection(device: Path, attributes: Path | None = None) -> str:
     folder = CLASS / "watchdog0" if os.major(number) == MISC_MAJOR else BY_NUMBER / _name(number)
     folder = attributes or folder
     if _attribute(folder, "nowayout") == "1":
-        return f"{device} can't be stopped once it counts (nowayout=1): load its driver with nowayout=0"
+        return f"{device}: {NO_WAY_OUT}"
     if _attribute(folder, "state") == "active":
         return f"{device} counts for somebody else: systemd's RuntimeWatchdogSec=, or another daemon's; stop that"
     return ""
@@ -105,7 +107,7 @@ def _said_by(error: OSError | FailedError) -> str:
     if isinstance(error, FailedError):
         return error.message
     if error.errno == errno.EBUSY:
-        return "somebody else has it, or it can't be stopped: systemd's RuntimeWatchdogSec=, another daemon, nowayout=1"
+        return "somebody else has it: systemd's RuntimeWatchdogSec=, or another daemon"
     if error.errno == errno.ENOTTY:
         return "it is no watchdog that can be stopped: use another device"
     return error.strerror or str(error)
@@ -140,7 +142,7 @@ class LinuxWatchdog:
         self._changed = threading.Condition(threading.RLock())
         self._sharpener: threading.Thread | None = None
         self.why = "off by configuration" if mode == "off" else "no VM here"
-        self._failed = False
+        self.failing = False
 
     def share(self, vm: str) -> Share:
         """The watchdog as the guard of one VM sees it: the device is one, and resets all VMs of the node."""
@@ -156,7 +158,7 @@ class LinuxWatchdog:
         if self.mode != "required":
             return ""
         with self._changed:
-            if self.fd is not None and self._failed:
+            if self.fd is not None and self.failing:
                 if self._untils:
                     return self.why  # under a running VM only the next renewal can tell
                 self._forget_dead()
@@ -186,14 +188,14 @@ class LinuxWatchdog:
                 if is_new:
                     self.disarm(vm, self.why)
                 return self.mode != "required"
-            self.why, self._failed = "", False
+            self.why, self.failing = "", False
             return True
 
     def _fail(self, why: str) -> None:
         """Note why it does not protect; log it once."""
         if self.why != why:
             log.warning("watchdog %s: %s", self.device, why)
-        self.why, self._failed = why, True
+        self.why, self.failing = why, True
 
     def disarm(self, vm: str = "", because: str = "no VM here") -> None:
         """See :class:`mnha.ports.Watchdog`."""
@@ -215,18 +217,24 @@ class LinuxWatchdog:
     def _stop(self, fd: int) -> None:
         """Stop the device.
 
-        :raises OSError: it can't be stopped.
+        :raises FailedError: it can't be stopped once it counts.
+        :raises OSError: it does not work.
         """
         os.write(fd, _MAGIC_CLOSE)
-        fcntl.ioctl(fd, _SETOPTIONS, struct.pack("i", _DISABLECARD))
+        try:
+            fcntl.ioctl(fd, _SETOPTIONS, struct.pack("i", _DISABLECARD))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise FailedError(NO_WAY_OUT) from error
         self._counts = False
         self._mark.unlink(missing_ok=True)
 
     def _open(self) -> int:
         """Open the device, and stop it: opening starts it. Have a copy kept.
 
-        :raises FailedError: it can't be told how long to count.
-        :raises OSError: there is none, somebody else has it, or it can't be stopped again.
+        :raises FailedError: it can't be stopped again, or can't be told how long to count.
+        :raises OSError: there is none, somebody else has it, or it is no watchdog.
         """
         if why := objection(Path(self.device)) if self._counts is False else "":
             raise FailedError(why)

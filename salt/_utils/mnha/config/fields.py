@@ -20,6 +20,7 @@ CLUSTER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 VM_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 INTERFACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*")
+MODULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,55}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -76,6 +77,9 @@ check_node_name = matching(
 check_vm_name = matching(VM_NAME, "a VM name", "use lower-case letters, digits and . _ - (at most 63)")
 check_interface_name = matching(
     INTERFACE_NAME, "the name of a network interface", "use at most 15 letters, digits and . _ -, as `ip link` shows it"
+)
+check_module_name = matching(
+    MODULE_NAME, "a kernel module's name", "write it as modprobe takes it, such as softdog or iTCO_wdt"
 )
 check_sha256 = matching(SHA256, "a SHA-256 sum", "give the 64 lower-case hex digits that sha256sum prints")
 check_suite = matching(

@@ -54,6 +54,7 @@ ClusterName = Annotated[str, BeforeValidator(fields.check_cluster_name)]
 NodeName = Annotated[str, BeforeValidator(fields.check_node_name)]
 VmName = Annotated[str, BeforeValidator(fields.check_vm_name)]
 InterfaceName = Annotated[str, BeforeValidator(fields.check_interface_name)]
+ModuleName = Annotated[str, BeforeValidator(fields.check_module_name)]
 IPv4 = Annotated[str, BeforeValidator(fields.check_ipv4)]
 Host = Annotated[str, BeforeValidator(fields.check_host)]
 Mac = Annotated[str, BeforeValidator(fields.check_mac)]
@@ -285,6 +286,11 @@ class ClusterConfig(Section):
     )
     watchdog_device: AbsolutePath = Field(
         "/dev/watchdog", description="The watchdog's device file, the same on every node (softdog or hardware)."
+    )
+    watchdog_driver: ModuleName | None = Field(
+        None,
+        description="The kernel module of that device, such as softdog: the states load it, now and at each boot, so "
+        "that it can be stopped again (nowayout=0). Left out: it is there already.",
     )
     announce_s: SecondsOrOff = Field(
         2.5,

@@ -24,6 +24,9 @@ SHORTEST_STORAGE_LIMIT_S = 10.0
 """A guard notices hanging storage after 6 s at the latest (it looks every 2 s and waits for 4 s), and it takes a moment
 until the others have read that. Asked sooner, a node that hangs with all others would still look well."""
 
+SHORTEST_WATCHED_KILL_S = 1.0
+"""A watchdog counts whole seconds, and so may reset the node up to one second before it must (adapters/watchdog.py)."""
+
 Mapping_ = Mapping[str, Any]
 
 TAKEN_OUT = object()
@@ -61,6 +64,7 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _node_count,
         _node_addresses,
         _announcement,
+        _watched_kill,
         _storage_limit,
         _consul_ports,
         _pip,
@@ -157,6 +161,24 @@ def _announcement(cluster: Mapping_) -> Iterator[Fault]:
             f"announce_s ≤ lease_s - 3 · renew_s does not hold: {announce_s:g} ≤ {timings.lease_s:g} - "
             f"3 · {timings.renew_s:g} = {longest_s:g}; every late renewal would be announced as a failure",
             f"lower it to {longest_s:g}",
+        )
+
+
+def _watched_kill(cluster: Mapping_) -> Iterator[Fault]:
+    timings = cluster.get("timings", "default")
+    if cluster.get("watchdog", "automatic") not in ("required", "automatic") or not isinstance(timings, Mapping):
+        return
+    try:
+        kill_s = check_timings(timings).kill_s
+    except Wrong:
+        return
+    if kill_s < SHORTEST_WATCHED_KILL_S:
+        yield Fault(
+            "timings:kill_s",
+            kill_s,
+            f"is less than {SHORTEST_WATCHED_KILL_S:g} s: a watchdog counts whole seconds, and might reset a node "
+            "before deadline_s is over",
+            f"raise it to {SHORTEST_WATCHED_KILL_S:g} (and lease_s by as much), or set watchdog to 'off'",
         )
 
 

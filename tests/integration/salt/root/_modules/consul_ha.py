@@ -10,6 +10,8 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
+from mnha import sealed
+
 __virtualname__ = "consul_ha"
 
 
@@ -41,7 +43,7 @@ def quorum():
     return True
 
 
-def make_roles(management_token):
+def make_roles(sealed_token, wanted):
     """Note that a master asked for it, and with which token.
 
     CLI Example:
@@ -50,7 +52,8 @@ def make_roles(management_token):
 
         salt node1 consul_ha.make_roles TOKEN
     """
-    (_folder().parent / f"roles-{__opts__['id']}").write_text(management_token)
+    key = (pathlib.Path(__opts__["pki_dir"]) / "minion.pem").read_text()
+    (_folder().parent / f"roles-{__opts__['id']}").write_text(f"{sealed.unseal(sealed_token, key)} {wanted}")
     return {"token x": {"old": None, "new": "x"}}
 
 

@@ -1,0 +1,94 @@
+"""What systemd is told and keeps, over a real socket and a real exec."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mnha.adapters import systemd
+
+ROOT = Path(__file__).resolve().parents[2]
+NEXT = """
+import os, sys
+from mnha.adapters import systemd
+fd = systemd.kept("watchdog")
+assert systemd.kept("watchdog") is None, "asked for twice"
+assert not [key for key in os.environ if key.startswith(("LISTEN_", "MNHA_"))]
+if fd is None:
+    print("none")
+else:
+    assert not os.get_inheritable(fd)
+    print(os.read(fd, 100).decode())
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """systemd's end of the notification socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield channel
+
+
+@pytest.fixture
+def pipe() -> Iterator[int]:
+    """The reading end of a pipe in which stands a word."""
+    read, write = os.pipe()
+    os.write(write, b"mine")
+    os.close(write)
+    yield read
+    os.close(read)
+
+
+def next_process(code: str, environment: dict[str, str], fds: list[int]) -> str:
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils"), **environment}
+    return subprocess.run(
+        command, env=environment, pass_fds=fds, stdout=subprocess.PIPE, text=True, timeout=30, check=True
+    ).stdout.strip()
+
+
+def test_what_is_kept_is_sent_with_its_name_and_a_copy(service: socket.socket, pipe: int) -> None:
+    systemd.keep("watchdog", pipe)
+    text, fds, _, _ = socket.recv_fds(service, 1000, 4)
+    assert text.decode().splitlines() == ["FDSTORE=1", "FDPOLL=0", "FDNAME=watchdog"]
+    (copy,) = fds
+    assert os.read(copy, 100) == b"mine"
+    os.close(copy)
+    systemd.keep("watchdog", None)
+    assert service.recv(1000).decode().splitlines() == ["FDSTOREREMOVE=1", "FDNAME=watchdog"]
+
+
+def test_nobody_to_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe: int) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    systemd.notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    systemd.keep("watchdog", pipe)
+
+
+def test_a_process_that_replaces_this_one_finds_what_was_passed_on(pipe: int) -> None:
+    assert next_process(NEXT, systemd.pass_on("watchdog", pipe), [pipe]) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "said"),
+    [("watchdog", "1", "mine"), ("other", "1", "none"), ("", "0", "none"), ("other:watchdog", "1", "none")],
+)
+def test_what_systemd_hands_back_is_found_by_its_name(pipe: int, names: str, count: str, said: str) -> None:
+    """The shell puts the pipe at 3, and its own process id into the variables, as systemd does."""
+    shell = f'LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names} exec "$0" -c "$1" 3<&{pipe}'
+    code = f"import os; os.execvp('bash', ['bash', '-c', {shell!r}, {sys.executable!r}, {NEXT!r}])"
+    assert next_process(code, {}, [pipe]) == said
+
+
+def test_variables_for_another_process_are_not_taken(pipe: int) -> None:
+    variables = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "watchdog"}
+    assert next_process(NEXT, variables, [pipe]) == "none"

@@ -1,0 +1,63 @@
+"""A node whose kernel stands still: its guard can do nothing; the watchdog outside of it does, before a take-over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lab import cgroups, watchdog
+from mnha.timing import PROFILES
+from tests.support.scene import Scene, eventually
+
+from .test_network import assert_untouched
+
+TIMINGS = PROFILES["default"]
+FROZEN_S = 15.0
+SHORT_S = 3.0
+FAILOVER_S = 40.0
+GUEST_S = 60.0
+
+
+def resets(scene: Scene, node: str, since_s: float) -> list[float]:
+    """When the watchdog reset a node, CLOCK_BOOTTIME in s."""
+    found = watchdog.history(scene.cluster.settings, node)
+    return [line["at_s"] for line in found if line["event"] == "reset" and line["at_s"] >= since_s]
+
+
+def test_a_frozen_holder_is_reset_by_its_watchdog_before_another_node_takes_over(
+    scene: Scene, tell: Callable[[str], None]
+) -> None:
+    assert scene.guard(scene.holder)["watchdog"]["armed"]
+    boot = scene.cluster.node(scene.holder).init_pid()
+    frozen_s = scene.witness.mark("node frozen", scene.holder, at_ns=scene.cluster.freeze(scene.holder))
+    started = scene.witness.wait_for("started", FAILOVER_S)
+    time.sleep(max(0.0, frozen_s + FROZEN_S - scene.cluster.boottime()))
+    if cgroups.is_frozen(scene.holder):
+        scene.cluster.thaw(scene.holder)
+    scene.witness.wait_for("guest up", GUEST_S)
+    moments = scene.witness.failover(frozen_s)
+    (reset_at_s,) = resets(scene, scene.holder, frozen_s)
+    scene.witness.mark("reset", scene.holder, at_ns=int(reset_at_s * 1e9), text="its watchdog resets the node")
+    reset_s = reset_at_s - frozen_s
+    assert started.node in scene.others
+    assert moments.old_dead_s is not None
+    assert moments.taken_s is not None
+    assert moments.qemu_s is not None
+    assert reset_s <= TIMINGS.reset_s, scene.witness.table()
+    assert reset_s <= moments.old_dead_s < moments.taken_s < moments.qemu_s, scene.witness.table()
+    eventually(lambda: scene.cluster.node(scene.holder).init_pid() != boot, 30, f"{scene.holder} boots again")
+    eventually(lambda: scene.status(scene.holder)["state"] == "candidate", 90, f"{scene.holder} is a candidate again")
+    tell(
+        f"node frozen: reset by its watchdog after {reset_s:.2f} s, VM dead {moments.old_dead_s:.2f} s, "
+        f"taken by another {moments.taken_s:.2f} s, QEMU began {moments.qemu_s:.2f} s\n{scene.witness.table()}"
+    )
+
+
+def test_a_freeze_shorter_than_the_deadline_costs_nothing(scene: Scene) -> None:
+    pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+    frozen_s = scene.witness.mark("node frozen", scene.holder, at_ns=scene.cluster.freeze(scene.holder))
+    time.sleep(SHORT_S)
+    scene.cluster.thaw(scene.holder)
+    time.sleep(2 * TIMINGS.lease_s)
+    assert_untouched(scene, frozen_s, pid, epoch)
+    assert resets(scene, scene.holder, frozen_s) == []

@@ -1,0 +1,97 @@
+"""The disk of the holder's Consul server is full, and that server leads: it can't write its log, and steps down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab import consul, guards
+from mnha.timing import PROFILES
+from tests.support.renewals import line
+from tests.support.scene import Scene, eventually
+
+from .test_quorum_leader import lead
+
+TIMINGS = PROFILES["default"]
+DATA = "/var/lib/mnha/consul"
+KEPT = "/var/lib/mnha/consul-before"
+LASTS_S = 30.0
+AGAIN_S = 60.0
+RECORDS = 60
+WRITE = f"""
+import json, pathlib, ssl, sys, urllib.request
+trust = ssl.create_default_context(cafile="/etc/mnha/tls/ca.pem")
+token = pathlib.Path("/etc/mnha/tokens/policy").read_text().strip()
+done = 0
+for number in range({RECORDS}):
+    url = f"https://127.0.0.1:8501/v1/kv/mnha/lab/actions/ballast-{{number}}"
+    record = {{"by": "test", "done": True, "ballast": "x" * 400_000}} if sys.argv[1] == "PUT" else {{}}
+    body = json.dumps(record).encode()
+    asked = urllib.request.Request(url, data=body, method=sys.argv[1], headers={{"X-Consul-Token": token}})
+    try:
+        urllib.request.urlopen(asked, timeout=5, context=trust).read()
+        done += 1
+    except OSError:
+        pass
+print(done)
+"""
+"""Many large records: without them, a server goes on in the room that its log has already."""
+
+
+def shell(scene: Scene, text: str, *, check: bool = True) -> None:
+    """A line of shell on the holder."""
+    scene.cluster.run(scene.holder, ["sh", "-ec", text], check=check, timeout_s=60)
+
+
+def records(scene: Scene, method: str) -> int:
+    """Write or delete the large records, through the server of a node with a healthy disk; returns how many it did."""
+    return int(scene.cluster.run(scene.others[0], ["python3", "-c", WRITE, method], timeout_s=400, check=True).stdout)
+
+
+@pytest.fixture
+def small_disk(scene: Scene) -> Iterator[None]:
+    """The data of the holder's Consul server lie on a disk of 64 MiB of their own."""
+    shell(
+        scene,
+        f"systemctl stop consul; mv {DATA} {KEPT}; mkdir {DATA}; mount -t tmpfs -o size=64m consul {DATA};"
+        f" cp -a {KEPT}/. {DATA}; chown --reference={KEPT} {DATA}; chmod --reference={KEPT} {DATA};"
+        " systemctl start consul",
+    )
+    yield
+    records(scene, "DELETE")
+    shell(
+        scene,
+        f"rm -f {DATA}/ballast; systemctl stop consul; rm -rf {KEPT}/*; cp -a {DATA}/. {KEPT};"
+        f" umount {DATA}; rmdir {DATA}; mv {KEPT} {DATA}; systemctl start consul",
+    )
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_under_consuls_leader_costs_the_vm_at_most_a_restart_and_is_told(
+    scene: Scene, tell: Callable[[str], None]
+) -> None:
+    lead(scene, scene.holder)
+    pid = scene.qemu_pid(scene.holder)
+    before = scene.status(scene.holder)["renewals"]
+    full_s = scene.witness.mark("disk full", scene.holder)
+    shell(scene, f"dd if=/dev/zero of={DATA}/ballast bs=1M status=none", check=False)
+    why = eventually(
+        lambda: scene.guard(scene.holder)["checks"]["disk"]["why"],
+        10,
+        "the guard of the node tells that its disk is full",
+    )
+    assert f"{DATA} is full" in why
+    written = records(scene, "PUT")
+    leader = eventually(lambda: consul.leader(scene.cluster, but=scene.holder), AGAIN_S, "Consul has a leader")
+    assert leader != scene.holder
+    eventually(lambda: scene.cluster.boottime() > full_s + LASTS_S, LASTS_S + 10, "some time")
+    (runner,) = eventually(lambda: guards.runners(scene.cluster), AGAIN_S, "the VM runs")
+    _, _, printed = scene.salt_run(scene.others[0], "status")
+    assert f"{DATA} is full" in printed
+    untouched = runner == scene.holder and scene.qemu_pid(runner) == pid
+    figures = line(scene.status(scene.holder)["renewals"], before) if untouched else f"it runs on {runner}"
+    tell(
+        f"disk of Consul's leader full for {scene.cluster.boottime() - full_s:.0f} s, {written} of {RECORDS} records "
+        f"written all the same, {leader} leads: VM {'untouched' if untouched else 'restarted'}; {figures}"
+    )

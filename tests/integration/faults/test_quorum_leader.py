@@ -1,0 +1,66 @@
+"""The loss of Consul's leader, with the VM's node or elsewhere: a take-over waits for an election, a VM does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lab import consul, guards
+from mnha.timing import PROFILES
+from tests.support.renewals import line
+from tests.support.scene import Scene, eventually
+
+from .test_network import assert_untouched
+
+TIMINGS = PROFILES["default"]
+FAILOVER_S = 40.0
+GUEST_S = 60.0
+ELECTION_S = 20.0
+TRIES = 8
+
+
+def lead(scene: Scene, node: str) -> None:
+    """Have the Consul server of `node` lead: restart whichever does until it is elected. Consul 1.8 can't be told."""
+    for _ in range(TRIES):
+        leader = eventually(lambda: consul.leader(scene.cluster), ELECTION_S, "Consul has a leader")
+        if leader == node:
+            return
+        scene.cluster.run(leader, ["systemctl", "restart", "consul"], check=True)
+        eventually(
+            lambda leader=leader: consul.leader(scene.cluster, but=leader) not in ("", leader),
+            ELECTION_S,
+            "another leads",
+        )
+        time.sleep(2)  # the restarted server is a follower again, with all there is to know: the next one may win
+    raise AssertionError(f"{node} was not elected in {TRIES} elections")
+
+
+def test_the_loss_of_the_holder_that_leads_consul_too_is_one_failover(
+    scene: Scene, tell: Callable[[str], None]
+) -> None:
+    lead(scene, scene.holder)
+    assert guards.runners(scene.cluster) == [scene.holder]
+    epoch = scene.status(scene.others[0])["lease"]["epoch"]
+    cut_s = scene.witness.mark("power cut", scene.holder, at_ns=scene.cluster.poweroff(scene.holder))
+    started = scene.witness.wait_for("started", FAILOVER_S)
+    scene.witness.wait_for("guest up", GUEST_S)
+    moments = scene.witness.failover(cut_s)
+    assert moments.expired_s is not None
+    assert moments.qemu_s is not None
+    assert moments.expired_s < moments.qemu_s
+    assert scene.status(started.node)["lease"]["epoch"] == epoch + 1
+    tell(
+        f"power loss of the holder that led Consul: lease expired {moments.expired_s:.2f} s, QEMU began "
+        f"{moments.qemu_s:.2f} s, guest up {moments.beat_s or 0:.2f} s"
+    )
+
+
+def test_the_loss_of_consuls_leader_elsewhere_does_not_touch_the_vm(scene: Scene, tell: Callable[[str], None]) -> None:
+    lead(scene, scene.others[0])
+    pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+    before = scene.status(scene.holder)["renewals"]
+    cut_s = scene.witness.mark("power cut", scene.others[0], at_ns=scene.cluster.poweroff(scene.others[0]))
+    time.sleep(2 * TIMINGS.lease_s)
+    assert_untouched(scene, cut_s, pid, epoch)
+    after = scene.status(scene.holder)["renewals"]
+    tell(f"power loss of Consul's leader, not the holder: VM untouched; {line(after, before)}")

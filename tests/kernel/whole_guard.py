@@ -1,0 +1,144 @@
+"""Runs in a machine with systemd and softdog, by `test_guard.py`: a Consul server, a VM's process, and the guard.
+
+    whole_guard.py CONSUL FATE
+
+The VM is a process with a QEMU's command line that prints what its clock shows every few milliseconds. It runs already
+when the guard is started: the guard is told so by the handover of a process before it, renews its lease, and arms the
+watchdog. Then FATE strikes, one of :data:`FATES`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mnha import config, guard_client, lease
+from mnha.adapters.clock import boottime_s
+from mnha.config.guard import guard_config
+from mnha.timing import PROFILES
+from tests.support.consul_server import ConsulServer, running
+from tests.support.example import example_with
+
+NODE, VM = "node1", "mnvm"
+SERIAL = os.open("/dev/ttyS0", os.O_WRONLY | os.O_NOCTTY)
+WRITER = f"""
+import os, time
+while True:
+    os.write({SERIAL}, b"wrote %.6f\\n" % time.clock_gettime(time.CLOCK_BOOTTIME))
+    time.sleep(0.01)
+"""
+
+
+def say(word: str, value: float) -> None:
+    """A line for whoever watches from outside."""
+    os.write(SERIAL, f"{word} {value:.6f}\n".encode())
+
+
+def prepare(consul: ConsulServer) -> dict[str, Any]:
+    """The guard's configuration and its lease, held by this node."""
+    cluster = config.load(example_with({"watchdog": "required", "watchdog_device": "/dev/watchdog1"}))
+    settings = guard_config(cluster, NODE)
+    settings["consul"] = {
+        "servers": [{"host": "127.0.0.1", "port": consul.port}],
+        "ca": str(consul.ca_file),
+        "token_file": str(consul.token_file),
+    }
+    Path("/etc/mnha").mkdir(exist_ok=True)
+    Path("/etc/mnha/guard.json").write_text(json.dumps(settings))
+    record = lease.taken(lease.first(PROFILES["default"]), NODE, PROFILES["default"], "by a guard before")
+    prefix = f"mnha/{settings['cluster']}/vms/{VM}"
+    client = consul.client("")
+    assert client.cas(f"{prefix}/lease", json.loads(record.to_json()), 0)
+    assert client.cas(f"{prefix}/desired", {"run": "started"}, 0)
+    return settings
+
+
+def systemctl(*words: str) -> None:
+    try:
+        subprocess.run(["systemctl", *words], check=True, timeout=60)
+    except subprocess.SubprocessError as error:
+        raise AssertionError(Path("/run/guard.log").read_text()) from error
+
+
+def status() -> dict[str, Any]:
+    """The guard's status; empty while it does not answer."""
+    try:
+        return guard_client.request("status", timeout_s=2.0)
+    except Exception:
+        return {}
+
+
+def wait_until_armed() -> None:
+    """Until the guard holds its VM with the watchdog armed."""
+    end_s = boottime_s() + 40
+    while boottime_s() < end_s:
+        now = status()
+        if now and now["watchdog"]["armed"] and now["vms"][VM]["state"] == "holding":
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the guard does not hold its VM: {now}\n{Path('/run/guard.log').read_text()}")
+
+
+def stopped(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
+    """The guard stands still, and systemd does not notice."""
+    systemctl("kill", "--signal=STOP", "--kill-whom=main", "mnha-guard")
+
+
+def killed(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
+    """The guard is killed; systemd's unit kills the VM, and starts a guard again."""
+    systemctl("kill", "--signal=KILL", "--kill-whom=main", "mnha-guard")
+    vm.wait(10)
+    say("dead", boottime_s())
+    time.sleep(10)
+    now = status()
+    assert not now["watchdog"]["armed"], now["watchdog"]
+    assert now["vms"][VM]["vm"] == "off", now["vms"]
+    say("lives", boottime_s())
+
+
+def unkillable(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
+    """No renewal is granted any more, and the VM can't be killed: a frozen process does not die (version 1 freezer)."""
+    cgroup = Path("/run/freezer/vm")
+    cgroup.parent.mkdir()
+    subprocess.run(["mount", "-t", "cgroup", "-o", "freezer", "freezer", cgroup.parent], check=True)
+    cgroup.mkdir()
+    (cgroup / "cgroup.procs").write_text(str(vm.pid))
+    (cgroup / "freezer.state").write_text("FROZEN")
+    consul.stop()
+
+
+FATES: dict[str, Callable[[ConsulServer, subprocess.Popen[bytes]], None]] = {
+    "stopped": stopped,
+    "killed": killed,
+    "unkillable": unkillable,
+}
+
+
+def main(binary: str, fate: str) -> None:
+    """Have it all, and strike."""
+    folder = Path("/run/consul")
+    folder.mkdir()
+    with running(Path(binary), folder) as consul:
+        settings = prepare(consul)
+        uuid = settings["vms"][0]["uuid"]
+        vm = subprocess.Popen([sys.executable, "-c", WRITER, "-uuid", uuid], pass_fds=[SERIAL])
+        Path("/run/handover").write_text(json.dumps({VM: boottime_s() + 30.0}))
+        systemctl("start", "mnha-guard")
+        wait_until_armed()
+        say("struck", boottime_s())
+        FATES[fate](consul, vm)
+        if fate != "killed":
+            time.sleep(60)
+            raise AssertionError("the machine was not reset")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    main(*sys.argv[1:])
