@@ -215,8 +215,9 @@ class World:
         self.check_writers(f"QEMU appears on {host.name}")
         if host.watchdog.kind.required and host.watchdog.reset_us is None:
             self.violate(f"{host.name} runs the VM without the required watchdog")
-        if self.consul.lease is not None and self.consul.lease.holder != host.name:
-            self.violate(f"{host.name} runs the VM with the lease at {self.consul.lease.holder or 'nobody'}")
+        lease = self.consul.lease
+        if lease is not None and lease.epoch and lease.holder != host.name:  # epoch 0: created anew under the VM
+            self.violate(f"{host.name} runs the VM with the lease at {lease.holder or 'nobody'}")
         self.trace("qemu", host.name)
         self.on_run(host)
 
