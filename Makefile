@@ -75,8 +75,12 @@ test: lint ## everything: lint, unit, simulation, integration in the lab
 	$(PY) -m pytest $(PYTEST_OPTIONS) $(TEST_FOLDERS)
 
 .PHONY: simulate
-simulate: $(STAMP) ## look for unsafe schedules: make simulate SEEDS=0:100000
-	PYTHONPATH=salt/_utils $(PY) -m tests.simulation.sweep --seeds $(SEEDS)
+simulate: $(STAMP) ## look for unsafe schedules: make simulate SEEDS=0:1000000 STATE=million.json (continues there)
+	$(PY) -m tests.simulation --seeds $(SEEDS) $(if $(STATE),--state $(STATE)) $(SIMULATE_OPTIONS)
+
+.PHONY: mutants
+mutants: $(STAMP) ## try known-bad variants of the guard in all layers of the tests, and write the table
+	$(PY) -m tests.simulation.mutants --write
 
 .PHONY: chaos
 chaos: $(STAMP) ## random faults in the lab, judged: make chaos MINUTES=30 SEED=7

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 
 KERNEL = "linux.uml"
-MEMORY = "512M"
+MEMORY_MIB = 512
 ENDED = "program ended with status "
 INIT = """#!/bin/bash
 # Process 1. The overlay's upper layer is this kernel's own memory.
@@ -117,6 +117,7 @@ class Machine:
             folder = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="mnha-uml-", ignore_cleanup_errors=True))
             )
+            self.folder = folder
             for name, text in self._scripts.items():
                 script = text.replace("FOLDER", str(folder)).replace("FIRST", self._first)
                 (folder / name).write_text(script, encoding="utf-8")
@@ -124,7 +125,7 @@ class Machine:
             read, write = os.pipe()
             self._process = subprocess.Popen(
                 _command(folder, write), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                pass_fds=[write], start_new_session=True, env={**os.environ, "TMPDIR": "/dev/shm"},
+                pass_fds=[write], start_new_session=True, env={**os.environ, "TMPDIR": str(_memory_folder(folder))},
             )  # fmt: skip
             os.close(write)
             assert self._process.stdout
@@ -157,6 +158,11 @@ class Machine:
                 with self._news:
                     lines.append(Line(boottime_s(), text.rstrip("\r\n")))
                     self._news.notify_all()
+
+    @property
+    def pid(self) -> int:
+        """The kernel's main process; all processes of the machine are of its session."""
+        return self._process.pid
 
     @property
     def lines(self) -> list[Line]:
@@ -218,6 +224,13 @@ class Machine:
         return f"the program said:\n{said}\nthe kernel:\n" + "\n".join(line.text for line in self._console)
 
 
+def _memory_folder(folder: Path) -> Path:
+    """Where the machine's memory lies, a file: in memory if that is large enough and code may be run from it."""
+    shared = os.statvfs("/dev/shm")
+    fits = shared.f_bavail * shared.f_frsize >= MEMORY_MIB * 2**20 and not shared.f_flag & os.ST_NOEXEC
+    return Path("/dev/shm") if fits else folder
+
+
 def _command(folder: Path, serial: int) -> list[str]:
     """The kernel's command line.
 
@@ -227,7 +240,7 @@ def _command(folder: Path, serial: int) -> list[str]:
     cpu = max(os.sched_getaffinity(0))
     return [
         "setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu),
-        KERNEL, f"uml_dir={folder}", "umid=machine", f"mem={MEMORY}",
+        KERNEL, f"uml_dir={folder}", "umid=machine", f"mem={MEMORY_MIB}M",
         "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", "quiet", "panic=-1", "noreboot",
         "console=tty0", "con=null", "con0=null,fd:1", "ssl=null", f"ssl0=null,fd:{serial}",
     ]  # fmt: skip

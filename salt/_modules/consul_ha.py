@@ -69,8 +69,7 @@ def members() -> list[dict[str, Any]]:
 
 
 def snapshot(prefixes: list[str]) -> dict[str, Any]:
-    """`keys` below prefixes with their values, and `members`, as the nearest server knows them: to be shown, not to be
-    decided by, for it is quick, needs no leader, and may be some moments old.
+    """`keys` below prefixes, `members` and `leader`, as the nearest server knows them: to be shown, not decided by.
 
     CLI Example:
 
@@ -79,8 +78,9 @@ def snapshot(prefixes: list[str]) -> dict[str, Any]:
         salt node1 consul_ha.snapshot '[vms/, nodes/]'
     """
     client, skip = _client("policy", timeout_s=SNAPSHOT_S), len(_key(""))
-    entries, found = _run(lambda: client.snapshot([_key(prefix) for prefix in prefixes]))
-    return {"keys": {entry.key[skip:]: entry.value for entry in entries}, "members": found}
+    found = _run(lambda: client.snapshot([_key(prefix) for prefix in prefixes]))
+    keys = {entry.key[skip:]: entry.value for entry in found.entries}
+    return {"keys": keys, "members": found.members, "leader": found.leader}
 
 
 def quorum() -> bool:

@@ -312,8 +312,9 @@ def report() -> dict[str, Any]:
         found |= {"members": known["members"], "applied": keys.get("config")}
         for name in ("vms", "nodes", "maintenance"):
             found[name] = {key: value for key, value in keys.items() if key.startswith(f"{name}/")}
-    if consul and not (consul.get("reachable") and consul.get("known_leader")):
-        found["errors"].setdefault("consul", f"no quorum of Consul in reach: {consul.get('error')}")
+    if (known and not known["leader"]) or (consul and not (consul.get("reachable") and consul.get("known_leader"))):
+        why = consul.get("error") or "no leader is known"
+        found["errors"].setdefault("consul", f"no quorum of Consul in reach: {why}")
     return found
 
 

@@ -28,15 +28,16 @@ def client(server: ConsulServer) -> Iterator[ConsulClient]:
         made.delete(entry.key)
 
 
-def test_a_snapshot_has_all_keys_below_the_prefixes_and_the_members(client: ConsulClient) -> None:
+def test_a_snapshot_has_all_keys_below_the_prefixes_the_members_and_the_leader(client: ConsulClient) -> None:
     for name in ("config", "vms/a/lease", "nodes/n1", "history/x"):
         client.put(f"{PREFIX}{name}", {"name": name})
-    entries, members = client.snapshot([f"{PREFIX}config", f"{PREFIX}vms/", f"{PREFIX}maintenance/"])
-    assert {entry.key: entry.value["name"] for entry in entries} == {
+    found = client.snapshot([f"{PREFIX}config", f"{PREFIX}vms/", f"{PREFIX}maintenance/"])
+    assert {entry.key: entry.value["name"] for entry in found.entries} == {
         f"{PREFIX}config": "config",
         f"{PREFIX}vms/a/lease": "vms/a/lease",
     }
-    assert members == [{"node": NODE, "address": "127.0.0.1", "status": "alive"}]
+    assert found.members == [{"node": NODE, "address": "127.0.0.1", "status": "alive"}]
+    assert found.leader == client.leader() != ""
 
 
 def test_pruning_keeps_what_was_written_last_whatever_its_name_and_what_is_to_be_spared(client: ConsulClient) -> None:

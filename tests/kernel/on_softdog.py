@@ -148,6 +148,36 @@ def test_a_guard_that_replaces_itself_takes_the_device_along_and_the_kernel_sees
     assert not mark.exists()
 
 
+def after(before: LinuxWatchdog, mode: str, mark: Path) -> LinuxWatchdog:
+    """The adapter of the next guard, which got the device from `before`."""
+    assert before.fd is not None
+    return LinuxWatchdog(mode, SOFTDOG, mark, kept_fd=before.fd)
+
+
+def test_a_guard_that_has_the_watchdog_switched_off_stops_what_the_one_before_has_armed(
+    watchdog: LinuxWatchdog, mark: Path
+) -> None:
+    assert watchdog.arm(boottime_s() + 2.5)
+    following = after(watchdog, "off", mark)
+    assert following.arm(boottime_s() + 2.5)
+    assert (following.armed, following.why, mark.exists()) == (False, "off by configuration", False)
+    time.sleep(3.0)
+
+
+def test_a_guard_that_comes_too_late_to_pet_leaves_what_the_one_before_has_set(
+    watchdog: LinuxWatchdog, mark: Path
+) -> None:
+    assert watchdog.arm(boottime_s() + 3.9)
+    following = after(watchdog, "required", mark)
+    assert following.arm(boottime_s() + 0.5)
+    assert mark.exists()
+    assert following.arm(boottime_s() + 3.9)
+    assert following.armed
+    following.disarm()
+    assert not mark.exists()
+    time.sleep(4.2)
+
+
 def test_a_device_that_comes_later_is_used_then(make: Make, tmp_path: Path) -> None:
     device = tmp_path / "watchdog"
     device.symlink_to("/dev/none")

@@ -8,18 +8,23 @@ of some seeds in both (``test_sweep.py``), so that what is found with one is rep
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".venv" / "simulation"
-LIBRARY = ("timing", "model", "lease", "decide", "guard")
 WORLD = ("engine", "consul", "hypervisor", "host", "policy", "world")
-"""What is compiled: where the time goes."""
+"""What is compiled of the simulation: where the time goes."""
+
+COLD = ("__init__", "errors", "ports")
+"""What of the guard's library is not worth it."""
 
 CYTHONIZE = (
     sys.executable, "-m", "Cython.Build.Cythonize", "-3", "-q", "-X", "annotation_typing=False", "-j", "2", "--inplace",
@@ -27,19 +32,37 @@ CYTHONIZE = (
 """Annotations stay annotations: nothing may behave otherwise than in Python."""
 
 
+KEPT_S = 24 * 3600.0
+"""Copies of older sources are removed after that: one may still be running."""
+
+
 class CompileError(Exception):
     """The compiler failed; its words are the message."""
 
 
+def library(root: Path = ROOT) -> list[str]:
+    """The modules of ``mnha`` that the guard consists of: those that it imports, and those that these import."""
+    names, found = ["guard"], ["__init__"]
+    while names:
+        name = names.pop()
+        if name in found:
+            continue
+        found.append(name)
+        tree = ast.parse((root / "salt/_utils/mnha" / f"{name}.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                names += [node.module] if node.module else [alias.name for alias in node.names]
+    return sorted(found)
+
+
 def sources(root: Path = ROOT) -> list[Path]:
     """All files that what comes of a seed depends on."""
-    library = [
-        root / "salt/_utils/mnha" / f"{name}.py" for name in ("__init__", "errors", "ports", "renewals", *LIBRARY)
-    ]
+    guard = [root / "salt/_utils/mnha" / f"{name}.py" for name in library(root)]
     world = [root / "tests/simulation" / f"{name}.py" for name in ("__init__", *WORLD, "faults", "sweep", "compiled")]
-    return [*library, root / "tests/__init__.py", *world]
+    return [*guard, root / "tests/__init__.py", *world]
 
 
+@functools.cache
 def digest() -> str:
     """A word for the source as it stands: a seed of one source says nothing about another."""
     root = Path(__file__).resolve().parents[2]
@@ -60,12 +83,17 @@ def build() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     print("compiling the simulation (about a minute, once) …", file=sys.stderr, flush=True)
-    _compile(new / "salt/_utils", [f"mnha/{name}.py" for name in LIBRARY])
+    _compile(new / "salt/_utils", [f"mnha/{name}.py" for name in library() if name not in COLD])
     _compile(new, [f"tests/simulation/{name}.py" for name in WORLD])
     for old in CACHE.iterdir():
-        if not old.name.startswith("new-"):
-            shutil.rmtree(old)
-    new.rename(folder)
+        if old.stat().st_mtime < time.time() - KEPT_S:
+            shutil.rmtree(old, ignore_errors=True)
+    try:
+        new.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(new)  # somebody else was faster
     return folder
 
 

@@ -45,7 +45,7 @@ KINDS = {
     "no leader": 8, "retries": 1,
     "stall": 6, "trap": 8, "crash": 6, "stop": 2, "replace": 4, "freeze": 4, "power": 4, "reboot": 2,
     "libvirt hangs": 5, "unkillable": 4, "guest crashes": 3, "guest ends": 3, "deaf": 2, "pause": 2,
-    "slow reports": 3, "starts fail": 3, "unable": 3, "storage": 4,
+    "slow reports": 3, "starts fail": 3, "unable": 3, "storage": 4, "watchdog": 2,
     "desired": 6, "migrate": 6, "takeover": 3, "release": 4, "reset": 3, "masters dead": 2, "lease deleted": 1,
 }  # fmt: skip
 """Kinds of faults with their weights."""
@@ -115,7 +115,7 @@ def draw_faults(chance: random.Random, seconds: float) -> list[Fault]:
             faults.append(Fault(us(at_s), kind, where, chance.random(), us(duration_s)))
             at_s += chance.choice((0.0, 0.3, 4.0)) * chance.uniform(0.2, 1.8)
         at_s += chance.choice((0.5, 6.0, 20.0)) * chance.uniform(0.5, 1.5)
-    return faults
+    return [fault for fault in faults if fault.at_us < us(seconds)]
 
 
 def target(world: World, where: int) -> Host:
@@ -215,6 +215,8 @@ def _of_node(world: World, host: Host, fault: Fault) -> bool:
             world.engine.after(fault.duration_us + us(5.0), host.boot_up)
         case "reboot":
             host.reset("operator")
+        case "watchdog":
+            host.watchdog.refuses_until_us = world.engine.now + fault.duration_us
         case _:
             return False
     return True

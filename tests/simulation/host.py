@@ -43,11 +43,14 @@ class Watchdog:
     def __init__(self, engine: Engine, host: Host, kind: WatchdogKind) -> None:
         self._engine, self._host, self.kind = engine, host, kind
         self.reset_us: int | None = None
+        self.refuses_until_us = 0
         self._pending = False
 
     def arm(self, until_s: float) -> bool:
         """See :class:`mnha.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
         if not self.kind.device:
+            return not self.kind.required
+        if self.refuses_until_us > self._engine.now:  # what was set before counts on
             return not self.kind.required
         left_s = math.floor(until_s - self._host.now_s())
         if left_s >= 1:

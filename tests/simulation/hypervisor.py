@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mnha.model import Vm
 from mnha.ports import Moved, StartFailed, VmSeen
 
-from .engine import Engine
+from .engine import Engine, us
 
 if TYPE_CHECKING:
     from .host import Host, Process
@@ -186,7 +186,8 @@ class Hypervisor:
         move.copy = target.qemu = Qemu(arriving=True, started=True, paused=True)
         self._world.trace("arriving", target._host.name, f"from {host.name}")
         target._observe()
-        copying_us = self._engine.span(0.3, self._engine.random.choice((1.5, 10.0, 40.0)))
+        copy_s = self._world.config.copy_s
+        copying_us = us(copy_s) if copy_s else self._engine.span(0.3, self._engine.random.choice((1.5, 10.0, 40.0)))
         host.after(copying_us, self._switch_over, move)
 
     def _switch_over(self, move: Migration) -> None:

@@ -1,9 +1,18 @@
-"""Known-bad variants of the guard. Each must be caught; one that is not shows a weakness of the world.
+"""Known-bad variants, and which layer of the tests catches which. One that none catches shows a weakness of the tests.
 
-    python -m tests.simulation.mutants --write    find the seeds, and write the table
-    python -m tests.simulation.mutants NAME       the failure of one, at its seed
+    python -m tests.simulation.mutants --write [NAME …]    try all layers, and write the table
+    python -m tests.simulation.mutants NAME                the failure of one in the sweep
 
-A variant is a subclass of the guard, a function of ``lease`` or ``decide`` replaced, or a changed configuration.
+A variant is a subclass of the guard, a function of ``lease``, ``decide`` or an adapter replaced, or a changed
+configuration. The layers, cheapest first:
+
+===============  ====================================================================================================
+``constructor``  the timings can't even be made
+``unit``         tests/unit/core; for a variant of an adapter, its own tests against the real thing
+``scenario``     a scenario of this folder, with any of its seeds
+``machine``      hypothesis' state machine, with the examples of CI
+``sweep``        one of the first seeds of the sweep
+===============  ====================================================================================================
 """
 
 from __future__ import annotations
@@ -11,9 +20,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,16 +34,30 @@ from unittest import mock
 from mnha import decide as rules_of_decide
 from mnha import guard as guard_module
 from mnha import lease as rules
+from mnha.adapters import consul as consul_adapter
+from mnha.adapters import processes as processes_adapter
+from mnha.errors import ConfigurationError
 from mnha.guard import Ask, Guard
 from mnha.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
-from mnha.ports import Answered, LeaseSeen, Outcome, StartFailed, VmSeen
+from mnha.ports import Answered, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
 from mnha.timing import Timings
 
+from . import consul as consul_world
+from . import machine
+from .compiled import ROOT
+from .host import Watchdog
+from .hypervisor import Hypervisor
+from .scenario import SEEDS, every
 from .sweep import Result, play
-from .world import Config
+from .world import Config, World
 
 MOST_SEEDS = 400
-"""So many seeds are tried when a variant is not caught at the seed that is written down for it."""
+"""So many seeds are tried for the table."""
+
+EXAMPLES = 400
+"""So many examples hypothesis tries for the table, as many as in its own test."""
+
+CORE = ("tests/unit/core",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,17 +65,18 @@ class Mutant:
     """A known-bad variant.
 
     :param what: what is wrong with it.
-    :param patches: functions to replace: (module, name, replacement).
+    :param patches: what to replace: (module or class, name, replacement).
     :param twist: changes the configuration of a seed's world.
-    :param test: ``file::name`` of the test that catches it where no seed is to: a scenario for what costs availability
-        and not safety, a unit test for what this world can't bring about.
+    :param tests: the tests of the layer ``unit``.
+    :param worlds: whether the simulation can show it; not so for what is wrong with a real adapter.
     """
 
     what: str
     guard_class: type[Guard] = Guard
     patches: tuple[tuple[Any, str, Any], ...] = ()
     twist: Callable[[Config], Config] = lambda config: config
-    test: str = ""
+    tests: tuple[str, ...] = CORE
+    worlds: bool = True
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -57,13 +85,6 @@ class Mutant:
             for module, name, replacement in ((guard_module, "Guard", self.guard_class), *self.patches):
                 stack.enter_context(mock.patch.object(module, name, replacement))
             yield
-
-    @property
-    def layer(self) -> str:
-        """Which layer of the tests catches it."""
-        if not self.test:
-            return "sweep"
-        return "scenario" if "scenarios" in self.test else "unit"
 
     def play(self, seed: int) -> Result:
         """Play a seed with it."""
@@ -88,10 +109,10 @@ class AnchoredAtReply(Guard):
 class WatchdogAfterStart(Guard):
     """The watchdog is armed once the VM runs."""
 
-    def _start(self) -> None:
+    def _launch(self, launch: Callable[[], None]) -> None:
         self._generation += 1
-        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
-        self._hypervisor.start(self._epoch(), self._generation)
+        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s, launched_epoch=self._epoch())
+        launch()
 
     def _on_started(self) -> None:
         if self.view.deadline_s is not None:
@@ -295,13 +316,46 @@ class SupersededAwaited(Guard):
 class StartsWithoutDeadline(Guard):
     """Who finds its name in the lease starts the VM, confirmed or not."""
 
-    def _start(self) -> None:
+    def _launch(self, launch: Callable[[], None]) -> None:
         if self.view.deadline_s is None:
             self._set(deadline_s=self.view.now_s + self.view.timings.deadline_s)
-        super()._start()
+        super()._launch(launch)
+
+
+class FailedMoveIsDone(Guard):
+    """A migration that failed counts as one that succeeded."""
+
+    def _on_moved(self, moved: Moved) -> None:
+        super()._on_moved(dataclasses.replace(moved, error=""))
 
 
 # ---- variants of the rules
+
+
+def _handed_over_alive(view: View) -> Decision | None:
+    """Whether the VM is dead here does not matter."""
+    return _real_hand_over(view.but(vm=Vm.OFF))
+
+
+def _mine_is_enough(view: View) -> bool:
+    """Who holds the lease resumes what has arrived, however it came to hold it."""
+    return rules.is_mine(view) and not rules.has_launched(view)
+
+
+def _offered_once_is_enough(view: View) -> bool:
+    """What was offered may stay until the lease names another holder."""
+    lease = view.lease
+    if lease is None:
+        return True
+    return (lease.phase is Phase.MIGRATING and lease.target == view.node) or _mine_is_enough(view)
+
+
+def _taken_with_what_has_arrived(view: View) -> Decision | None:
+    """A lease may be taken with a paused copy of the VM here."""
+    return _real_take(view.but(vm=Vm.OFF) if view.vm is Vm.ARRIVING else view)
+
+
+_real_hand_over, _real_take = rules_of_decide._hand_over, rules_of_decide._take
 
 
 def _no_deadline_reason(view: View) -> str:
@@ -354,8 +408,129 @@ def _unsafe_timings(config: Config) -> Config:
     return dataclasses.replace(config, timings=timings, others=None)
 
 
-_SCENARIOS = "tests/simulation/test_scenarios.py"
-_UNIT = "tests/unit/core/test_decide.py"
+# ---- masterless
+
+
+def _taken_before_it_is_free(view: View) -> Decision | None:
+    """Of its own accord a lease is taken so long after it was last *seen*, expired or not."""
+    sighting = view.sighting
+    if view.order is not None or sighting is None or not view.masterless_s:
+        return _REAL_TAKE(view)
+    if view.vm is not Vm.OFF or rules.is_mine(view) or rules_of_decide.unfit_reason(view):
+        return None
+    if view.now_s < sighting.received_s + view.timings.renew_s or not rules_of_decide._may_ask(view):
+        return None
+    return Decision(Action.TAKE, "nobody ordered a take-over")
+
+
+_REAL_UNFIT = rules_of_decide.unfit_reason
+_REAL_MASTERLESS = rules.masterless_at_s
+
+
+def _stopped_is_no_reason(view: View) -> str:
+    """Nobody asks whether the VM is to run."""
+    return _REAL_UNFIT(view.but(desired=Run.STARTED))
+
+
+def _ranking_alone(view: View) -> float:
+    """The best by the ranking always comes first, also after it could not start the VM."""
+    if view.sighting is None or view.sighting.lease.phase is not Phase.RELEASED:
+        return _REAL_MASTERLESS(view)
+    first = dataclasses.replace(view.sighting.lease, epoch=0)
+    return _REAL_MASTERLESS(view.but(sighting=dataclasses.replace(view.sighting, lease=first)))
+
+
+# ---- storage
+
+
+def _out_of_reach_is_enough(view: View) -> str:
+    """The VM is stopped though no other node reaches its image either."""
+    return "" if view.storage_lost_s is None else _REAL_STORAGE(view.but(storage_elsewhere="n9"))
+
+
+_REAL_STORAGE = rules_of_decide.storage_reason
+
+# ---- variants of the simulated world's adapters: what they promise, they have to keep
+
+
+def _read_stamped_afterwards(
+    self: World, lease: Lease | None, index: int, received_s: float, asked_s: float | None
+) -> LeaseSeen:
+    """The clock of a consistent read is looked at when its answer comes."""
+    return _REAL_LEASE_SEEN(self, lease, index, received_s, None if asked_s is None else received_s)
+
+
+def _receipt_stamped_too_early(
+    self: World, lease: Lease | None, index: int, received_s: float, asked_s: float | None
+) -> LeaseSeen:
+    """A record counts as received when the blocking query was sent that brought it."""
+    return _REAL_LEASE_SEEN(self, lease, index, received_s - 1.0, asked_s)
+
+
+def _copy_vouched_for(
+    self: World, lease: Lease | None, index: int, received_s: float, asked_s: float | None
+) -> LeaseSeen:
+    """A copy of the node's own agent is passed on as a consistent read."""
+    return _REAL_LEASE_SEEN(self, lease, index, received_s, received_s if asked_s is None else asked_s)
+
+
+_REAL_LEASE_SEEN = World.lease_seen
+_REAL_KILL = Hypervisor.kill
+
+
+def _off_when_kill_was_sent(self: Hypervisor) -> None:
+    """OFF is reported without a look."""
+    _REAL_KILL(self)
+    self._tell(VmSeen(Vm.OFF, self._generation))
+
+
+def _silence_is_a_grant(ticket: int, outcome: Outcome, index: int = 0, error: str = "") -> Answered:
+    """A request without an answer counts as granted."""
+    if outcome is Outcome.UNREACHABLE:
+        return Answered(ticket, Outcome.GRANTED, index=1 << 40)
+    return Answered(ticket, outcome, index, error)
+
+
+def _refusal_is_silence(ticket: int, outcome: Outcome, index: int = 0, error: str = "") -> Answered:
+    """A refusal is passed on as if nobody had answered."""
+    return Answered(ticket, Outcome.UNREACHABLE if outcome is Outcome.REFUSED else outcome, index, error)
+
+
+_REAL_ARM = Watchdog.arm
+
+
+def _armed_for_a_second_more(self: Watchdog, until_s: float) -> bool:
+    """The device's whole seconds are rounded up, and one is added for luck."""
+    return _REAL_ARM(self, until_s + 2.0)
+
+
+# ---- variants of the real adapters
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stamped(LeaseSeen):
+    """A sighting whose question is stamped when its answer comes."""
+
+    def __post_init__(self) -> None:
+        if self.consistent:
+            object.__setattr__(self, "asked_s", self.received_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class _StampedEarly(LeaseSeen):
+    """A sighting that counts as received when it was asked for."""
+
+    def __post_init__(self) -> None:
+        if self.consistent:
+            object.__setattr__(self, "received_s", self.asked_s)
+
+
+def _ended_at_once(self: processes_adapter.Process, timeout_s: float | None) -> bool:
+    """A process that was killed has ended."""
+    return True
+
+
+STORE_TESTS = ("tests/functional/test_consul_store.py", "tests/functional/test_adapter_clocks.py")
 
 MUTANTS: dict[str, Mutant] = {
     "deadline_anchored_at_the_reply": Mutant("the deadline counts from the reply", AnchoredAtReply),
@@ -374,12 +549,10 @@ MUTANTS: dict[str, Mutant] = {
     "late_grant_revives": Mutant(
         "a late grant counts after the lease was given back",
         LateGrantRevives,
-        test=f"{_SCENARIOS}::test_late_grant_after_a_release_revives_nothing",
     ),
     "refused_is_unreachable": Mutant(
         "a refusal is taken for silence",
         RefusedIsUnreachable,
-        test=f"{_SCENARIOS}::test_a_reply_lost_after_the_commit_costs_nothing",
     ),
     "missing_is_free": Mutant("a lease that is not there is free", MissingIsFree),
     "generation_ignored": Mutant("an old observation of the VM counts after a start", GenerationIgnored),
@@ -387,7 +560,6 @@ MUTANTS: dict[str, Mutant] = {
     "adopts_without_handover": Mutant(
         "a running VM is adopted at the guard's start",
         AdoptsWithoutHandover,
-        test=f"{_SCENARIOS}::test_guard_restarts_with_the_vm_still_running_and_kills_it",
     ),
     "no_kill_at_deadline": Mutant(
         "no kill at the deadline", patches=((rules_of_decide, "fence_reason", _no_deadline_reason),)
@@ -396,7 +568,6 @@ MUTANTS: dict[str, Mutant] = {
     "expires_by_own_timings": Mutant(
         "an observer waits by its own timings only",
         patches=((rules, "expires_s", lambda sighting, own: sighting.received_s + own.lease_s),),
-        test=f"{_SCENARIOS}::test_observer_with_shorter_timings_waits_by_those_of_the_holder",
     ),
     "deadline_of_l": Mutant(
         "the holder runs for L instead of D",
@@ -413,7 +584,6 @@ MUTANTS: dict[str, Mutant] = {
     "taken_with_vm_alive": Mutant(
         "the lease is taken with a VM alive here",
         patches=((rules_of_decide, "_take", _taken_with_vm_alive),),
-        test=f"{_UNIT}::test_no_lease_is_taken_while_a_vm_may_be_alive_here",
     ),
     "epoch_not_raised": Mutant(
         "the epoch does not grow when the lease is taken", patches=((rules, "taken", _taken_with_the_same_epoch),)
@@ -421,79 +591,293 @@ MUTANTS: dict[str, Mutant] = {
     "handover_extends": Mutant(
         "a guard that replaced itself gives the VM a fresh deadline",
         HandoverExtends,
-        test=f"{_SCENARIOS}::test_guard_replaces_itself_without_consul_and_keeps_to_the_old_deadline",
     ),
     "late_read_believed": Mutant(
         "a consistent read's answer counts whenever it comes",
         LateReadBelieved,
-        test=f"{_SCENARIOS}::test_late_answer_of_a_read_does_not_kill_what_was_started_since",
     ),
     "copy_believed": Mutant(
         "a guard that replaced itself believes the first copy it gets",
         CopyBelieved,
-        test=f"{_SCENARIOS}::test_guard_replaces_itself_while_its_own_agent_lags_behind_and_the_vm_lives_on",
     ),
     "superseded_awaited": Mutant(
         "renewals that can only be refused are waited for",
         SupersededAwaited,
-        test=f"{_SCENARIOS}::test_answers_that_take_two_fifths_of_the_deadline_cost_nothing",
     ),
     "three_unanswered": Mutant(
         "three lost requests keep the next from being sent",
         patches=((rules_of_decide, "MAX_UNANSWERED", 3),),
-        test=f"{_SCENARIOS}::test_a_cut_that_leaves_time_for_one_renewal_costs_nothing",
+    ),
+    "handed_over_alive": Mutant(
+        "the lease is handed over before the source's VM is dead",
+        patches=((rules_of_decide, "_hand_over", _handed_over_alive),),
+    ),
+    "failed_migration_is_done": Mutant("a migration that failed counts as one that succeeded", FailedMoveIsDone),
+    "arrived_is_resumed_by_its_finder": Mutant(
+        "a node that takes an expired lease resumes what a migration had brought",
+        patches=(
+            (rules, "was_handed_over", _mine_is_enough),
+            (rules, "may_arrive", _offered_once_is_enough),
+            (rules_of_decide, "_take", _taken_with_what_has_arrived),
+        ),
     ),
     "unsafe_timings": Mutant("L = D + 0.1 s", twist=_unsafe_timings),
+    "masterless_before_it_is_free": Mutant(
+        "of its own accord a guard takes a lease that is not expired",
+        patches=((rules_of_decide, "_take", _taken_before_it_is_free),),
+    ),
+    "masterless_though_stopped": Mutant(
+        "of its own accord a guard takes the lease of a VM that is not to run",
+        patches=((rules_of_decide, "unfit_reason", _stopped_is_no_reason),),
+    ),
+    "masterless_without_turns": Mutant(
+        "all guards take a lease of their own accord at the same time", patches=((rules, "RANK_STEP_S", 0.0),)
+    ),
+    "masterless_by_ranking_alone": Mutant(
+        "the best node always comes first, also if it can't start the VM",
+        patches=((rules, "masterless_at_s", _ranking_alone),),
+    ),
+    "masterless_never": Mutant(
+        "no guard takes a lease of its own accord",
+        patches=((rules, "masterless_at_s", lambda view: float("inf")),),
+    ),
+    "stopped_for_storage_nobody_reaches": Mutant(
+        "a VM is stopped for its storage though no node could do better",
+        patches=((rules_of_decide, "storage_reason", _out_of_reach_is_enough),),
+    ),
+    "storage_never_a_reason": Mutant(
+        "a VM without its image holds the lease for ever",
+        patches=((rules_of_decide, "storage_reason", lambda view: ""),),
+    ),
+    "adapter_stamps_a_read_afterwards": Mutant(
+        "the simulated store stamps a read when its answer comes",
+        patches=((World, "lease_seen", _read_stamped_afterwards),),
+    ),
+    "adapter_stamps_a_receipt_too_early": Mutant(
+        "the simulated store stamps a record when it was asked for",
+        patches=((World, "lease_seen", _receipt_stamped_too_early),),
+    ),
+    "adapter_vouches_for_copies": Mutant(
+        "the simulated store passes stale copies on as consistent",
+        patches=((World, "lease_seen", _copy_vouched_for),),
+    ),
+    "adapter_takes_silence_for_a_grant": Mutant(
+        "the simulated store takes no answer for a yes",
+        patches=((consul_world, "Answered", _silence_is_a_grant),),
+    ),
+    "adapter_takes_a_refusal_for_silence": Mutant(
+        "the simulated store takes a no for no answer",
+        patches=((consul_world, "Answered", _refusal_is_silence),),
+    ),
+    "adapter_reports_off_unseen": Mutant(
+        "the simulated hypervisor reports OFF when the kill was sent",
+        patches=((Hypervisor, "kill", _off_when_kill_was_sent),),
+    ),
+    "adapter_arms_for_too_long": Mutant(
+        "the simulated watchdog is armed for longer than it was asked to",
+        patches=((Watchdog, "arm", _armed_for_a_second_more),),
+    ),
+    "consul_takes_a_refusal_for_silence": Mutant(
+        "the real store takes a no for no answer",
+        patches=((consul_adapter, "Answered", _refusal_is_silence),),
+        tests=STORE_TESTS,
+        worlds=False,
+    ),
+    "consul_stamps_a_read_afterwards": Mutant(
+        "the real store stamps a read when its answer comes",
+        patches=((consul_adapter, "LeaseSeen", _Stamped),),
+        tests=STORE_TESTS,
+        worlds=False,
+    ),
+    "consul_stamps_a_receipt_too_early": Mutant(
+        "the real store stamps a record when it was asked for",
+        patches=((consul_adapter, "LeaseSeen", _StampedEarly),),
+        tests=STORE_TESTS,
+        worlds=False,
+    ),
+    "kill_confirmed_unseen": Mutant(
+        "the real hypervisor's kill is confirmed without a look at the process",
+        patches=((processes_adapter.Process, "wait", _ended_at_once),),
+        tests=("tests/functional/test_processes.py",),
+        worlds=False,
+    ),
 }
 """Every variant by its name."""
 
+
+# ---- the layers
+
+
+def by_constructor(mutant: Mutant) -> str:
+    """The inequality with which the timings refuse to be made; empty if they do not."""
+    timings = mutant.twist(Config()).timings
+    try:
+        Timings(**vars(timings))
+    except ConfigurationError as error:
+        return error.faults[0].problem.split(" does not hold")[0] if error.faults else str(error)
+    return ""
+
+
+def by_tests(name: str, tests: Iterable[str] = ()) -> str:
+    """The first test of the layer ``unit`` that fails with a variant; empty if none does.
+
+    :raises RuntimeError: the tests could not be run.
+    """
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "tests.simulation.mutated"]
+    run = subprocess.run(
+        [*command, *(tests or MUTANTS[name].tests)],
+        cwd=ROOT,
+        env={**os.environ, "MNHA_MUTANT": name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode not in (0, 1):
+        raise RuntimeError(run.stdout + run.stderr)
+    failed = re.search(r"^FAILED (tests/\S+?::\w+)", run.stdout, re.MULTILINE)
+    return failed[1] if failed else ""
+
+
+def by_scenarios(mutant: Mutant, names: Iterable[str] = ()) -> list[str]:
+    """The scenarios (of `names`, or of all) that fail with a variant."""
+    return [scenario.name for scenario in every() if (not names or scenario.name in names) and _fails(scenario, mutant)]
+
+
+def _fails(scenario: Any, mutant: Mutant) -> bool:
+    """Whether a scenario fails with a variant."""
+    twisted = dataclasses.replace(scenario, config=mutant.twist(scenario.config))
+    with mutant.applied():
+        for seed in SEEDS:
+            try:
+                twisted.check(seed)
+            except Exception:  # of whatever kind: with the real guard none is raised
+                return True
+    return False
+
+
+def by_machine(mutant: Mutant) -> bool:
+    """Whether hypothesis finds a play that shows a variant."""
+    try:
+        with mutant.applied():
+            machine.run(EXAMPLES, shrink=False)
+    except Exception:
+        return True
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Caught:
+    """What each layer says of a variant; empty where it says nothing."""
+
+    name: str
+    constructor: str = ""
+    unit: str = ""
+    scenarios: tuple[str, ...] = ()
+    machine: str = ""
+    seed: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether any layer catches it."""
+        return any((self.constructor, self.unit, self.scenarios, self.machine, self.seed))
+
+
+def examine(name: str) -> Caught:
+    """Try a variant in all layers."""
+    mutant, begun_s = MUTANTS[name], time.monotonic()
+    caught = Caught(name, constructor=by_constructor(mutant), unit=by_tests(name))
+    if mutant.worlds:
+        found = mutant.find(range(MOST_SEEDS))
+        caught = dataclasses.replace(
+            caught,
+            scenarios=tuple(by_scenarios(mutant)),
+            machine="caught" if by_machine(mutant) else "",
+            seed=str(found.seed) if found else "",
+        )
+    print(f"{name:36} {time.monotonic() - begun_s:5.0f} s  {caught if caught else 'NOT CAUGHT'}"[:250], flush=True)
+    return caught
+
+
+# ---- the table
+
 TABLE = Path(__file__).with_name("MUTANTS.md")
-"""Which layer catches which, and at which seed; written by ``--write``."""
+HEAD = f"""# Known-bad variants, and which layer of the tests catches which
+
+Written by `python -m tests.simulation.mutants --write`; a test asserts that each is still caught by what stands here.
+
+| layer | what |
+|---|---|
+| constructor | the timings can't be made |
+| unit | `tests/unit/core`, or for a real adapter its own tests against the real thing: the first that fails |
+| scenario | `tests/simulation/scenarios`: the first that fails, and how many do |
+| machine | hypothesis' state machine, {EXAMPLES} examples |
+| sweep | the first of {MOST_SEEDS} seeds that violates an invariant |
+"""
+
+
+def table_of(found: Mapping[str, Caught]) -> str:
+    """The table as Markdown."""
+    lines = [
+        HEAD,
+        "| variant | what is wrong | constructor | unit | scenario | machine | sweep |",
+        "|---|" + "---|" * 6,
+    ]
+    for name, mutant in MUTANTS.items():
+        caught = found[name]
+        more = f" and {len(caught.scenarios) - 1} more" if len(caught.scenarios) > 1 else ""
+        scenario = f"`{caught.scenarios[0]}`{more}" if caught.scenarios else ""
+        cells = [
+            f"`{name}`",
+            mutant.what,
+            f"`{caught.constructor}`" if caught.constructor else "",
+            f"`{caught.unit}`" if caught.unit else "",
+            scenario,
+            caught.machine,
+            caught.seed,
+        ]
+        lines.append("| " + " | ".join(cell or "–" for cell in cells) + " |")
+    layers = ("constructor", "unit", "scenarios", "machine", "seed")
+    sums = ", ".join(f"{sum(bool(getattr(found[name], layer)) for name in MUTANTS)}" for layer in layers)
+    lines += ["", f"{len(MUTANTS)} variants; caught by constructor, unit, scenario, machine, sweep: {sums}."]
+    return "\n".join(lines) + "\n"
+
+
+def written() -> dict[str, Caught]:
+    """What stands in the table; of the scenarios only the first."""
+    rows = [line.split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    found = {}
+    for row in rows:
+        name, _, constructor, unit, scenario, by_play, seed = (
+            "" if c.strip(" |") == "–" else c.strip(" |") for c in row
+        )
+        scenarios = tuple(re.findall("`(.*?)`", scenario))
+        name, constructor, unit = (cell.strip("`") for cell in (name, constructor, unit))
+        found[name] = Caught(name, constructor, unit, scenarios, by_play, seed)
+    return found
 
 
 def seeds_of_table() -> dict[str, int]:
     """The seed that is known to catch each."""
-    rows = [line.split("|") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
-    return {row[1].strip(" `"): int(row[4]) for row in rows if row[4].strip().isdigit()}
-
-
-def table_of(found: Mapping[str, Result | None]) -> str:
-    """The table as Markdown."""
-    lines = [
-        "# Known-bad variants of the guard, and what catches each",
-        "",
-        f"Written by `python -m tests.simulation.mutants --write`. A seed is the first of {MOST_SEEDS} to catch it.",
-        "",
-        "| variant | what is wrong | layer | seed | what is seen first |",
-        "|---|---|---|---|---|",
-    ]
-    for name, mutant in MUTANTS.items():
-        result = found.get(name)
-        seen = f"`{mutant.test.split('::')[1]}`" if mutant.test else result.failure if result else "NOT CAUGHT"
-        seed = str(result.seed) if result else ""
-        lines.append(f"| `{name}` | {mutant.what} | {mutant.layer} | {seed} | {seen} |")
-    return "\n".join(lines) + "\n"
+    return {name: int(caught.seed) for name, caught in written().items() if caught.seed}
 
 
 def main() -> int:
-    """Print the table, write it, or show the failure of one."""
+    """Show the failure of one in the sweep, or try all layers and write the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="all, if none is given")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    found: dict[str, Result | None] = {}
-    for name, mutant in MUTANTS.items():
-        if mutant.test if not arguments.names else name not in arguments.names:
-            continue
-        begun_s = time.monotonic()
-        result = found[name] = mutant.find(range(MOST_SEEDS))
-        told = f"seed {result.seed}: {result.failure}" if result else "NOT CAUGHT"
-        print(f"{name:32} {time.monotonic() - begun_s:5.1f} s  {told[:150]}", flush=True)
-        if arguments.names and result:
-            print(result.trace)
-    if arguments.write:
-        TABLE.write_text(table_of(found), encoding="utf-8")
-    return 1 if None in found.values() else 0
+    names = arguments.names or list(MUTANTS)
+    if not arguments.write:
+        for name in names:
+            found = MUTANTS[name].find(range(MOST_SEEDS))
+            print(name, *((f"seed {found.seed}: {found.failure}", found.trace) if found else ("not caught",)), sep="\n")
+        return 0
+    known = written() if arguments.names else {}
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        known.update({caught.name: caught for caught in pool.map(examine, names)})
+    TABLE.write_text(table_of(known), encoding="utf-8")
+    return 0 if all(known.values()) else 1
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ class Config:
     :param lingering: how often the lock of a QEMU that was killed outlives it for a while.
     :param masters: how many Salt masters react.
     :param sloppy: how often they order nonsense.
+    :param copy_s: how long a migration copies the guest's memory; None: it differs.
     :param unheard: how often the source of a migration does not hear that all has arrived, and lets the guest go on.
     :param masters_stay_dead: no master ever orders anything; with ``limits.masterless_s`` the guards must do without.
     """
@@ -74,6 +75,7 @@ class Config:
     masters: int = 1
     sloppy: float = 0.0
     unheard: float = 0.1
+    copy_s: float | None = None
     masters_stay_dead: bool = False
 
     @property
@@ -267,6 +269,7 @@ class World:
             host.slow_reports_s, host.unable = 0.0, ""
             host.hypervisor.hung_until_us = host.hypervisor.stuck_until_us = self.engine.now
             host.hypervisor.fail_starts, host.hypervisor.deaf = 0.0, False
+            host.watchdog.refuses_until_us = 0
             host.regain_storage()
             self.consul.catch_up(host)
             if not host.power:

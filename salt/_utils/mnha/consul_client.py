@@ -49,6 +49,20 @@ class Entry:
     index: int
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What one server knows, perhaps some moments old: for people to read, never to decide by.
+
+    :param entries: sorted by key.
+    :param members: as :meth:`ConsulClient.members` has them.
+    :param leader: its address; "" if the server knows none, and all the rest may be as old as that.
+    """
+
+    entries: list[Entry]
+    members: list[dict[str, Any]]
+    leader: str
+
+
 def read_token(path: Path) -> str:
     """The token in `path`; a missing file is named with the state that writes it."""
     try:
@@ -133,18 +147,15 @@ class ConsulClient:
         """The servers and clients as the gossip sees them: `node`, `address`, `status`."""
         return _members(self.call(lambda consul: consul.agent.members()))
 
-    def snapshot(self, prefixes: Sequence[str]) -> tuple[list[Entry], list[dict[str, Any]]]:
-        """All entries below `prefixes`, by key, and the members, as the first server that answers knows them.
+    def snapshot(self, prefixes: Sequence[str]) -> Snapshot:
+        """What the first server that answers knows of the entries below `prefixes`; it needs no leader for that."""
 
-        Needs no leader, and may be some moments old, without one older: for people to read, never to decide by.
-        """
-
-        def ask(consul: Consul) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        def ask(consul: Consul) -> Snapshot:
             found = [consul.kv.get(prefix, recurse=True, consistency="stale")[1] for prefix in prefixes]
-            return [row for rows in found for row in rows or []], consul.agent.members()
+            entries = sorted((_entry(row) for rows in found for row in rows or []), key=lambda entry: entry.key)
+            return Snapshot(entries, _members(consul.agent.members()), consul.status.leader() or "")
 
-        rows, members = self.call(ask)
-        return sorted((_entry(row) for row in rows), key=lambda entry: entry.key), _members(members)
+        return self.call(ask)  # type: ignore[no-any-return]
 
     def list(self, prefix: str) -> list[Entry]:
         """Every entry below `prefix`, by key."""

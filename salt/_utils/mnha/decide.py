@@ -244,7 +244,7 @@ def _renew(view: View) -> Decision | None:
 
 
 def _start(view: View) -> Decision | None:
-    """Start the VM here, with at least half of the deadline ahead so that it is not killed while it boots."""
+    """Start the VM here, with more than half of the deadline ahead so that it is not killed while it boots."""
     if (
         view.vm is Vm.OFF
         and view.lease is not None

@@ -1,14 +1,14 @@
 """The wall clock of the holder's guard jumps by hours, to and fro; the VM does not notice: its lease has another one.
 
 Nodes of the lab share one kernel, whose clock must not be set. So the guard gets a library before libc's that shifts
-the wall clock, and only that (libfaketime). Consul can't be given one: Go asks the kernel itself.
+the wall clock, and only that (`wall_clock.c`; libfaketime breaks sleeps by CLOCK_MONOTONIC when it leaves that clock
+alone). Consul can't be given one: Go asks the kernel itself.
 
 Steps stay below a day: a certificate is valid from a day before it was made, and a new TLS connection looks at that.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab import guards
+from lab.shell import run
 from mnha.timing import PROFILES
 from tests.support.renewals import line
 from tests.support.scene import Scene, eventually
@@ -23,12 +24,11 @@ from tests.support.scene import Scene, eventually
 from .test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+SOURCE = Path(__file__).with_name("wall_clock.c")
+LIBRARY = "/usr/local/lib/wall_clock.so"
 SHIFT = "/run/wall-clock-shift"
 DROP_IN = "/etc/systemd/system/mnha-guard.service.d/wall-clock.conf"
-UNIT = f"""[Service]
-Environment=LD_PRELOAD={FAKETIME} FAKETIME_TIMESTAMP_FILE={SHIFT} FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1
-"""
+UNIT = f"[Service]\nEnvironment=LD_PRELOAD={LIBRARY} WALL_CLOCK_SHIFT={SHIFT}\n"
 STEPS_H = (3, -20, 11, 0)
 EACH_S = 6.0
 
@@ -37,13 +37,11 @@ EACH_S = 6.0
 def shifted(scene: Scene) -> Iterator[Callable[[int], None]]:
     """The holder's guard runs with a wall clock that can be shifted, by hours; at the end it is as before."""
     node, cluster = scene.holder, scene.cluster
-    library = cluster.file(node, FAKETIME)
-    library.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(FAKETIME, library)
+    run(["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", cluster.file(node, LIBRARY), SOURCE])
     cluster.write_file(node, DROP_IN, UNIT)
 
     def shift(hours: int) -> None:
-        cluster.write_file(node, SHIFT, f"{hours:+d}h\n")
+        cluster.write_file(node, SHIFT, f"{hours * 3600}\n")
 
     def again() -> None:
         """A new process, with another environment: its VM goes with it and is started again."""
@@ -80,7 +78,7 @@ def test_a_wall_clock_that_jumps_under_the_holders_guard_is_not_noticed(
 def hours_ahead(scene: Scene) -> float:
     """By how many hours a process with the guard's environment finds the wall clock ahead; the guard has that too."""
     pid = scene.guard(scene.holder)["guard"]["pid"]
-    assert FAKETIME in scene.cluster.run(scene.holder, ["cat", f"/proc/{pid}/maps"], check=True).stdout
+    assert LIBRARY in scene.cluster.run(scene.holder, ["cat", f"/proc/{pid}/maps"], check=True).stdout
     environment = scene.cluster.run(scene.holder, ["cat", f"/proc/{pid}/environ"], check=True).stdout.split("\0")
     words = ["env", *filter(None, environment), "/opt/mnha/bin/python", "-c", "import time; print(time.time())"]
     told_s = float(scene.cluster.run(scene.holder, words, check=True).stdout)

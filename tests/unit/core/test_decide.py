@@ -260,7 +260,7 @@ def test_after_a_refusal_the_lease_is_read_before_anything_is_asked() -> None:
     assert actions(view(vm=Vm.RUNNING, desired=Run.STARTED, must_read=True)) == [Action.READ]
 
 
-def test_a_start_waits_until_half_of_the_deadline_is_ahead() -> None:
+def test_a_start_waits_until_more_than_half_of_the_deadline_is_ahead() -> None:
     assert Action.START in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.6))
     assert Action.START not in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.5))
 

@@ -40,6 +40,8 @@ PEERS_TIMEOUT_S = 8.0
 PUBLISH_TIMEOUT_S = 5.0
 PRUNE_EVERY, PRUNE_AT_MOST = 20, 100
 PUBLISH_QUEUE = 256
+UNKNOWN_TOKEN = "ACL not found"
+"""What Consul says, with 403, to a token that it does not know; one that lacks a right is told something else."""
 FORGET_S = 5.0
 """How long a server that failed is asked only if all others did, too."""
 
@@ -69,6 +71,36 @@ class Reply:
     body: str
 
 
+class Token:
+    """The token that all requests of this process bear, through a replacement.
+
+    Its file is replaced some seconds before Consul knows the new one, and Consul forgets the old one when it learns the
+    new one. So the one in use stays in use until Consul does not know it; then it is the one in the file, or, if that
+    was it, the one before.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+        self._now = self._before = ""
+
+    def get(self) -> str:
+        """The token in use."""
+        with self._lock:
+            self._now = self._now or read_token(self.file)
+            return self._now
+
+    def unknown(self, token: str) -> None:
+        """Consul does not know `token`."""
+        with self._lock:
+            if token != self._now:
+                return  # another thread has found that out already
+            in_file = read_token(self.file)
+            other = in_file if in_file != token else self._before
+            if other:
+                self._now, self._before = other, token
+
+
 class Servers:
     """The way to Consul: the local agent first, the other servers when it does not answer.
 
@@ -77,9 +109,8 @@ class Servers:
 
     def __init__(self, servers: Sequence[dict[str, Any]], ca_file: Path, token_file: Path) -> None:
         self._addresses = [(server["host"], int(server["port"])) for server in servers]
-        self._ca_file, self._token_file = ca_file, token_file
+        self._ca_file, self._token = ca_file, Token(token_file)
         self._local = threading.local()
-        self._token_readings = 0
         self._failed_s = [float("-inf")] * len(self._addresses)
 
     def __len__(self) -> int:
@@ -126,28 +157,24 @@ class Servers:
             raise UnreachableError(f"Consul at {self.name(number)} does not answer: {cause(error)}") from error
         if reply.code >= 500:
             raise UnreachableError(f"Consul at {self.name(number)} can't: {reply.body.strip()[:120]}")
-        if reply.code == 403:
-            self._token_readings += 1
+        if reply.code == 403 and UNKNOWN_TOKEN in reply.body:
+            self._token.unknown(client.token)
         if reply.code in (400, 401, 403, 405):
             raise FailedError(
                 f"Consul at {self.name(number)} does not allow {method.upper()} {path} with the token in "
-                f"{self._token_file} ({reply.code} {reply.body.strip()[:120]}): apply states.consul"
+                f"{self._token.file} ({reply.code} {reply.body.strip()[:120]}): apply states.consul"
             )
         return reply
 
     def _client(self, number: int, timeout_s: float) -> Any:
-        """This thread's client for a server; sessions are not shared between threads.
-
-        The token is read anew, by all threads, once an answer said that it is not good: its file comes first when a
-        token is replaced, so the one that was read before is used as long as it is.
-        """
-        mine, reading = self._local.__dict__, self._token_readings
-        if mine.get("reading") != reading:
-            mine.update(reading=reading, clients={})
+        """This thread's client for a server; sessions are not shared between threads."""
+        mine, token = self._local.__dict__, self._token.get()
+        if mine.get("token") != token:
+            mine.update(token=token, clients={})
         clients, key = mine["clients"], (number, timeout_s)
         if key not in clients:
             host, port = self._addresses[number]
-            clients[key] = connect(host, port, read_token(self._token_file), self._ca_file, timeout_s)
+            clients[key] = connect(host, port, token, self._ca_file, timeout_s)
             clients[key].http.timeout = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
         return clients[key]
 

@@ -177,6 +177,7 @@ class LinuxWatchdog:
     def arm(self, until_s: float, vm: str = "") -> bool:
         """See :class:`mnha.ports.Watchdog`; of several VMs the earliest moment counts."""
         if self.mode == "off":
+            self.disarm(vm, self.why)  # a guard before this one, with another configuration, may have armed it
             return True
         with self._changed:
             is_new = vm not in self._untils
@@ -185,8 +186,10 @@ class LinuxWatchdog:
                 self._set(min(self._untils.values()))
             except (OSError, FailedError) as error:
                 self._fail(_said_by(error))
-                if is_new:
+                if is_new and self._counts is True:
                     self.disarm(vm, self.why)
+                elif is_new:
+                    del self._untils[vm]  # what an earlier guard has set is left to count
                 return self.mode != "required"
             self.why, self.failing = "", False
             return True
@@ -272,7 +275,7 @@ class LinuxWatchdog:
         """
         seconds = math.floor(until_s - boottime_s())
         if seconds < 1:
-            if self._counts is not True:
+            if self._counts is False:
                 raise FailedError("there is no time left to arm it")
             return  # what is set already is shorter than what could be asked for
         fd = self._open() if self.fd is None else self.fd
@@ -297,7 +300,7 @@ class LinuxWatchdog:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                if self._counts is True and not late_s:
+                if self._counts is not False and not late_s:
                     return seconds  # it goes on with what is set already, which is shorter
                 raise FailedError(f"it can't count {seconds} s: use another device, or longer timings") from error
             if self._counts is not True:

