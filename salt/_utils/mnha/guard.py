@@ -383,7 +383,10 @@ class Guard:
     def _on_vm_off(self, before: Vm, crashed: bool) -> None:
         """The VM is confirmed dead: the watchdog is not needed; was it a failure?"""
         self._watchdog.disarm()
-        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"), next_ask_s=float("-inf"))
+        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        if self.view.move is not Move.UNDER_WAY:
+            # While it is, no renewal for this: it would be in flight when the hand-over goes out, and void that.
+            self._set(next_ask_s=float("-inf"))
         if self.view.move is not Move.NONE:
             self._set(move_until_s=min(self.view.move_until_s, self.view.now_s + OUTCOME_S))
         if self.view.order and self.view.order.op is Op.RESET:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lab import guards
+from lab.monitor import Life
 from lab.provision import CLUSTER_NAME
 from lab.settings import GUEST_ADDRESS, GUEST_PORT, LabError
 from mnha.libvirt_config import PKI_FOLDER
@@ -38,7 +39,7 @@ class Slow:
     def __init__(self, scene: Scene, target: str) -> None:
         self.scene, self.source, self.target = scene, scene.holder, target
         self.answer: dict[str, Any] | None = None
-        self.boot_id = ""
+        self._before = {life.pid for life in scene.witness.monitor.lives()}
         self._thread = threading.Thread(target=self._order, daemon=True)
 
     def _order(self) -> None:
@@ -52,9 +53,7 @@ class Slow:
     def begin(self) -> None:
         """Order it, and wait until the memory is on its way."""
         self._thread.start()
-        arrived = self.scene.witness.monitor.wait_for(
-            lambda lives: any(one.incoming and one.node == self.target and one.end_ns is None for one in lives), 30
-        )
+        arrived = self.scene.witness.monitor.wait_for(lambda _: not self.copy_is_gone(), 30)
         assert arrived, f"{self.answer}\n{self.scene.witness.table()}"
         time.sleep(2)
         assert self.answer is None, self.answer
@@ -67,9 +66,17 @@ class Slow:
         assert self.answer is not None, f"the order is not answered within {timeout_s:g} s"
         return self.answer
 
+    def copies(self) -> list[Life]:
+        """The processes that the migration has made."""
+        return [life for life in self.scene.witness.monitor.lives() if life.incoming and life.pid not in self._before]
+
     def copy_is_gone(self) -> bool:
-        """Whether no process that the migration has made is alive."""
-        return not [one for one in self.scene.witness.monitor.living() if one.incoming and one.node == self.target]
+        """Whether none of them is alive."""
+        return all(life.end_ns is not None for life in self.copies())
+
+    def was_resumed(self) -> bool:
+        """Whether any of them could ever write."""
+        return any(life.resumed_ns is not None for life in self.copies())
 
 
 @pytest.fixture
@@ -116,7 +123,7 @@ def test_the_vm_goes_to_another_node_and_back_and_its_guest_does_not_notice(scen
 
 def test_a_migration_to_a_node_that_can_not_take_it_is_refused_and_the_vm_is_not_touched(scene: Scene) -> None:
     lost, other = scene.others
-    pid = scene.qemu_pid(scene.holder)
+    pid, before = scene.qemu_pid(scene.holder), {life.pid for life in scene.witness.monitor.lives()}
     assert scene.salt_run(scene.holder, "maintenance", other, "on")[0] == 0
     try:
         scene.witness.mark("power cut", lost, at_ns=scene.cluster.poweroff(lost))
@@ -139,7 +146,7 @@ def test_a_migration_to_a_node_that_can_not_take_it_is_refused_and_the_vm_is_not
         code, _, printed = scene.salt_run(scene.holder, "maintenance", other, "off")
         assert code == 0, printed
     assert scene.qemu_pid(scene.holder) == pid
-    assert not [one for one in scene.witness.monitor.lives() if one.incoming]
+    assert [life for life in scene.witness.monitor.lives() if life.pid not in before] == []
 
 
 def test_a_node_goes_into_maintenance_without_its_vm_and_takes_nothing_until_it_is_back(scene: Scene) -> None:
@@ -168,7 +175,8 @@ def test_source_loses_power_in_the_middle_and_the_vm_starts_from_its_disk(scene:
     scene.witness.wait_for("guest up", GUEST_S)
     assert started.node in scene.others
     assert scene.status(started.node)["lease"]["epoch"] == epoch + 1
-    assert not [one for one in scene.witness.monitor.lives() if one.resumed_ns is not None]
+    assert not slow.was_resumed()
+    assert slow.copies()
     assert slow.copy_is_gone()
 
 
@@ -211,7 +219,7 @@ def test_source_is_cut_off_in_the_middle_and_the_vm_starts_elsewhere_from_its_di
     dead = scene.witness.first("QEMU ended", cut_s, slow.source)
     assert dead is not None
     assert dead.at_s - cut_s <= TIMINGS.deadline_s + TIMINGS.kill_s
-    assert not [one for one in scene.witness.monitor.lives() if one.resumed_ns is not None]
+    assert not slow.was_resumed()
     assert slow.end(5)["error"]["kind"] in ("refused", "failed")
 
 
