@@ -88,7 +88,7 @@ chaos: $(STAMP) ## random faults in the lab, judged: make chaos MINUTES=30 SEED=
 	  $(if $(SEED),--seed $(SEED))
 
 .PHONY: soak
-soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk latency" MINUTES=10
+soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk latency" MINUTES=30
 	MNHA_SOAK_KINDS="$(KINDS)" MNHA_SOAK_MINUTES="$(MINUTES)" \
 	  $(PY) -m pytest $(PYTEST_OPTIONS) tests/integration/faults/test_false_failover.py
 

@@ -1,10 +1,14 @@
-"""A failover that was not needed is a failure too: load on everything that a renewal goes through costs no VM its life.
+"""A failover that was not needed is a failure too: load on what a renewal goes through costs no VM its life.
 
-Both cores busy (in the nodes' own groups and outside of them), the disk of Consul's servers and of the image busy with
-writes that are waited for, and every frame of the storage network 200 ms late (a round trip takes 400): all at once,
-for ten minutes, with the default timings.
+Two loads one after the other, with the default timings: all cores busy, in the nodes' own groups and outside of them;
+then the disk of Consul's servers and of the image busy with writes that are waited for, and every frame of the storage
+network 200 ms late, so that a round trip takes 400.
 
-`make soak KINDS=disk MINUTES=30` does the same with one kind alone, or for longer.
+Not all at once: with every core busy, a round trip of 200 ms already takes Consul's leader to the end of its own lease
+(500 ms at `raft_multiplier: 1`), and elections follow each other. docs/failure-model.md has what was measured.
+
+    make soak KINDS="cpu disk latency" MINUTES=30      one after the other, ten minutes each
+    make soak KINDS=cpu+disk+latency MINUTES=10        at once
 """
 
 from __future__ import annotations
@@ -13,17 +17,20 @@ import os
 import time
 from collections.abc import Callable
 
+import pytest
+
 from lab import consul, guards
 from mnha.timing import PROFILES
-from tests.support.load import CPU, DISK, KINDS, LATENCY, Load
-from tests.support.renewals import line
+from tests.support import renewals
+from tests.support.load import CPU, DISK, LATENCY, Load
 from tests.support.scene import Scene
 
 from .test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
 MINUTES = float(os.environ.get("MNHA_SOAK_MINUTES") or 10)
-WANTED = tuple((os.environ.get("MNHA_SOAK_KINDS") or " ".join(KINDS)).split())
+LOADS = [tuple(word.split("+")) for word in (os.environ.get("MNHA_SOAK_KINDS") or "cpu disk+latency").split()]
+LASTS_S = MINUTES * 60 / len(LOADS)
 LATENCY_MS = 200.0
 LOOK_EVERY_S = 5.0
 
@@ -31,13 +38,15 @@ MOST_IDLE = 0.1
 """Of the cores' time: more than that, and they were not busy."""
 
 
-def test_load_on_everything_costs_no_vm(scene: Scene, tell: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("kinds", LOADS, ids="+".join)
+def test_load_costs_no_vm(scene: Scene, kinds: tuple[str, ...], tell: Callable[[str], None]) -> None:
+    renewals.count_anew(scene)
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
-    before, elections = scene.status(scene.holder)["renewals"], consul.elections(scene.cluster)
+    elections = consul.elections(scene.cluster)
     least_left_s = TIMINGS.deadline_s
-    with Load(scene.cluster, WANTED, LATENCY_MS) as load:
-        began_s = scene.witness.mark("load begins", scene.holder, text=f"load begins: {', '.join(WANTED)}")
-        end_s = time.monotonic() + MINUTES * 60
+    with Load(scene.cluster, kinds, LATENCY_MS) as load:
+        began_s = scene.witness.mark("load begins", scene.holder, text=f"load begins: {', '.join(kinds)}")
+        end_s = time.monotonic() + LASTS_S
         while time.monotonic() < end_s:
             time.sleep(LOOK_EVERY_S)
             status = scene.status(scene.holder)
@@ -45,17 +54,18 @@ def test_load_on_everything_costs_no_vm(scene: Scene, tell: Callable[[str], None
             least_left_s = min(least_left_s, status["may_run_for_s"] or 0.0)
         measured = load.measured()
         assert_untouched(scene, began_s, pid, epoch)
-        after = scene.status(scene.holder)["renewals"]
+        told = renewals.of(scene)
         elections = consul.elections(scene.cluster) - elections
+    assert told
     tell(
-        f"{', '.join(WANTED)} for {MINUTES:g} minutes: {line(after, before)}; deadline never seen nearer than "
+        f"{' and '.join(kinds)} for {LASTS_S:.0f} s: {renewals.line(told)}; deadline never seen nearer than "
         f"{least_left_s:.2f} s; {elections} elections in Consul\n  {measured.line()}"
     )
     assert guards.runners(scene.cluster) == [scene.holder]
-    assert after["longest_gap_s"] < TIMINGS.deadline_s
-    if CPU in WANTED:
+    assert told["longest_gap_s"] < TIMINGS.deadline_s
+    if CPU in kinds:
         assert measured.idle < MOST_IDLE
-    if LATENCY in WANTED:
+    if LATENCY in kinds:
         assert measured.trips_ms[0] >= 2 * LATENCY_MS
-    if DISK in WANTED:
+    if DISK in kinds:
         assert measured.writes_s

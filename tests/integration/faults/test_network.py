@@ -78,7 +78,8 @@ def test_a_holder_that_can_not_renew_is_dead_before_another_may_start(
     assert moments.expired_s <= TIMINGS.lease_s + ELECTION_S + TIMINGS.renew_s, scene.witness.table()
     tell(
         f"holder cut off {' and '.join(networks)} ({direction}): old VM dead {moments.old_dead_s:.2f} s, lease expired "
-        f"{moments.expired_s:.2f} s, QEMU began on {new} {moments.qemu_s:.2f} s after the cut"
+        f"{moments.expired_s:.2f} s, QEMU began on {new} {moments.qemu_s:.2f} s after the cut "
+        f"({scene.status(new)['lease']['reason']})"
     )
     scene.cluster.heal(old)
     eventually(lambda: scene.status(old)["state"] == "candidate", 60, f"{old} is a candidate again")
