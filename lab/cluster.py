@@ -129,6 +129,9 @@ class Cluster:
         folder.mkdir(parents=True)
         for name in ("vmlinuz", "initrd.img", "mnvm.img"):
             run(["cp", "--sparse=always", guest / name, folder / name])
+        # What libvirt takes for a local file system has no other node: when a VM is migrated away libvirt gives the
+        # image's ownership back, while the VM is about to open it for writing elsewhere.
+        (folder / "mnvm.img").chmod(0o666)
 
     def _power_on(self, node: Node) -> None:
         record = self.record()

@@ -7,6 +7,7 @@ the kernel has taken its memory, files and CPU away.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -20,6 +21,10 @@ from pathlib import Path
 from lab.settings import SWITCH, VM_NAME
 
 INTERVAL_S = 0.02
+ARRIVING_INTERVAL_S = 0.005
+"""How often an incoming process is looked at until it can write."""
+WRITE_LOCK_BYTE = 101
+"""QEMU's sign on an image that it may write: a lock of this byte, of the open file (block/file-posix.c)."""
 YOUNG_S = 3.0
 """A process younger than this is looked at again: libvirt forks first and becomes QEMU later."""
 
@@ -36,18 +41,27 @@ class Life:
     begin_ns: int
     end_ns: int | None = None
     incoming: bool = False
-    """It was started as the target of a live migration: paused until the source has handed over, so it may live
-    beside the source. That the two never run at once is for lab.checker to show."""
+    """It was started as the target of a live migration: it cannot write before it is resumed, so until then it may live
+    beside the source."""
+    resumed_ns: int | None = None
+    """Of an incoming one: the last moment at which it did *not* hold the image's write lock yet (QEMU takes it before
+    the guest runs, and not while it waits for the rest of a migration); None as long as it never did."""
+
+    @property
+    def writes_from_ns(self) -> int | None:
+        """From when on it may write; None: it can't."""
+        return self.resumed_ns if self.incoming else self.begin_ns
 
 
 def overlaps(lives: Sequence[Life]) -> list[tuple[Life, Life]]:
-    """Pairs that lived at the same time, other than the two sides of a live migration."""
+    """Pairs of which both could write at the same time. Each counts to the end of its process."""
 
     def meet(one: Life, two: Life) -> bool:
+        begins = [life.writes_from_ns for life in (one, two)]
         ends = [life.end_ns if life.end_ns is not None else 1 << 63 for life in (one, two)]
-        return max(one.begin_ns, two.begin_ns) < min(ends)
+        return None not in begins and max(begin for begin in begins if begin is not None) < min(ends)
 
-    return [(one, two) for one, two in combinations(lives, 2) if not (one.incoming or two.incoming) and meet(one, two)]
+    return [(one, two) for one, two in combinations(lives, 2) if meet(one, two)]
 
 
 def gaps_s(lives: Sequence[Life]) -> list[float]:
@@ -70,6 +84,7 @@ class Monitor:
         self._lives: dict[tuple[int, int], Life] = {}
         self._watched: dict[int, tuple[int, int]] = {}
         self._passed_over: set[int] = set()
+        self._unresumed_ns: dict[tuple[int, int], int] = {}
         self._poll = select.poll()
         self._stop = threading.Event()
         self._changed = threading.Condition()
@@ -122,8 +137,12 @@ class Monitor:
     def _work(self) -> None:
         try:
             while not self._stop.is_set():
-                for descriptor, _ in self._poll.poll(INTERVAL_S * 1000):
+                arriving = [key for key in self._watched.values() if self._is_arriving(key)]
+                pause_s = ARRIVING_INTERVAL_S if arriving else INTERVAL_S
+                for descriptor, _ in self._poll.poll(pause_s * 1000):
                     self._ended(descriptor)
+                for key in arriving:
+                    self._look_for_resumption(key)
                 self._look()
         except BaseException as error:  # raised where the record is used
             self.error = error
@@ -141,6 +160,18 @@ class Monitor:
             self._changed.notify_all()
         if self.on_change:
             self.on_change(life)
+
+    def _is_arriving(self, key: tuple[int, int]) -> bool:
+        life = self._lives[key]
+        return life.incoming and life.resumed_ns is None
+
+    def _look_for_resumption(self, key: tuple[int, int]) -> None:
+        """Note it once an incoming process can write; what counts is the moment of the look before."""
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if may_write(key[0]):
+            self._note(key, replace(self._lives[key], resumed_ns=self._unresumed_ns.get(key, key[1])))
+        else:
+            self._unresumed_ns[key] = now_ns
 
     def _look(self) -> None:
         present = {int(name) for name in os.listdir("/proc") if name.isdigit()}
@@ -179,6 +210,23 @@ def is_vm(words: Iterable[bytes], vm: str) -> bool:
     first, *rest = list(words) or [b""]
     name = f"guest={vm}".encode()
     return b"qemu-system" in first and any(word == name or word.startswith(name + b",") for word in rest)
+
+
+def may_write(pid: int) -> bool:
+    """Whether a QEMU holds the write lock of an image, as the kernel tells it of each of its open files."""
+    for path in sorted((Path("/proc") / str(pid) / "fdinfo").glob("*")):
+        with contextlib.suppress(OSError):
+            if holds_write_lock(path.read_text()):
+                return True
+    return False
+
+
+def holds_write_lock(fdinfo: str) -> bool:
+    """Whether the text of a /proc/PID/fdinfo file tells of a lock that covers the byte by which QEMU says *I write*."""
+    ranges = re.findall(r"^lock:.* OFDLCK .* (\d+) (\d+|EOF)$", fdinfo, re.MULTILINE)
+    return any(
+        int(first) <= WRITE_LOCK_BYTE and (last == "EOF" or int(last) >= WRITE_LOCK_BYTE) for first, last in ranges
+    )
 
 
 def fork_moment_ns(stat: str) -> int:

@@ -133,6 +133,7 @@ def lab_pillar(plans: Sequence[NodePlan], timings: str) -> dict:
                 "timings": timings,
                 "watchdog": "automatic",
                 "image_folder": IMAGE_FOLDER,
+                "migration": {"unsafe": True},  # libvirt sees that the folder is a local file system, here of all nodes
                 "minimum_size": False,
                 "nodes": {plan.name: {"management": plan.mgmt, "storage": plan.storage} for plan in plans},
                 "consul": {"source": {"kind": "package"}},

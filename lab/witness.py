@@ -150,7 +150,10 @@ class Witness:
             self._tell(_line(event, self._zero_s))
 
     def _on_life(self, life: Life) -> None:
-        if life.end_ns is None:
+        if life.end_ns is None and life.resumed_ns is not None:
+            text = f"QEMU that a migration brought can write, process {life.pid}"
+            self._add(Event(life.resumed_ns / 1e9, life.node, "QEMU resumed", text))
+        elif life.end_ns is None:
             self._add(Event(life.begin_ns / 1e9, life.node, "QEMU began", f"QEMU began, process {life.pid}"))
         else:
             self._add(Event(life.end_ns / 1e9, life.node, "QEMU ended", f"QEMU ended, process {life.pid}"))

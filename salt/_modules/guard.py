@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 __virtualname__ = "guard"
 
 TOKEN_FILE = Path("/etc/mnha/tokens/guard")
+ABORT_S = 20.0
+"""How long a migration that took too long may take to be aborted, and its outcome to be known."""
 SLACK_S = 5.0
 """How much longer than the guard's own time limit its answer is waited for."""
 
@@ -99,6 +101,19 @@ def release(vm: str | None = None, wait_s: float = 180.0, reason: str = "ordered
         salt node1 guard.release reason='storage path lost'
     """
     return _order("release", vm, wait_s, reason=reason)
+
+
+def migrate(target: str, vm: str | None = None, wait_s: float = 600.0, reason: str = "ordered") -> dict[str, Any]:
+    """Migrate the VM, live, from here to `target`, and the lease with it. Fails if it stays here. `mnha.migrate`
+    chooses a target.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.migrate node2
+    """
+    return _order("migrate", vm, wait_s, ABORT_S, target=target, reason=reason)
 
 
 def reset(vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered") -> dict[str, Any]:
@@ -208,9 +223,10 @@ def _vm_name(conf: dict[str, Any], vm: str | None) -> str:
     raise CommandExecutionError(f"cluster {conf['cluster']} has no VM {vm!r}; its VMs are {', '.join(names)}")
 
 
-def _order(op: str, vm: str | None, wait_s: float, **fields: Any) -> dict[str, Any]:
-    """An order whose failure is the function's failure."""
-    return _run(lambda: _request(op, timeout_s=float(wait_s) + SLACK_S, vm=vm, wait_s=float(wait_s), **fields))
+def _order(op: str, vm: str | None, wait_s: float, more_s: float = 0.0, /, **fields: Any) -> dict[str, Any]:
+    """An order whose failure is the function's failure; `more_s`: what may come on top of the guard's time limit."""
+    timeout_s = float(wait_s) + more_s + SLACK_S
+    return _run(lambda: _request(op, timeout_s=timeout_s, vm=vm, wait_s=float(wait_s), **fields))
 
 
 def _request(op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import mnha
 
 mnha.forget_if_changed()
 
-from mnha import config  # noqa: E402
+from mnha import config, libvirt_config  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,18 @@ def guard() -> dict[str, Any]:
         salt node1 mnha_config.guard
     """
     return config.guard_config(cluster(), __opts__["id"])
+
+
+def libvirtd() -> dict[str, str]:
+    """What stands in libvirtd.conf on this node so that VMs can be migrated, values as they stand there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.libvirtd
+    """
+    return libvirt_config.daemon_settings(cluster().name, __opts__["id"], list(cluster().nodes))
 
 
 def record(test: bool = False) -> dict[str, Any]:

@@ -339,6 +339,7 @@ def _plan(vm: str) -> dict[str, Any]:
         "desired": (keys.get(f"vms/{vm}/desired") or {}).get("run"),
         "order": list(choice.order),
         "rejected": dict(choice.rejected),
+        "prefer": list(wanted.prefer),
         "sentence": choice.sentence,
     }
 

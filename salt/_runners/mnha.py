@@ -17,14 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import salt.cache
-import salt.pillar
-import salt.utils.minions
 import salt.version
 from salt.exceptions import CommandExecutionError
 
 import mnha
-from mnha import __version__, ask, report, takeover
+from mnha import __version__, ask, moving, report, takeover
+from mnha.accepted import Accepted
 from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
 
 log = logging.getLogger(__name__)
@@ -130,6 +128,39 @@ def stop(cluster: str | None = None, vm: str | None = None, wait_s: float = STOP
     return _verb(cluster, work)
 
 
+def migrate(node: str = "", cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0) -> dict[str, Any]:
+    """Migrate the VM, live, to a node, or to the best one. If it can't be, it goes on where it is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.migrate
+        salt-run mnha.migrate node2
+    """
+    who = _who()
+    return _verb(cluster, lambda _, nodes: moving.migrate(_minions(), nodes, vm, node, who, float(wait_s)).told())
+
+
+def maintenance(
+    node: str, state: str | bool, cluster: str | None = None, reason: str = "", force: bool = False
+) -> dict[str, Any]:
+    """`on`: migrate the VM away, then make the node no candidate (`force`: even if the VM has to stay). `off`: make
+    it one again; the VM comes back only if `prefer` names this node before the present one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.maintenance node1 on reason='new memory'
+        salt-run mnha.maintenance node1 off
+    """
+    who = _who()
+    return _verb(
+        cluster, lambda _, nodes: moving.maintenance(_minions(), nodes, node, state, who, reason, force).told()
+    )
+
+
 def failover(
     cluster: str, vm: str, epoch: int, reporter: str, seq: int = 0, attempt: int = 0, event: str = "lease_expired",
     index: int | None = None,
@@ -208,7 +239,7 @@ def check_config(cluster: str | None = None, node: str | None = None) -> dict[st
         faults: dict[str, list[str]] = {}
         for one in nodes:
             try:
-                mnha.part("config").load(_compile_pillar(one)).require_node(one)
+                mnha.part("config").load(_accepted().compile_pillar(one)).require_node(one)
             except ConfigurationError as error:
                 faults[one] = [str(fault) for fault in error.faults] or [error.message]
             except InputError as error:
@@ -293,7 +324,7 @@ def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool
     """
     secrets = mnha.part("secrets")
     try:
-        conf = mnha.part("pillars").find_cluster(cluster, _accepted_minions(), _compile_pillar)
+        conf = _accepted().configuration(cluster)
         plan = secrets.Plan(
             cluster=conf.name,
             datacenter=conf.name,
@@ -315,7 +346,7 @@ def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool
 def _verb(cluster: str | None, work: Callable[[str, list[str]], dict[str, Any]]) -> dict[str, Any]:
     """Find the cluster's nodes and do `work`; what fails is told in one sentence, with a non-zero exit code."""
     try:
-        name, nodes = _nodes(cluster)
+        name, nodes = _accepted().nodes(cluster)
     except MnhaError as error:
         return _returned(cluster or "mnha", {"result": False, "comment": error.message})
     return _told_of(name, work, nodes)
@@ -362,35 +393,5 @@ def _wish(minions: ask.Minions, nodes: list[str], run: str, vm: str | None) -> t
     return node.node, takeover.value_of(reply)
 
 
-def _nodes(cluster: str | None) -> tuple[str, list[str]]:
-    """The cluster's name and nodes, from the pillars that this master has in its cache, else compiled.
-
-    :raises InputError: there is no such cluster, or none is named and there are several.
-    """
-    cache, found = salt.cache.factory(__opts__), {}
-    for minion in sorted(_accepted_minions()):
-        pillar = cache.fetch("pillar", minion) or {}
-        part = (pillar.get("mnha") or {}).get("cluster") or {}
-        if part.get("name") and isinstance(part.get("nodes"), dict):
-            found[str(part["name"])] = list(part["nodes"])
-        if cluster in found:
-            break
-    if cluster is None:
-        if len(found) == 1:
-            return next(iter(found.items()))
-        known = f"this master has several: {', '.join(sorted(found))}" if found else "no minion's pillar names any yet"
-        raise InputError(f"name the cluster (cluster=NAME); {known}")
-    if cluster not in found:
-        found[cluster] = list(mnha.part("pillars").find_cluster(cluster, _accepted_minions(), _compile_pillar).nodes)
-    return cluster, found[cluster]
-
-
-def _accepted_minions() -> list[str]:
-    folder = Path(__opts__["pki_dir"]) / "minions"
-    return [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-
-
-def _compile_pillar(minion: str) -> dict[str, Any]:
-    """A minion's pillar without external pillars: secrets are not needed here, and may not exist yet."""
-    _, grains, _ = salt.utils.minions.get_minion_data(minion, __opts__)
-    return salt.pillar.Pillar(__opts__, grains or {"id": minion}, minion, "base").compile_pillar(ext=False)
+def _accepted() -> Accepted:
+    return Accepted(__opts__)

@@ -47,6 +47,11 @@ class Link:
         """Whether the node's agent receives what is committed."""
         return not (self.cut_down or self.cut_up or self.still)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing gets through in one direction at least."""
+        return self.cut_up or self.cut_down
+
 
 @dataclasses.dataclass
 class Agent:

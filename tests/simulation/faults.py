@@ -46,7 +46,7 @@ KINDS = {
     "stall": 6, "trap": 8, "crash": 6, "stop": 2, "replace": 4, "freeze": 4, "power": 4, "reboot": 2,
     "libvirt hangs": 5, "unkillable": 4, "guest crashes": 3, "guest ends": 3, "deaf": 2, "pause": 2,
     "slow reports": 3, "starts fail": 3, "unable": 3, "storage": 4, "watchdog": 2,
-    "desired": 6, "takeover": 3, "release": 4, "reset": 3, "masters dead": 2, "lease deleted": 1,
+    "desired": 6, "migrate": 6, "takeover": 3, "release": 4, "reset": 3, "masters dead": 2, "lease deleted": 1,
 }  # fmt: skip
 """Kinds of faults with their weights."""
 
@@ -277,6 +277,10 @@ def _of_people(world: World, host: Host, fault: Fault) -> bool:
             world.consul.set_desired(Run.STOPPED if stopped else Run.STARTED)
             if stopped:
                 world.engine.after(min(fault.duration_us, us(8.0)), world.consul.set_desired, Run.STARTED)
+        case "migrate":
+            others = [other for other in world.hosts if other is not host]
+            target = others[int(fault.size * len(others))]
+            world.order(host, Op.MIGRATE, target=target.name, wait_s=max(3.0, fault.duration_us / SECOND))
         case "takeover":
             world.order(host, Op.TAKEOVER)
         case "release":

@@ -204,7 +204,7 @@ class Host:
         if boot == self.boot and self.power and not self.is_frozen:
             self.world.check_writers(f"{self.name} thaws")
             if self.process is not None:
-                self.process.resume()
+                self.process.go_on()
 
     # ---- the guard's process
 
@@ -252,7 +252,7 @@ class Process:
         self.guard = self.world.guard_class(
             host.name,
             self.timings,
-            self.world.config.limits,
+            self.world.limits,
             store=self,
             hypervisor=self,
             watchdog=self,
@@ -303,7 +303,7 @@ class Process:
             self._deliver(event)
             self._drain()
 
-    def resume(self) -> None:
+    def go_on(self) -> None:
         """The process goes on."""
         if self.alive and not self.busy and not self.stands_still:
             self._drain()
@@ -377,7 +377,7 @@ class Process:
         """SIGSTOP, and SIGCONT later."""
         self.stalled_until_us = max(self.stalled_until_us, self.engine.now + duration_us)
         self.world.trace("guard stands still", self.host.name, f"{duration_us / SECOND:.1f} s")
-        self.engine.at(self.stalled_until_us, self.resume)
+        self.engine.at(self.stalled_until_us, self.go_on)
 
     def trap(self, calls: int, duration_us: int) -> None:
         """Stand still in the middle of the `calls`-th call through a port from now."""
@@ -405,9 +405,9 @@ class Process:
             self.ending = True
             self.post(Ended(f"the guard of {self.host.name} was stopped"))
 
-    def order(self, op: Op, reason: str, epoch: int = 0, wait_s: float = 30.0) -> None:
+    def order(self, op: Op, reason: str, epoch: int = 0, wait_s: float = 30.0, target: str = "") -> None:
         """Somebody orders something over the socket."""
-        self.post(Ordered(op, self.world.next_ticket(), reason, wait_s, epoch))
+        self.post(Ordered(op, self.world.next_ticket(), reason, wait_s, epoch, target))
 
     @property
     def vm(self) -> Vm:
@@ -444,6 +444,23 @@ class Process:
         self._port()
         self.world.trace("start", self.host.name, f"epoch {epoch}")
         self.host.hypervisor.start(generation)
+
+    def migrate(self, target: str, generation: int) -> None:
+        """Port: Hypervisor."""
+        self._port()
+        self.world.trace("migrate", self.host.name, f"to {target}")
+        self.host.hypervisor.migrate(self.world.host(target).hypervisor, generation)
+
+    def abort(self) -> None:
+        """Port: Hypervisor."""
+        self._port()
+        self.host.hypervisor.abort()
+
+    def resume(self, generation: int) -> None:
+        """Port: Hypervisor."""
+        self._port()
+        self.world.trace("resume", self.host.name)
+        self.host.hypervisor.resume(generation)
 
     def shutdown(self) -> None:
         """Port: Hypervisor."""

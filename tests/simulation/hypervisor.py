@@ -7,12 +7,13 @@ that may come too late: then QEMU appears and is killed at once, and nothing is 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mnha.model import Vm
-from mnha.ports import StartFailed, VmSeen
+from mnha.ports import Moved, StartFailed, VmSeen
 
-from .engine import Engine
+from .engine import Engine, us
 
 if TYPE_CHECKING:
     from .host import Host, Process
@@ -50,11 +51,36 @@ class Start:
 
 @dataclasses.dataclass(eq=False)
 class Qemu:
-    """A live QEMU process of the VM."""
+    """A live QEMU process of the VM.
+
+    :param arriving: a migration brings it, or has brought it, and it was not resumed since.
+    :param complete: all of the guest's memory has arrived.
+    :param stale: the guest has run elsewhere since its memory was copied: it must never be resumed.
+    :param left: its memory was sent away; only libvirtd may resume it, when it did not hear of the arrival.
+    """
 
     paused: bool = False
     dying: bool = False
     started: bool = False
+    arriving: bool = False
+    complete: bool = False
+    stale: bool = False
+    left: bool = False
+
+
+@dataclasses.dataclass(eq=False)
+class Migration:
+    """A live migration, steered by the source's libvirtd.
+
+    :param qemu: the one at the source.
+    :param copy: the one at the target.
+    """
+
+    generation: int
+    target: Hypervisor
+    qemu: Qemu
+    copy: Qemu | None = None
+    over: bool = False
 
 
 class Hypervisor:
@@ -72,6 +98,7 @@ class Hypervisor:
         """The node lost its power."""
         self.qemu: Qemu | None = None
         self.pending: Start | None = None
+        self.migration: Migration | None = None
         self.hung_until_us = self.stuck_until_us = 0
         self._adapter: Process | None = None
         self._generation = 0
@@ -79,13 +106,19 @@ class Hypervisor:
 
     @property
     def may_write(self) -> bool:
-        """Whether a QEMU is alive, or a start under way could still make one."""
-        return self.qemu is not None or (self.pending is not None and not self.pending.voided)
+        """Whether a QEMU is alive that runs the guest, or a start under way could still make one."""
+        return self.has_writer or (self.pending is not None and not self.pending.voided)
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether a QEMU is alive that runs the guest, or did; not one that a migration brings."""
+        return self.qemu is not None and not self.qemu.arriving
 
     @property
     def runs(self) -> bool:
         """Whether the VM runs."""
-        return self.qemu is not None and not self.qemu.paused and not self.qemu.dying
+        qemu = self.qemu
+        return qemu is not None and not (qemu.paused or qemu.dying or qemu.arriving or qemu.left)
 
     # ---- what the guard asks
 
@@ -118,6 +151,115 @@ class Hypervisor:
         if self.qemu is not None:
             self._kill_qemu(self.qemu)
         elif self.pending is None:
+            self._observe()
+
+    def migrate(self, target: Hypervisor, generation: int) -> None:
+        """Migrate the VM away."""
+        if self.qemu is not None:
+            self.migration = Migration(generation, target, self.qemu)
+            self._host.after(self._engine.span(0.01, 0.5), self._prepare, self.migration)
+
+    def abort(self) -> None:
+        """Abort the migration, if its memory is not sent yet."""
+        move = self.migration
+        if move is not None and not move.over and not move.qemu.left and self._engine.now >= self.hung_until_us:
+            self._host.after(self._engine.span(0.01, 0.3), self._end_migration, move, "aborted")
+
+    def resume(self, generation: int) -> None:
+        """Resume what a migration has brought."""
+        self._generation = generation
+        if self.qemu is not None:
+            self._host.after(self._engine.span(0.001, 0.1), self._resume, self.qemu, generation)
+
+    # ---- a migration happens: prepare at the target, copy, switch over, finish at the target, confirm at the source
+
+    def _prepare(self, move: Migration) -> None:
+        """The target makes a QEMU that waits for the guest's memory."""
+        if self._postponed(self._prepare, move):
+            return
+        host, target = self._host, move.target
+        apart = not target._host.power or target._host.is_frozen or host.link.is_cut or target._host.link.is_cut
+        if apart or target.qemu is not None or target.pending is not None or move.qemu is not self.qemu:
+            late_s = 27.0 if apart else 0.5
+            host.after(self._engine.span(0.05, late_s), self._end_migration, move, "the target refuses")
+            return
+        move.copy = target.qemu = Qemu(arriving=True, started=True, paused=True)
+        self._world.trace("arriving", target._host.name, f"from {host.name}")
+        target._observe()
+        copy_s = self._world.config.copy_s
+        copying_us = us(copy_s) if copy_s else self._engine.span(0.3, self._engine.random.choice((1.5, 10.0, 40.0)))
+        host.after(copying_us, self._switch_over, move)
+
+    def _switch_over(self, move: Migration) -> None:
+        """The guest stops here; its memory is there, all of it."""
+        if self._postponed(self._switch_over, move) or move.over:
+            return
+        if not self._reaches(move):
+            self._end_migration(move, "the connection to the target broke")
+            return
+        if move.qemu.paused or move.qemu.dying:
+            self._end_migration(move, "the VM does not run")
+            return
+        assert move.copy is not None
+        move.qemu.left = move.copy.complete = True
+        self._world.trace("switched over", self._host.name, f"to {move.target._host.name}")
+        self._host.after(self._engine.span(0.001, 0.2), self._confirm, move)
+
+    def _confirm(self, move: Migration) -> None:
+        """The source hears from the target, or not: then the guest goes on here."""
+        if self._postponed(self._confirm, move) or move.over:
+            return
+        if self._reaches(move) and not self._engine.chance(self._world.config.unheard):
+            self._world.counts["migrated"] += 1
+            if move.qemu is self.qemu:
+                self._kill_qemu(move.qemu)
+            self._end_migration(move, "")
+            return
+        if move.qemu is self.qemu and not move.qemu.dying:
+            move.qemu.left = False
+            self._world.on_run(self._host)
+        self._end_migration(move, "nothing was heard of the arrival")
+
+    def _reaches(self, move: Migration) -> bool:
+        """Whether the target is there, with what has arrived."""
+        target = move.target
+        cut = self._host.link.is_cut or target._host.link.is_cut
+        return target._host.power and not cut and target.qemu is move.copy and move.qemu is self.qemu
+
+    def _postponed(self, step: Callable[[Migration], None], move: Migration) -> bool:
+        """Do a step of libvirtd's when it does not hang any more."""
+        late_us = self.hung_until_us - self._engine.now
+        if late_us > 0:
+            self._host.after(late_us + self._engine.span(0.001, 0.1), step, move)
+        return late_us > 0
+
+    def _end_migration(self, move: Migration, error: str) -> None:
+        """libvirtd tells how it ended. What has arrived in part is removed at the target, sooner or later."""
+        if move.over:
+            return
+        move.over = True
+        self._world.trace("migration ended", self._host.name, error or "well")
+        if error and move.copy is not None and not move.copy.complete:
+            move.target._host.after(self._engine.span(0.01, 30.0), move.target._gone, move.copy, False)
+        if not self._engine.chance(self._world.config.unheard / 4):  # else the answer to the guard is lost
+            self._tell(Moved(move.generation, error))
+
+    def _resume(self, qemu: Qemu, generation: int) -> None:
+        """libvirtd resumes what has arrived; what can't be resumed is killed."""
+        late_us = self.hung_until_us - self._engine.now
+        if late_us > 0:
+            self._host.after(late_us + self._engine.span(0.001, 0.1), self._resume, qemu, generation)
+        elif qemu is not self.qemu or qemu.dying:
+            self._tell(StartFailed(generation, "the VM is gone"))
+            self._observe()
+        elif not qemu.complete:
+            self._tell(StartFailed(generation, "the VM has not arrived"))
+            self._kill_qemu(qemu)
+        else:
+            self._world.on_resume(self._host, qemu)
+            qemu.arriving = qemu.paused = False
+            self._world.image.owner = self._host.name
+            self._world.image.locked_until_us = 1 << 62
             self._observe()
 
     # ---- what happens
@@ -161,6 +303,10 @@ class Hypervisor:
         if start.voided:
             return
         self.pending = None
+        if self.qemu is not None:  # a migration came first: libvirtd has one domain of a name
+            self._tell(StartFailed(start.generation, "the domain is active already"))
+            self._observe()
+            return
         self.qemu = Qemu()
         self._world.on_launch(self._host)
         self._world.image.owner = self._host.name
@@ -216,15 +362,16 @@ class Hypervisor:
         if qemu is not self.qemu:
             return
         self.qemu = None
-        self._world.image.locked_until_us = self._engine.now + (
-            self._engine.span(0.0, 10.0) if self._engine.chance(self._world.config.lingering) else 0
-        )
+        if not qemu.arriving and not self._world.has_writer:
+            self._world.image.locked_until_us = self._engine.now + (
+                self._engine.span(0.0, 10.0) if self._engine.chance(self._world.config.lingering) else 0
+            )
         self._world.trace("qemu gone", self._host.name, "crashed" if crashed else "")
         self._observe(crashed)
 
     def _end_guest(self, qemu: Qemu, crashed: bool) -> None:
         """The guest ends by itself, if it still runs."""
-        if qemu is self.qemu and not qemu.dying and not qemu.paused:
+        if qemu is self.qemu and not qemu.dying and not qemu.paused and not qemu.left:
             self._gone(qemu, crashed)
 
     # ---- faults
@@ -236,14 +383,17 @@ class Hypervisor:
 
     def guest_pauses(self) -> None:
         """QEMU pauses the guest (I/O error)."""
-        if self.qemu is not None and self.qemu.started and not self.qemu.dying:
+        if self.qemu is not None and self.qemu.started and not self.qemu.dying and not self.qemu.arriving:
             self.qemu.paused = True
             self._observe()
 
     def lose_power(self, locked_us: int) -> None:
         """QEMU is gone with the node; the file server keeps its lock for a while."""
-        if self.qemu is not None:
+        if self.has_writer:
             self._world.image.locked_until_us = self._engine.now + locked_us
+        if self.migration is not None and self.migration.copy is not None and not self.migration.copy.complete:
+            move = self.migration
+            move.target._host.after(self._engine.span(0.1, 30.0), move.target._gone, move.copy, False)
         self.reset()
 
     # ---- what the guard hears
@@ -251,14 +401,16 @@ class Hypervisor:
     def _observe(self, crashed: bool = False) -> None:
         """Report how the VM stands, unless a start is under way."""
         if self.qemu is not None:
-            if self.qemu.started:
+            if self.qemu.arriving:
+                self._tell(VmSeen(Vm.ARRIVING, self._generation, pid=1))
+            elif self.qemu.started:
                 self._tell(VmSeen(Vm.PAUSED if self.qemu.paused else Vm.RUNNING, self._generation, pid=1))
             elif self.pending is None and self._adapter is not None:
                 self._host.after(self._engine.span(0.02, 0.4), self._started, self.qemu)
         elif self.pending is None:
             self._tell(VmSeen(Vm.OFF, self._generation, crashed=crashed))
 
-    def _tell(self, event: VmSeen | StartFailed) -> None:
+    def _tell(self, event: VmSeen | StartFailed | Moved) -> None:
         """Post an event, later, but never before an earlier one."""
         adapter = self._adapter
         if adapter is None:

@@ -39,7 +39,7 @@ from mnha.adapters import processes as processes_adapter
 from mnha.errors import ConfigurationError
 from mnha.guard import Ask, Guard
 from mnha.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
-from mnha.ports import Answered, LeaseSeen, Outcome, StartFailed, VmSeen
+from mnha.ports import Answered, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
 from mnha.timing import Timings
 
 from . import consul as consul_world
@@ -109,10 +109,10 @@ class AnchoredAtReply(Guard):
 class WatchdogAfterStart(Guard):
     """The watchdog is armed once the VM runs."""
 
-    def _start(self) -> None:
+    def _launch(self, launch: Callable[[], None]) -> None:
         self._generation += 1
-        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
-        self._hypervisor.start(self._epoch(), self._generation)
+        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s, launched_epoch=self._epoch())
+        launch()
 
     def _on_started(self) -> None:
         if self.view.deadline_s is not None:
@@ -316,13 +316,46 @@ class SupersededAwaited(Guard):
 class StartsWithoutDeadline(Guard):
     """Who finds its name in the lease starts the VM, confirmed or not."""
 
-    def _start(self) -> None:
+    def _launch(self, launch: Callable[[], None]) -> None:
         if self.view.deadline_s is None:
             self._set(deadline_s=self.view.now_s + self.view.timings.deadline_s)
-        super()._start()
+        super()._launch(launch)
+
+
+class FailedMoveIsDone(Guard):
+    """A migration that failed counts as one that succeeded."""
+
+    def _on_moved(self, moved: Moved) -> None:
+        super()._on_moved(dataclasses.replace(moved, error=""))
 
 
 # ---- variants of the rules
+
+
+def _handed_over_alive(view: View) -> Decision | None:
+    """Whether the VM is dead here does not matter."""
+    return _real_hand_over(view.but(vm=Vm.OFF))
+
+
+def _mine_is_enough(view: View) -> bool:
+    """Who holds the lease resumes what has arrived, however it came to hold it."""
+    return rules.is_mine(view) and not rules.has_launched(view)
+
+
+def _offered_once_is_enough(view: View) -> bool:
+    """What was offered may stay until the lease names another holder."""
+    lease = view.lease
+    if lease is None:
+        return True
+    return (lease.phase is Phase.MIGRATING and lease.target == view.node) or _mine_is_enough(view)
+
+
+def _taken_with_what_has_arrived(view: View) -> Decision | None:
+    """A lease may be taken with a paused copy of the VM here."""
+    return _real_take(view.but(vm=Vm.OFF) if view.vm is Vm.ARRIVING else view)
+
+
+_real_hand_over, _real_take = rules_of_decide._hand_over, rules_of_decide._take
 
 
 def _no_deadline_reason(view: View) -> str:
@@ -574,6 +607,19 @@ MUTANTS: dict[str, Mutant] = {
     "three_unanswered": Mutant(
         "three lost requests keep the next from being sent",
         patches=((rules_of_decide, "MAX_UNANSWERED", 3),),
+    ),
+    "handed_over_alive": Mutant(
+        "the lease is handed over before the source's VM is dead",
+        patches=((rules_of_decide, "_hand_over", _handed_over_alive),),
+    ),
+    "failed_migration_is_done": Mutant("a migration that failed counts as one that succeeded", FailedMoveIsDone),
+    "arrived_is_resumed_by_its_finder": Mutant(
+        "a node that takes an expired lease resumes what a migration had brought",
+        patches=(
+            (rules, "was_handed_over", _mine_is_enough),
+            (rules, "may_arrive", _offered_once_is_enough),
+            (rules_of_decide, "_take", _taken_with_what_has_arrived),
+        ),
     ),
     "unsafe_timings": Mutant("L = D + 0.1 s", twist=_unsafe_timings),
     "masterless_before_it_is_free": Mutant(

@@ -42,6 +42,7 @@ FOREVER_US = us(1_000_000)
 TOLD = (
     "taken", "started", "killed", "died", "released", "start failed", "reset", "power lost", "power back",
     "guard killed", "guard replaced", "guard ends", "fenced by systemd", "qemu", "qemu gone",
+    "arriving", "switched over", "migration ended", "migration failed",
 )  # fmt: skip
 """The events that are told; logs, answers and orders are not."""
 
@@ -251,6 +252,11 @@ def _order(stage: Stage, node: str, what: str) -> None:
     stage.world.order(stage.host(node), {"take over": Op.TAKEOVER, "release": Op.RELEASE, "reset": Op.RESET}[what])
 
 
+@deed("NODE is ordered to migrate to NODE")
+def _migrate(stage: Stage, node: str, target: str) -> None:
+    stage.world.order(stage.host(node), Op.MIGRATE, target=target)
+
+
 @deed("the guard of NODE is (killed|ended)")
 def _guard_dies(stage: Stage, node: str, how: str) -> None:
     process = stage.host(node).process
@@ -446,6 +452,8 @@ WORLD: dict[str, Callable[[Any], Any]] = {
     "others": lambda name: PROFILES[name],
     "lock_s": float,
     "masters": int,
+    "unheard": float,
+    "copy_s": float,
 }
 """Keys of ``world`` that are fields of :class:`Config`; the rest is read in :func:`_config`."""
 

@@ -28,7 +28,7 @@ from mnha.timing import PROFILES, SKEW, Timings
 from .consul import Consul
 from .engine import SECOND, Engine, us
 from .host import Host, WatchdogKind
-from .hypervisor import Image
+from .hypervisor import Image, Qemu
 from .policy import Master
 
 HALF_SKEW_PPM = int(SKEW / (2 + SKEW) * 1_000_000)
@@ -60,6 +60,8 @@ class Config:
     :param lingering: how often the lock of a QEMU that was killed outlives it for a while.
     :param masters: how many Salt masters react.
     :param sloppy: how often they order nonsense.
+    :param copy_s: how long a migration copies the guest's memory; None: it differs.
+    :param unheard: how often the source of a migration does not hear that all has arrived, and lets the guest go on.
     :param masters_stay_dead: no master ever orders anything; with ``limits.masterless_s`` the guards must do without.
     """
 
@@ -72,6 +74,8 @@ class Config:
     limits: Limits = dataclasses.field(default_factory=Limits)
     masters: int = 1
     sloppy: float = 0.0
+    unheard: float = 0.1
+    copy_s: float | None = None
     masters_stay_dead: bool = False
 
     @property
@@ -100,6 +104,8 @@ class World:
 
     def __init__(self, seed: int, config: Config) -> None:
         self.engine = Engine(seed)
+        names = tuple(f"n{number + 1}" for number in range(len(config.kinds)))
+        self.limits = dataclasses.replace(config.limits, ranking=config.limits.ranking or names)
         self.config, self.guard_class = config, guard_module.Guard
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[int, str, str, str]] = []
@@ -172,7 +178,7 @@ class World:
             return self.violate(f"{writer} wrote a lease where there was none")
         if after.seq != before.seq + 1:
             self.violate(f"seq {before.seq} -> {after.seq} by {writer}")
-        if after.holder == before.holder and after.phase is before.phase:
+        if after.holder == before.holder and Phase.RELEASED not in (before.phase, after.phase):
             if after.epoch != before.epoch or after.holder != writer:
                 self.violate(f"{writer} renewed {before} as {after}")
             return None
@@ -193,12 +199,16 @@ class World:
         if after.phase is Phase.RELEASED:
             if before.holder != writer or after.holder or after.epoch != before.epoch:
                 self.violate(f"{writer} released {before} as {after}")
+        elif after.source:
+            if (before.holder, before.target, before.epoch + 1) != (writer, after.holder, after.epoch):
+                self.violate(f"{writer} handed over {before} as {after}")
+            self.counts["handed over"] += 1
         elif after.holder != writer or after.epoch != before.epoch + 1:
             self.violate(f"{writer} took {before} as {after}")
 
     def on_start(self, host: Host) -> None:
         """libvirtd begins a start: even one that QEMU's image lock would stop must find nobody."""
-        others = [other.name for other in self.hosts if other.hypervisor.qemu is not None]
+        others = [other.name for other in self.hosts if other.hypervisor.has_writer]
         if others:
             self.violate(f"{host.name} starts the VM while it is alive on {', '.join(others)}")
 
@@ -207,9 +217,27 @@ class World:
         self.check_writers(f"QEMU appears on {host.name}")
         if host.watchdog.kind.required and host.watchdog.reset_us is None:
             self.violate(f"{host.name} runs the VM without the required watchdog")
-        if self.consul.lease is not None and self.consul.lease.holder != host.name:
-            self.violate(f"{host.name} runs the VM with the lease at {self.consul.lease.holder or 'nobody'}")
+        lease = self.consul.lease
+        if lease is not None and lease.epoch and lease.holder != host.name:  # epoch 0: created anew under the VM
+            self.violate(f"{host.name} runs the VM with the lease at {lease.holder or 'nobody'}")
         self.trace("qemu", host.name)
+        self.on_run(host)
+
+    def on_run(self, host: Host) -> None:
+        """The guest runs on: what migrations have copied of it to other nodes is older than its disk from now on."""
+        for other in self.hosts:
+            if other is not host and other.hypervisor.qemu is not None and other.hypervisor.qemu.arriving:
+                other.hypervisor.qemu.stale = True
+
+    def on_resume(self, host: Host, qemu: Qemu) -> None:
+        """What a migration has brought is resumed."""
+        if qemu.stale:
+            self.violate(f"{host.name} resumes a VM whose memory is older than its disk")
+        others = [other.name for other in self.hosts if other.hypervisor.may_write]
+        if others:
+            self.violate(f"{host.name} resumes the VM while it is alive on {', '.join(others)}")
+        qemu.arriving = False
+        self.on_launch(host)
 
     def on_kill(self, host: Host, view: View) -> None:
         """A guard kills its VM. It may have to, but not for a holder that others replaced long ago, or never did."""
@@ -219,7 +247,7 @@ class World:
 
     def check_writers(self, when: str) -> None:
         """At most one QEMU is alive."""
-        alive = [host.name for host in self.hosts if host.hypervisor.qemu is not None]
+        alive = [host.name for host in self.hosts if host.hypervisor.has_writer]
         if len(alive) > 1:
             self.violate(f"{when}: the VM is alive on {', '.join(alive)}")
 
@@ -227,7 +255,7 @@ class World:
         """Where it is required, a live QEMU has an armed watchdog."""
         for host in self.hosts:
             kind, hypervisor = host.watchdog.kind, host.hypervisor
-            if kind.required and hypervisor.qemu is not None and host.watchdog.reset_us is None:
+            if kind.required and hypervisor.has_writer and host.watchdog.reset_us is None:
                 self.violate(f"the VM is alive on {host.name} without the required watchdog")
 
     # ---- liveness
@@ -299,6 +327,15 @@ class World:
                     f"{self.config.settle_s:g} s after everything healed, with desired {self.consul.run}, the lease "
                     f"is at {holder!r} and the VM on {[h.name for h in self.hosts if h.hypervisor.qemu is not None]}"
                 )
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether the guest runs, or did, in a QEMU that is alive anywhere."""
+        return any(host.hypervisor.has_writer for host in self.hosts)
+
+    def host(self, name: str) -> Host:
+        """The node of that name."""
+        return next(host for host in self.hosts if host.name == name)
 
     def order(self, host: Host, op: Op, epoch: int | None = None, **more: Any) -> None:
         """Order something from the guard of `host` now."""

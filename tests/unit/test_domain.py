@@ -196,3 +196,12 @@ def test_what_somebody_changed_is_a_difference(change: Callable[[str], str], exp
     found = domain.differences(render(SMALL), changed)
     assert any(line.startswith(expected) or expected in line for line in found), found
     assert all(re.fullmatch(r"\S.*", line) for line in found)
+
+
+def test_only_the_consoles_address_changes_on_the_way_to_another_node() -> None:
+    before = defined(DEFINED[0][0])
+    after = domain.with_console(before, "192.0.2.7")
+    assert domain.differences(before, after) == [
+        "devices/graphics[vnc] listen: 192.0.2.7 -> 127.0.0.1",
+        "devices/graphics[vnc]/listen address: 192.0.2.7 -> 127.0.0.1",
+    ]

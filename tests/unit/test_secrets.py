@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import json
 import stat
 import uuid
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from mnha import secrets
+from mnha import libvirt_config, secrets
 from mnha.errors import ConfigurationError, FailedError
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -96,6 +97,21 @@ def test_certificate_names_what_consul_and_its_clients_ask_for(home: Path) -> No
     assert key.public_key() == certificate.public_key()
 
 
+def test_libvirts_certificate_passes_for_no_consul_server_and_consuls_for_no_libvirt(home: Path) -> None:
+    found = {
+        use: x509.load_pem_x509_certificate((home / f"nodes/node2/{use}.pem").read_bytes())
+        for use in ("node", "libvirt")
+    }
+    names = found["libvirt"].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["node2"]
+    assert {str(ip) for ip in names.get_values_for_type(x509.IPAddress)} == set(NODES["node2"])
+    allowed = libvirt_config.daemon_settings("c1", "node1", list(NODES))["tls_allowed_dn_list"]
+    subjects = {use: certificate.subject.rfc4514_string() for use, certificate in found.items()}
+    assert subjects["libvirt"] in json.loads(allowed)
+    assert subjects["node"] not in json.loads(allowed)
+    assert found["libvirt"].public_key() != found["node"].public_key()
+
+
 def test_a_clock_that_is_an_hour_behind_accepts_the_certificate(home: Path) -> None:
     certificate = x509.load_pem_x509_certificate((home / "nodes/node1/node.pem").read_bytes())
     assert certificate.not_valid_before_utc <= NOW - datetime.timedelta(hours=1)
@@ -105,15 +121,19 @@ def test_a_changed_address_is_reported_and_renewed_on_request_only(home: Path) -
     moved = plan(nodes={**NODES, "node1": ("192.168.93.99", "172.20.198.3")})
     before = contents(home)
     report = secrets.bootstrap(home, moved, now=NOW)
-    assert len(report.warnings) == 1
-    assert "node1" in report.warnings[0]
-    assert "192.168.93.99" in report.warnings[0]
+    assert [text.split(" does not")[0] for text in report.warnings] == [
+        "the certificate of node1",
+        "the libvirt certificate of node1",
+    ]
+    assert all("192.168.93.99" in text for text in report.warnings)
     assert contents(home) == before
     secrets.bootstrap(home, moved, renew_certificates=True, now=NOW)
     assert secrets.bootstrap(home, moved, now=NOW).warnings == []
     after = contents(home)
     assert {name for name in before if after[name] != before[name]} == {
-        f"nodes/{node}/{name}" for node in NODES for name in ("node.pem", "node-key.pem")
+        f"nodes/{node}/{name}"
+        for node in NODES
+        for name in ("node.pem", "node-key.pem", "libvirt.pem", "libvirt-key.pem")
     }
 
 
@@ -128,7 +148,7 @@ def test_tokens_are_made_anew_on_request_only_and_the_management_token_never(hom
 def test_a_certificate_that_ends_soon_is_reported(home: Path) -> None:
     late = NOW + datetime.timedelta(days=secrets.NODE_DAYS - 10)
     warnings = secrets.bootstrap(home, plan(), now=late).warnings
-    assert len(warnings) == len(NODES)
+    assert len(warnings) == 2 * len(NODES)
     assert all("ends in 10 days" in warning for warning in warnings)
 
 

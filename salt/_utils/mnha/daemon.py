@@ -35,19 +35,20 @@ from typing import Any
 
 from . import __version__
 from .adapters.clock import boottime_s
-from .adapters.consul import ConsulStore, Peers, Publisher, Servers
+from .adapters.consul import ConsulStore, Maintenance, Peers, Publisher, Servers
 from .adapters.fellows import Fellows
 from .adapters.health import GuestHealth
 from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
+from .adapters.migration import Route
 from .adapters.probe import Prober, free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
 from .adapters.systemd import keep, kept, notify, pass_on
 from .adapters.watchdog import MARK, LinuxWatchdog
 from .check import check, report
 from .errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
-from .guard import Guard, Limits
-from .model import Op, Run, Vm
-from .ports import Ended, Event, Ordered
+from .guard import OUTCOME_S, Guard, Limits
+from .model import Move, Op, Run, View, Vm
+from .ports import Ended, Event, MaintenanceSeen, Ordered
 from .server import Request, Server, Subscribers
 from .timing import Timings
 
@@ -189,6 +190,9 @@ class Daemon:
         self._servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
         self.publisher = Publisher(self._servers)
         self._peers = Peers(self._servers, [node for node in config["nodes"] if node != self.node])
+        self._maintenance = Maintenance(
+            self._servers, f"{self.prefix}/maintenance/{self.node}", self._tell_of_maintenance
+        )
         self._fellows = Fellows(self._servers, self.prefix, self.node, self._peers.seen)
         self.subscribers, self.answers = Subscribers(), Answers()
         self._connection = Connection()
@@ -217,7 +221,8 @@ class Daemon:
 
         store = ConsulStore(self._servers, f"{self.prefix}/vms/{name}", post, timings.deadline_s)
         run = run_folder(self._config)
-        hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, post)
+        route = Route.of(self._config, vm)
+        hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, route, post)
         restarts = vm.get("restarts", {})
         guard = Guard(
             self.node,
@@ -260,6 +265,7 @@ class Daemon:
         self._connection.start()
         self.publisher.start()
         self._peers.start()
+        self._maintenance.start()
         for protected in self._protected.values():
             protected.hypervisor.open()
             threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
@@ -303,11 +309,16 @@ class Daemon:
             if protected.name != vm:
                 protected.guard.tick(boottime_s())
 
+    def _tell_of_maintenance(self, reason: str) -> None:
+        """Let every guard know; from the watch's thread."""
+        log.warning("this node is %s", reason or "a candidate")
+        for name in self._protected:
+            self._events.put((name, MaintenanceSeen(reason)))
+
     def _is_over(self) -> bool:
         """Whether the process may end."""
         if self._replace:
-            # Not while a start is under way: it would have to be voided.
-            return all(protected.guard.view.vm is not Vm.STARTING for protected in self._protected.values())
+            return all(is_calm(protected.guard.view) for protected in self._protected.values())
         if self._ending_s is None:
             return False
         guards = [protected.guard for protected in self._protected.values()]
@@ -429,6 +440,7 @@ class Daemon:
             "status": lambda request: self._in_main(self.status),
             "takeover": lambda request: self._order(Op.TAKEOVER, request),
             "release": lambda request: self._order(Op.RELEASE, request),
+            "migrate": self._migrate,
             "reset": lambda request: self._order(Op.RESET, request),
             "stop": self._stop,
         }
@@ -466,8 +478,17 @@ class Daemon:
             raise InputError("a takeover names the epoch of the lease that it replaces: see the status")
         ticket = self.answers.ticket()
         reason = str(request.get("reason", "ordered by an operator"))[:500]
-        self._events.put((vm, Ordered(op, ticket, reason, wait_s, epoch)))
-        return self.answers.wait(ticket, wait_s + 2.0)
+        target = str(request.get("target", ""))
+        self._events.put((vm, Ordered(op, ticket, reason, wait_s, epoch, target)))
+        # A migration that took too long is aborted, and what came of that is waited for, then not any more.
+        return self.answers.wait(ticket, wait_s + 2.0 + (2 * OUTCOME_S if op is Op.MIGRATE else 0.0))
+
+    def _migrate(self, request: Request) -> dict[str, Any]:
+        """Order a live migration to another node of the cluster."""
+        target, others = request.get("target"), [node for node in self._config["nodes"] if node != self.node]
+        if target not in others:
+            raise InputError(f"{target!r} is no node to migrate to from {self.node}; known: {', '.join(others)}")
+        return self._order(Op.MIGRATE, request)
 
     def _stop(self, request: Request) -> dict[str, Any]:
         """Wait until the VM is off here and the lease given back; the wish in Consul is what stops it."""
@@ -487,6 +508,13 @@ class Daemon:
     def _stream(self, request: Request) -> Iterator[dict[str, Any]]:
         """The stream of events, with the status first."""
         return self.subscribers.subscribe(self._in_main(self.status))
+
+
+def is_calm(view: View) -> bool:
+    """Whether a guard may be replaced by a new one: that one would void a start that is under way, and would know of no
+    migration that is.
+    """
+    return view.vm not in (Vm.STARTING, Vm.ARRIVING) and view.move is Move.NONE
 
 
 def wait_of(request: Request) -> float:

@@ -1,11 +1,14 @@
-"""What a guard does next, pure: ``decide(view) -> decisions``, ``describe(view) -> state``, ``next_moment(view) ->
-time``.
+"""What a guard does next, pure: ``decide(view) -> decisions``.
 
 The invariants, each kept by one rule below and by no other:
 
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
 - Nothing is started without a deadline ahead (`_start`).
-- A lease is given back only when the VM is confirmed dead (`_release`).
+- A lease is given back, or handed over, only when the VM is confirmed dead (`_release`, `_hand_over`).
+- A VM that a migration has brought is resumed only when its former holder has handed the lease over, and this node has
+  renewed it (`_resume`). Nobody else knows that the VM did not go on there: libvirt resumes it at the source when it
+  did not hear of the arrival, and then what has arrived is older than the disk. So if the source is lost before, what
+  has arrived is killed, and the VM started from its disk.
 - A lease is taken only when it is free or expired by this node's clock, on an order or when nobody gives one, and
 with no VM alive here (`_take`).
 
@@ -15,17 +18,22 @@ No rule reads a clock or does anything: the guard carries decisions out and fold
 from __future__ import annotations
 
 from . import lease as rules
-from .model import MAX_UNANSWERED, MAX_UNPROTECTED, Action, Decision, Op, Phase, Run, State, View, Vm
+from .model import MAX_UNANSWERED, MAX_UNPROTECTED, Action, Decision, Move, Op, Phase, Run, View, Vm
 
 
 def decide(view: View) -> list[Decision]:
     """Return what is to be done at this moment, most urgent first. Nothing is a decision too: an empty list."""
-    rules_by_urgency = (_fence, _read, _void_order, _stop, _release, _renew, _start, _take)
+    rules_by_urgency = (
+        _fence, _read, _void_order, _abort, _migrate, _stop, _release, _hand_over, _renew, _start, _resume, _take,
+    )  # fmt: skip
     return [decision for rule in rules_by_urgency if (decision := rule(view))]
 
 
 def fence_reason(view: View) -> str:
     """Why a VM must not be alive on this node now; empty when it may."""
+    if view.vm is Vm.ARRIVING:
+        wanted = rules.may_arrive(view) and not (view.ending and not rules.is_mine(view))
+        return "" if wanted else "a migration that nobody stands for any more has brought it"
     if view.lease is not None and not rules.is_mine(view):
         holder = view.lease.holder or "nobody"
         return f"the lease of epoch {view.lease.epoch} is held by {holder}, not by {view.node}"
@@ -77,6 +85,8 @@ def _fence(view: View) -> Decision | None:
         return Decision(Action.KILL, reason)
     if view.order and view.order.op is Op.RESET:
         return Decision(Action.KILL, view.order.reason)
+    if view.move is Move.DONE:
+        return Decision(Action.KILL, "the VM was migrated away")
     if view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
         return Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
     if (
@@ -103,6 +113,8 @@ def void_reason(view: View) -> str:
         return ""
     if rules.is_mine(view):
         return ""
+    if order.op is Op.MIGRATE:
+        return f"{view.node} lost the lease before it could hand it over"
     if order.op is not Op.TAKEOVER:
         return f"{view.node} does not hold the lease: {lease.holder or 'nobody'} does, epoch {lease.epoch}"
     if lease.epoch != order.epoch:
@@ -131,7 +143,7 @@ def _void_order(view: View) -> Decision | None:
         return None
     if reason := void_reason(view):
         return Decision(Action.VOID_ORDER, reason)
-    if view.now_s >= view.order.until_s:
+    if view.now_s >= view.order.until_s and view.move is Move.NONE:
         return Decision(Action.VOID_ORDER, "the time given for the order is over")
     return None
 
@@ -141,10 +153,62 @@ def _may_ask(view: View) -> bool:
     return not view.must_read and view.unanswered < MAX_UNANSWERED and view.now_s >= view.next_ask_s
 
 
+def offered_to(view: View) -> str | None:
+    """To which node this one, as the holder, lets the VM move; it stands in each renewal."""
+    order = view.order
+    if order is None or order.op is not Op.MIGRATE or view.vm is Vm.STARTING:
+        return None
+    return None if off_reason(view) and view.move is not Move.DONE else order.target
+
+
+def _migrate(view: View) -> Decision | None:
+    """Begin the migration once the record says where to."""
+    target = offered_to(view)
+    if (
+        target
+        and view.move is Move.NONE
+        and view.vm is Vm.RUNNING
+        and rules.is_mine(view)
+        and view.lease is not None
+        and view.lease.target == target
+        and not fence_reason(view)
+    ):
+        return Decision(Action.MIGRATE, view.order.reason if view.order else "")
+    return None
+
+
+def _abort(view: View) -> Decision | None:
+    """End a migration that takes too long or that nobody wants any more."""
+    if view.move is not Move.UNDER_WAY:
+        return None
+    if view.now_s >= view.move_until_s:
+        return Decision(Action.ABORT, "the migration took too long")
+    if not view.move_aborted and not offered_to(view):
+        return Decision(Action.ABORT, "nobody wants the migration any more")
+    return None
+
+
+def _hand_over(view: View) -> Decision | None:
+    """Name the target the holder, when libvirt has said that the VM is there and it is confirmed dead here."""
+    if (
+        view.move is Move.DONE
+        and view.vm is Vm.OFF
+        and rules.is_mine(view)
+        and view.lease is not None
+        and view.lease.target
+        and view.lease.target == offered_to(view)
+        and _may_ask(view)
+    ):
+        return Decision(Action.HAND_OVER, view.order.reason if view.order else "")
+    return None
+
+
 def _stop(view: View) -> Decision | None:
     """Ask the guest to shut down when somebody wants the VM off here."""
+    if view.vm not in (Vm.RUNNING, Vm.PAUSED) or view.move is not Move.NONE or view.shutdown_asked_s is not None:
+        return None
     reason = off_reason(view)
-    if reason and view.vm in (Vm.RUNNING, Vm.PAUSED) and view.shutdown_asked_s is None and not fence_reason(view):
+    if reason and not fence_reason(view):
         return Decision(Action.SHUTDOWN, reason)
     return None
 
@@ -154,7 +218,7 @@ def _release(view: View) -> Decision | None:
 
     A guard that has just started keeps it until its first probes are done: there may be nobody to order another node.
     """
-    if view.vm is not Vm.OFF or not rules.is_mine(view):
+    if view.vm is not Vm.OFF or view.move is not Move.NONE or not rules.is_mine(view):
         return None
     useless = view.desired is not None and view.probed and not wants_vm(view)
     if (off_reason(view) or useless) and _may_ask(view):
@@ -175,7 +239,7 @@ def _renew(view: View) -> Decision | None:
     """Keep the lease while the VM runs here, or is about to."""
     if not _may_ask(view) or not rules.is_mine(view):
         return None
-    useful = not fence_reason(view) if view.vm.may_write else wants_vm(view)
+    useful = not fence_reason(view) if view.vm.may_write else wants_vm(view) and view.move is not Move.DONE
     return Decision(Action.RENEW, "keep the lease") if useful else None
 
 
@@ -183,13 +247,27 @@ def _start(view: View) -> Decision | None:
     """Start the VM here, with more than half of the deadline ahead so that it is not killed while it boots."""
     if (
         view.vm is Vm.OFF
+        and view.lease is not None
+        and view.lease.phase is Phase.HELD
         and rules.is_mine(view)
         and wants_vm(view)
         and view.now_s >= view.not_before_s
-        and view.deadline_s is not None
-        and view.deadline_s - view.now_s > view.timings.deadline_s / 2
+        and view.move is Move.NONE
+        and _has_half_a_deadline(view)
     ):
-        return Decision(Action.START, view.lease.reason if view.lease else "")
+        return Decision(Action.START, view.lease.reason)
+    return None
+
+
+def _has_half_a_deadline(view: View) -> bool:
+    """Whether this node may run the VM for more than half of the deadline."""
+    return view.deadline_s is not None and view.now_s < view.deadline_s - view.timings.deadline_s / 2
+
+
+def _resume(view: View) -> Decision | None:
+    """Resume what a migration has brought, when the lease was handed over and this node has renewed it."""
+    if view.vm is Vm.ARRIVING and view.lease is not None and rules.was_handed_over(view) and _has_half_a_deadline(view):
+        return Decision(Action.RESUME, view.lease.reason)
     return None
 
 
@@ -213,43 +291,3 @@ def take_reason(view: View) -> str:
     if view.now_s < rules.masterless_at_s(view) or unfit_reason(view):
         return ""
     return f"nobody ordered a take-over for {view.masterless_s:g} s"
-
-
-def describe(view: View) -> State:
-    """Return the state, in a word, that `view` amounts to."""
-    if view.vm.may_write and fence_reason(view):
-        return State.FENCING
-    if view.sighting is None:
-        return State.UNCONFIGURED if view.missing else State.BLIND
-    if rules.is_mine(view):
-        if view.deadline_s is None or not rules.may_run_vm(view):
-            return State.FENCED
-        if view.vm is Vm.STARTING:
-            return State.STARTING
-        if view.shutdown_asked_s is not None and view.vm.may_write:
-            return State.STOPPING
-        return State.HOLDING if view.vm is Vm.RUNNING else State.LIMPING
-    if (view.order is not None and view.order.op is Op.TAKEOVER) or take_reason(view):
-        return State.TAKING if view.unanswered else State.ARMED
-    return State.IDLE if view.desired is Run.STOPPED else State.CANDIDATE
-
-
-def next_moment(view: View) -> float:
-    """When, with no news at all, another decision than at ``view.now_s`` may be due (CLOCK_BOOTTIME seconds)."""
-    moments = [view.deadline_s, view.next_ask_s, view.next_read_s, view.next_kill_s, view.not_before_s]
-    if view.deadline_s is not None:
-        moments.append(view.deadline_s - view.timings.deadline_s / 2)
-    if view.sighting is not None:
-        moments.append(rules.overdue_s(view.sighting, view.timings))
-        moments.append(rules.expires_s(view.sighting, view.timings))
-        moments.append(rules.masterless_at_s(view))
-    if view.storage_lost_s is not None:
-        moments.append(view.storage_lost_s + view.storage_limit_s)
-    if view.order is not None:
-        moments.append(view.order.until_s)
-    if view.start_asked_s is not None:
-        moments.append(view.start_asked_s + view.start_limit_s)
-    if view.shutdown_asked_s is not None:
-        moments.append(view.shutdown_asked_s + view.shutdown_limit_s)
-    now_s = view.now_s
-    return min([moment for moment in moments if moment is not None and moment > now_s], default=float("inf"))

@@ -38,8 +38,8 @@ def console_log(vm: str) -> str:
 def render(cluster: ClusterConfig, vm_name: str, node: str, *, kvm_works: bool) -> str:
     """The domain XML of a VM as it is defined at one node.
 
-    Nodes get the same domain but for the console's listen address, where that is given per node. Live migration
-    therefore passes the target's own definition along.
+    Nodes get the same domain but for the console's listen address, where that is given per node; live migration puts in
+    the target's (:func:`with_console`).
 
     :param kvm_works: whether a guest runs under KVM at that node; decides where `domain_type` is auto.
     :raises InputError: the cluster has no such VM or node.
@@ -97,6 +97,20 @@ def with_epoch(xml: str, epoch: int) -> str:
         before = [child.tag for child in root].index("os") if root.find("os") is not None else len(root)
         root.insert(before, sysinfo)
     _text(sysinfo, "entry", str(epoch), name=EPOCH_ENTRY)
+    return _serialize(root)
+
+
+def with_console(xml: str, address: str) -> str:
+    """The same domain with its VNC console listening at `address`, and nothing else changed: libvirt refuses to migrate
+    a guest into a domain that it could tell from the one it runs in.
+
+    :raises FailedError: `xml` is not a domain.
+    """
+    root = _parse(xml)
+    for graphics in root.iterfind("devices/graphics[@type='vnc']"):
+        graphics.set("listen", address)
+        for listen in graphics.iterfind("listen[@type='address']"):
+            listen.set("address", address)
     return _serialize(root)
 
 

@@ -20,10 +20,11 @@ The object is fed with events and with the time; it never waits and never reads 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from . import lease as rules
-from .decide import decide, describe, next_moment, off_reason, unfit_reason
+from .decide import decide, off_reason, offered_to, unfit_reason
 from .errors import BugError
 from .model import (
     NOT_PROBED,
@@ -31,6 +32,7 @@ from .model import (
     Action,
     Decision,
     Lease,
+    Move,
     Op,
     Order,
     Phase,
@@ -40,6 +42,7 @@ from .model import (
     Vm,
     json_of,
 )
+from .outlook import describe, next_moment
 from .ports import (
     AbilitySeen,
     Answered,
@@ -50,6 +53,8 @@ from .ports import (
     Journal,
     LeaseSeen,
     LeaseStore,
+    MaintenanceSeen,
+    Moved,
     Ordered,
     Outcome,
     ReadFailed,
@@ -65,6 +70,9 @@ MAX_ROUNDS = 32
 
 BACK_OFF_S = 10.0
 """How long a node that could not start the VM, and gave the lease back, does not take it again."""
+
+OUTCOME_S = 10.0
+"""How long libvirt may take to tell how a migration ended, after it was asked to abort it, or after the VM left."""
 
 KILL_RETRY_S = 0.2
 """How often a kill that is not confirmed is repeated."""
@@ -128,6 +136,7 @@ class Guard:
         self._limits = limits
         self._asks: dict[int, Ask] = {}
         self._generation = 0
+        self._moves = 0
         self._tickets = 0
         self._last_failure_s = float("-inf")
         self.vm_pid: int | None = None
@@ -167,9 +176,13 @@ class Guard:
                 self._on_vm(event)
             case StartFailed():
                 self._on_start_failed(event)
+            case Moved():
+                self._on_moved(event)
             case DesiredSeen():
                 if event.run is not self.view.desired:
                     self._set(desired=event.run, desired_since_s=self.view.now_s)
+            case MaintenanceSeen():
+                self._set(maintenance=event.reason)
             case AbilitySeen():
                 self._set(
                     unable=event.unable,
@@ -252,8 +265,11 @@ class Guard:
             self._forget_lease()
             if was_mine:
                 self._on_lost(after)
+                self._forget_move()
             if self.view.order and self.view.order.op is Op.RELEASE:
                 self._end_order("ok", f"{self.view.node} does not hold the lease any more: {after.reason}")
+            if self.view.order and self.view.order.op is Op.MIGRATE and after.holder == self.view.order.target:
+                self._end_order("ok", f"the VM was migrated to {after.holder}, epoch {after.epoch}")
         if before is None or (before.epoch, before.holder, before.phase) != (after.epoch, after.holder, after.phase):
             self._journal.log(
                 f"lease: epoch {after.epoch}, {after.phase} by {after.holder or 'nobody'} ({after.reason})"
@@ -262,7 +278,8 @@ class Guard:
     def _forget_lease(self) -> None:
         """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""
         if self._asks or self.view.deadline_s is not None:
-            self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action is Action.RELEASE}
+            gives = (Action.RELEASE, Action.HAND_OVER)
+            self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action in gives}
             self._set(deadline_s=None, unanswered=len(self._asks))
 
     def _on_answer(self, answered: Answered) -> None:
@@ -287,7 +304,7 @@ class Guard:
         known = self.view.sighting
         if known is None or answered.index > known.index:
             self._sight(Sighting(ask.lease, answered.index, now_s))
-        if ask.action is not Action.RELEASE:
+        if ask.action in (Action.RENEW, Action.TAKE):
             self._on_granted(ask)
 
     def _count_renewal(self, ask: Ask, outcome: Outcome) -> None:
@@ -366,13 +383,18 @@ class Guard:
     def _on_vm_off(self, before: Vm, crashed: bool) -> None:
         """The VM is confirmed dead: the watchdog is not needed; was it a failure?"""
         self._watchdog.disarm()
-        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"), next_ask_s=float("-inf"))
+        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        if self.view.move is not Move.UNDER_WAY:
+            # While it is, no renewal for this: it would be in flight when the hand-over goes out, and void that.
+            self._set(next_ask_s=float("-inf"))
+        if self.view.move is not Move.NONE:
+            self._set(move_until_s=min(self.view.move_until_s, self.view.now_s + OUTCOME_S))
         if self.view.order and self.view.order.op is Op.RESET:
             self._end_order("ok", "the VM was killed and is being started again")
         elif crashed and before in (Vm.RUNNING, Vm.PAUSED):
             self._count_failure()
             self._journal.note("died", f"the VM died on {self.view.node}", epoch=self._epoch())
-        elif before is Vm.RUNNING and not self.view.ending:
+        elif before is Vm.RUNNING and not self.view.ending and self.view.move is Move.NONE:
             self._journal.note("off", f"the VM is off on {self.view.node}", epoch=self._epoch())
 
     def _on_started(self) -> None:
@@ -384,6 +406,31 @@ class Guard:
         )
         if self.view.order and self.view.order.op is Op.TAKEOVER:
             self._end_order("ok", f"the VM runs on {self.view.node}, epoch {self._epoch()}")
+
+    def _on_moved(self, moved: Moved) -> None:
+        """The migration has ended. One that succeeded after nobody waited for it any more has failed: what it brought
+        to the target is killed there, and the VM started from its disk.
+        """
+        if moved.generation != self._moves or self.view.move is not Move.UNDER_WAY:
+            return
+        order = self.view.order
+        if not moved.error and order is not None and order.op is Op.MIGRATE:
+            self._set(move=Move.DONE, next_ask_s=min(self.view.next_ask_s, self.view.now_s))
+            return
+        self._end_move(moved.error or "nobody wanted it any more")
+
+    def _end_move(self, error: str) -> None:
+        """The migration has failed: the next renewal withdraws the offer, and the VM goes on here."""
+        self._forget_move()
+        self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
+        self._journal.note("migration failed", f"{self.view.node}: the VM stays here: {error}", epoch=self._epoch())
+        if self.view.order and self.view.order.op is Op.MIGRATE:
+            self._end_order("failed", f"the VM stays on {self.view.node}: {error}")
+
+    def _forget_move(self) -> None:
+        """Nothing that libvirt still tells of a migration counts."""
+        self._moves += 1
+        self._set(move=Move.NONE, move_until_s=float("inf"), move_aborted=False)
 
     def _on_start_failed(self, failed: StartFailed) -> None:
         """Count it. With the image locked, or on an order, give the lease back at once: somebody else may do better.
@@ -431,8 +478,12 @@ class Guard:
                 epoch=ordered.epoch,
                 index=sighting.index if sighting else 0,
                 ticket=ordered.ticket,
+                target=ordered.target,
             )
         )
+        if ordered.op is Op.MIGRATE:
+            self.timeline = {"ordered_s": self.view.now_s}
+            self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
         if ordered.op is Op.TAKEOVER:
             self.timeline = {"ordered_s": self.view.now_s}
 
@@ -446,6 +497,8 @@ class Guard:
         if view.order is not None:
             return "refused", f"{view.node} is busy with another order: {view.order.op} ({view.order.reason})"
         mine = rules.is_mine(view)
+        if ordered.op is Op.MIGRATE and mine:
+            return "refused", self._unmovable(ordered.target)
         if ordered.op is not Op.TAKEOVER:
             return "refused", "" if mine else f"{view.node} does not hold the lease: {lease.holder or 'nobody'} does"
         if mine:
@@ -456,6 +509,18 @@ class Guard:
         if lease.phase is not Phase.RELEASED and view.now_s < rules.overdue_s(view.sighting, view.timings):
             return "refused", f"{lease.holder or 'nobody'} holds the lease, seen renewed {age_s:.1f} s ago"
         return "refused", unfit_reason(view)
+
+    def _unmovable(self, target: str) -> str:
+        """Why the VM can't be migrated from here to `target`; empty when it can, as far as this node knows."""
+        view = self.view
+        if target not in view.ranking or target == view.node:
+            others = ", ".join(node for node in view.ranking if node != view.node) or "none"
+            return f"{target or 'nothing'} is no node to migrate to from {view.node}; known: {others}"
+        if view.vm is not Vm.RUNNING:
+            return f"only a running VM can be migrated: here it is {view.vm}"
+        if view.move is not Move.NONE:
+            return f"a migration from {view.node} is {view.move}"
+        return off_reason(view)
 
     def _end_order(self, kind: str, message: str) -> None:
         """Answer the order at hand and forget it."""
@@ -500,10 +565,16 @@ class Guard:
             case Action.READ:
                 self._set(next_read_s=self.view.now_s + self.view.timings.renew_s)
                 self._store.read()
-            case Action.RENEW | Action.TAKE | Action.RELEASE:
+            case Action.RENEW | Action.TAKE | Action.RELEASE | Action.HAND_OVER:
                 self._ask(decision)
             case Action.START:
-                self._start()
+                self._launch(lambda: self._hypervisor.start(self._epoch(), self._generation))
+            case Action.RESUME:
+                self._launch(lambda: self._hypervisor.resume(self._generation))
+            case Action.MIGRATE:
+                self._migrate()
+            case Action.ABORT:
+                self._abort(decision.reason)
             case Action.SHUTDOWN:
                 self._set(shutdown_asked_s=self.view.now_s)
                 self._hypervisor.shutdown()
@@ -513,7 +584,8 @@ class Guard:
 
     def _kill(self, reason: str) -> None:
         """Kill the VM; the watchdog is not petted again unless a renewal is granted."""
-        fenced = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING) and self.last_fence_is_over()
+        alive = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
+        fenced = alive and self.view.move is not Move.DONE and self.last_fence_is_over()
         self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
         self._hypervisor.kill()
         if fenced:
@@ -532,13 +604,18 @@ class Guard:
         timings, node = self.view.timings, self.view.node
         match decision.action:
             case Action.RENEW:
-                record = rules.renewed(sighting.lease, timings)
+                record = rules.renewed(sighting.lease, timings, offered_to(self.view))
+                if rules.has_launched(self.view):
+                    record = dataclasses.replace(record, source=None)
             case Action.TAKE:
                 record = rules.taken(sighting.lease, node, timings, decision.reason)
                 if self.view.order is None:
                     self.timeline = {"masterless_s": rules.masterless_at_s(self.view)}
                 if sighting.lease.phase is not Phase.RELEASED:
                     self.timeline["expired_s"] = rules.expires_s(sighting, timings)
+            case Action.HAND_OVER:
+                record = rules.handed_over(sighting.lease, decision.reason)
+                self._forget_lease()
             case _:
                 # From here on this node may not run the VM, whatever becomes of the request.
                 record = rules.released(sighting.lease, decision.reason)
@@ -548,18 +625,36 @@ class Guard:
         self._set(unanswered=len(self._asks), next_ask_s=self.view.now_s + timings.renew_s)
         self._store.cas(record, sighting.index, self._tickets)
 
-    def _start(self) -> None:
-        """Start the VM, with the watchdog armed *before*: a start that hangs is covered as well."""
+    def _launch(self, launch: Callable[[], None]) -> None:
+        """Start or resume the VM, with the watchdog armed *before*: a start that hangs is covered as well."""
         deadline_s = self.view.deadline_s
         if deadline_s is None:
             raise BugError("a start without a deadline")
-        self._generation += 1
-        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
+        self._set(launched_epoch=self._epoch())  # what has arrived here is of no use from now on, if it is not resumed
         if not self._watchdog.arm(deadline_s + self.view.timings.kill_s):
             self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
-            self._set(vm=Vm.OFF)
             return
-        self._hypervisor.start(self._epoch(), self._generation)
+        self._generation += 1
+        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
+        launch()
+
+    def _migrate(self) -> None:
+        """Send the VM to where the record says that it may go."""
+        order = self.view.order
+        if order is None:
+            raise BugError("a migration without an order")
+        self._moves += 1
+        self._set(move=Move.UNDER_WAY, move_until_s=order.until_s, move_aborted=False)
+        self.timeline["migrating_s"] = self.view.now_s
+        self._hypervisor.migrate(order.target, self._moves)
+
+    def _abort(self, reason: str) -> None:
+        """Abort the migration; give up waiting for its end when that was done before."""
+        if self.view.move_aborted:
+            self._end_move(f"{reason}; libvirt does not tell how it ended")
+            return
+        self._set(move_aborted=True, move_until_s=self.view.now_s + OUTCOME_S)
+        self._hypervisor.abort()
 
     # ---- tell
 
@@ -578,6 +673,7 @@ class Guard:
             "vm_pid": self.vm_pid,
             "order": {"op": view.order.op.value, "epoch": view.order.epoch} if view.order else None,
             "unable": view.unable,
+            "maintenance": view.maintenance,
             "masterless_in_s": self._masterless_in_s(view),
             "last_decision": json_of(self.last_decision),
             "last_fence": json_of(self.last_fence),

@@ -58,6 +58,17 @@ def overdue_s(sighting: Sighting, own: Timings) -> float:
     return sighting.received_s + 3 * max(sighting.lease.timings.renew_s, own.renew_s)
 
 
+def may_arrive(view: View) -> bool:
+    """Whether a migration may bring the VM to this node, paused: its holder offers it, or has handed it over, and
+    nobody else may have taken the lease since.
+    """
+    lease = view.lease
+    if lease is None:
+        return True  # nothing is known yet: a paused VM harms nobody until it is
+    offered = lease.phase is Phase.MIGRATING and lease.target == view.node
+    return (offered or was_handed_over(view)) and not is_expired(view)
+
+
 def is_expired(view: View) -> bool:
     """Whether this node saw the lease unchanged for L. A guard that has just started waits a full L."""
     sighting = view.sighting
@@ -88,7 +99,7 @@ def masterless_at_s(view: View) -> float:
     the ranking alone the best one, if it is broken, would keep all others from their turn for ever.
     """
     sighting = view.sighting
-    if not view.masterless_s or sighting is None or view.node not in view.ranking:
+    if not view.masterless_s or sighting is None or view.node not in view.ranking or view.maintenance:
         return float("inf")
     before = view.ranking[: view.ranking.index(view.node)]
     if sighting.lease.phase is Phase.RELEASED:
@@ -99,9 +110,24 @@ def masterless_at_s(view: View) -> float:
     return needed_since_s + view.masterless_s + rank * RANK_STEP_S
 
 
-def renewed(lease: Lease, timings: Timings) -> Lease:
-    """The record with which its holder renews."""
-    return dataclasses.replace(lease, seq=lease.seq + 1, timings=timings)
+def renewed(lease: Lease, timings: Timings, target: str | None = None) -> Lease:
+    """The record with which its holder renews; with `target` it lets that node receive the VM, paused."""
+    phase = Phase.MIGRATING if target else Phase.HELD
+    return dataclasses.replace(lease, seq=lease.seq + 1, timings=timings, phase=phase, target=target)
+
+
+def was_handed_over(view: View) -> bool:
+    """Whether the former holder handed the lease to this node, which has not run the VM since: what has arrived here by
+    migration is the VM as it was when it stopped there.
+    """
+    lease = view.lease
+    handed = lease is not None and lease.phase is Phase.HELD and bool(lease.source)
+    return handed and is_mine(view) and not has_launched(view)
+
+
+def has_launched(view: View) -> bool:
+    """Whether this guard has started or resumed the VM under the lease of this epoch."""
+    return view.lease is not None and view.launched_epoch == view.lease.epoch
 
 
 def taken(lease: Lease, node: str, timings: Timings, reason: str) -> Lease:
@@ -117,9 +143,25 @@ def taken(lease: Lease, node: str, timings: Timings, reason: str) -> Lease:
     )
 
 
+def handed_over(lease: Lease, reason: str) -> Lease:
+    """The record with which a holder, whose VM was migrated away and is dead here, names its new holder."""
+    return dataclasses.replace(
+        lease,
+        holder=lease.target or "",
+        epoch=lease.epoch + 1,
+        phase=Phase.HELD,
+        target=None,
+        source=lease.holder,
+        seq=lease.seq + 1,
+        reason=reason,
+    )
+
+
 def released(lease: Lease, reason: str) -> Lease:
     """The record with which a holder whose VM is dead gives the lease back."""
-    return dataclasses.replace(lease, holder="", phase=Phase.RELEASED, target=None, seq=lease.seq + 1, reason=reason)
+    return dataclasses.replace(
+        lease, holder="", phase=Phase.RELEASED, target=None, source=None, seq=lease.seq + 1, reason=reason
+    )
 
 
 def first(timings: Timings) -> Lease:

@@ -35,9 +35,13 @@ class Run(StrEnum):
 
 
 class Vm(StrEnum):
-    """What the guard knows of its VM's QEMU process on this node."""
+    """What the guard knows of its VM's QEMU process on this node.
+
+    ARRIVING: a live migration brings it here, or has brought it. It is paused and was never resumed on this node.
+    """
 
     OFF = "off"
+    ARRIVING = "arriving"
     STARTING = "starting"
     RUNNING = "running"
     PAUSED = "paused"
@@ -57,6 +61,7 @@ class Lease:
     :param epoch: grows by one each time the lease changes hands (the fencing token).
     :param phase: held, migrating or released.
     :param target: the node a migration goes to.
+    :param source: the node that handed the lease over after a migration, until the VM runs here.
     :param seq: grows by one with each write.
     :param timings: those in force at the holder; observers wait by the longer of these and their own.
     :param reason: why it was last taken or released; for people.
@@ -68,6 +73,7 @@ class Lease:
     seq: int
     timings: Timings
     target: str | None = None
+    source: str | None = None
     reason: str = ""
 
     def to_json(self) -> str:
@@ -117,6 +123,15 @@ class Op(StrEnum):
     TAKEOVER = "takeover"
     RELEASE = "release"
     RESET = "reset"
+    MIGRATE = "migrate"
+
+
+class Move(StrEnum):
+    """How the live migration away from this node stands, as libvirt tells it."""
+
+    NONE = "none"
+    UNDER_WAY = "under way"
+    DONE = "done"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +140,8 @@ class Order:
 
     :param epoch: with TAKEOVER, the epoch of the lease that is to be replaced.
     :param index: the lease's ModifyIndex when the order came; a renewal changes it and voids a TAKEOVER.
-    :param until_s: CLOCK_BOOTTIME after which the order is void.
+    :param until_s: CLOCK_BOOTTIME after which the order is void; a migration under way is then aborted.
+    :param target: with MIGRATE, the node that shall have the VM.
     """
 
     op: Op
@@ -134,6 +150,7 @@ class Order:
     epoch: int = 0
     index: int = 0
     ticket: int = 0
+    target: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +181,14 @@ class View:
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
     :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).
+    :param move: how the migration away from this node stands.
+    :param move_until_s: no waiting for its end after this moment.
+    :param launched_epoch: the epoch in which this guard last started or resumed the VM.
+    :param move_aborted: libvirt was asked to abort it.
     :param masterless_s: how long the lease is to be had, and nobody orders a take-over, before one is done of this
         node's own accord; 0: never.
     :param ranking: all nodes in the order in which they do so.
+    :param maintenance: why this node, which could run the VM, is to take nothing of its own accord; empty when it may.
     """
 
     now_s: float
@@ -198,8 +220,13 @@ class View:
     failed_starts_limit: int = 3
     unprotected: int = 0
     not_before_s: float = float("-inf")
+    move: Move = Move.NONE
+    move_until_s: float = float("inf")
+    move_aborted: bool = False
+    launched_epoch: int = -1
     masterless_s: float = 0.0
     ranking: tuple[str, ...] = ()
+    maintenance: str = ""
 
     @property
     def lease(self) -> Lease | None:
@@ -228,6 +255,10 @@ class Action(StrEnum):
     RELEASE = "release"
     START = "start"
     SHUTDOWN = "shutdown"
+    MIGRATE = "migrate"
+    ABORT = "abort the migration"
+    HAND_OVER = "hand over"
+    RESUME = "resume"
     VOID_ORDER = "void order"
 
 
@@ -263,6 +294,8 @@ class State(StrEnum):
     STARTING = "starting"
     HOLDING = "holding"
     LIMPING = "limping"
+    MOVING = "moving"
+    ARRIVING = "arriving"
     STOPPING = "stopping"
     IDLE = "idle"
     FENCING = "fencing"
@@ -278,6 +311,8 @@ SENTENCES = {
     State.STARTING: "holds the lease, the VM is starting",
     State.HOLDING: "holds the lease, the VM is running",
     State.LIMPING: "holds the lease, the VM is not running",
+    State.MOVING: "holds the lease, the VM is being migrated away",
+    State.ARRIVING: "the VM is being migrated to this node, paused until the lease is handed over",
     State.STOPPING: "holds the lease, the VM is shutting down",
     State.IDLE: "the VM is stopped by the operator's wish",
     State.FENCING: "may not run the VM and is killing it",

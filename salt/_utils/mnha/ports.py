@@ -92,10 +92,30 @@ class StartFailed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Moved:
+    """A migration away from this node has ended.
+
+    :param generation: the one of its :meth:`Hypervisor.migrate`.
+    :param error: why it failed; empty when libvirt says that the VM is at the target, complete and paused, and that it
+        will not go on here.
+    """
+
+    generation: int
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class DesiredSeen:
     """The operator's wish in Consul; None when there is none."""
 
     run: Run | None
+
+
+@dataclasses.dataclass(frozen=True)
+class MaintenanceSeen:
+    """Why this node is in maintenance; empty when it is not."""
+
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +141,7 @@ class Ordered:
     reason: str
     wait_s: float
     epoch: int = 0
+    target: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +151,19 @@ class Ended:
     reason: str
 
 
-Event = LeaseSeen | ReadFailed | Answered | VmSeen | StartFailed | DesiredSeen | AbilitySeen | Ordered | Ended
+Event = (
+    LeaseSeen
+    | ReadFailed
+    | Answered
+    | VmSeen
+    | StartFailed
+    | Moved
+    | DesiredSeen
+    | MaintenanceSeen
+    | AbilitySeen
+    | Ordered
+    | Ended
+)
 
 # ---- commands: what the guard asks of the world
 
@@ -150,6 +183,15 @@ class Hypervisor(Protocol):
 
     def start(self, epoch: int, generation: int) -> None:
         """Start the VM, telling it its epoch. Ends as :class:`VmSeen`, or :class:`StartFailed` and VmSeen."""
+
+    def migrate(self, target: str, generation: int) -> None:
+        """Migrate the VM, live, to the node `target`, where it stays paused. Ends as :class:`Moved`, or never."""
+
+    def abort(self) -> None:
+        """Ask libvirt to abort the migration; its end is reported as ever."""
+
+    def resume(self, generation: int) -> None:
+        """Resume a VM that a migration has brought. Ends like :meth:`start`."""
 
     def shutdown(self) -> None:
         """Ask the guest to shut down."""

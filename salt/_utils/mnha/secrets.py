@@ -5,7 +5,8 @@ Layout of `/etc/mnha/secrets/<cluster>/` (folders 0700, files 0600, root only):
     ca.pem ca-key.pem            the cluster's own certificate authority
     gossip.key                   Consul's gossip key (32 bytes, base64)
     management-token             Consul's management token: for masters only, no node is ever given it
-    nodes/<node>/node.pem node-key.pem
+    nodes/<node>/node.pem node-key.pem             for Consul
+    nodes/<node>/libvirt.pem libvirt-key.pem       for live migration
     nodes/<node>/agent-token guard-token policy-token
     salt/master.pem master.pub   the key pair all masters share (only if masters run on the nodes)
 
@@ -13,6 +14,8 @@ What it keeps:
 
 - A secret that exists is never written again: a file appears by link(2) from a complete temporary one, which fails if
   the name is taken. So a second bootstrap, even at the same moment, changes nothing.
+- Consul's certificate opens no libvirt, for its key can be read by Consul's own user, and who may speak to libvirt is
+  root: libvirt has certificates of its own, and takes those names alone (:func:`mnha.libvirt_config.certificate_name`).
 - A node gets its own folder and what the whole cluster shares, never another node's key or tokens, and never the
   authority's key. Only a node that is a master too gets the whole tree, for it must be able to serve everybody.
 
@@ -39,6 +42,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .errors import ConfigurationError, FailedError
+from .libvirt_config import certificate_name
 
 SECRETS_FOLDER = Path("/etc/mnha/secrets")
 
@@ -51,6 +55,8 @@ CLOCK_TOLERANCE = datetime.timedelta(days=1)
 SALT_KEY_BITS = 2048
 GOSSIP_KEY_BYTES = 32
 NODE_TOKENS = ("agent", "guard", "policy")
+CONSUL, LIBVIRT = "node", "libvirt"
+"""What a certificate is for; its file's name begins so."""
 MAX_FILES = 1000
 """More files than this below one cluster's folder means that the folder is not what it should be."""
 
@@ -109,9 +115,10 @@ def bootstrap(
     store.once("gossip.key", lambda: base64.b64encode(secrets.token_bytes(GOSSIP_KEY_BYTES)) + b"\n")
     store.once("management-token", _new_token)
     store.folder("nodes")
-    for node, addresses in sorted(plan.nodes.items()):
+    for node in sorted(plan.nodes):
         store.folder(f"nodes/{node}")
-        _bootstrap_certificate(store, plan, node, addresses, now, renew_certificates)
+        for use in (CONSUL, LIBVIRT):
+            _bootstrap_certificate(store, plan, node, use, now, renew_certificates)
         for role in NODE_TOKENS:
             name = f"nodes/{node}/{role}-token"
             if renew_tokens and store.exists(name):
@@ -135,6 +142,8 @@ def for_node(folder: Path, node: str) -> dict[str, str]:
         "ca": _read(folder / "ca.pem"),
         "certificate": _read(own / "node.pem"),
         "key": _read(own / "node-key.pem"),
+        "libvirt_certificate": _read(own / "libvirt.pem"),
+        "libvirt_key": _read(own / "libvirt-key.pem"),
         "gossip_key": _read(folder / "gossip.key").strip(),
     }
     for role in NODE_TOKENS:
@@ -270,24 +279,30 @@ def _make_authority(key: ec.EllipticCurvePrivateKey, plan: Plan, now: datetime.d
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _bootstrap_certificate(
-    store: _Store, plan: Plan, node: str, addresses: Sequence[str], now: datetime.datetime, renew: bool
-) -> None:
-    key_name, name = f"nodes/{node}/node-key.pem", f"nodes/{node}/node.pem"
+def _bootstrap_certificate(store: _Store, plan: Plan, node: str, use: str, now: datetime.datetime, renew: bool) -> None:
+    key_name, name = f"nodes/{node}/{use}-key.pem", f"nodes/{node}/{use}.pem"
     if renew and store.exists(name):
         key = ec.generate_private_key(ec.SECP256R1())
         store.replace(key_name, _private_bytes(key))
-        store.replace(name, _make_certificate(store, plan, node, addresses, key, now))
+        store.replace(name, _make_certificate(store, plan, node, use, key, now))
         return
     store.once(key_name, lambda: _private_bytes(ec.generate_private_key(ec.SECP256R1())))
-    store.once(name, lambda: _make_certificate(store, plan, node, addresses, _load_key(store.root / key_name), now))
-    store.report.warnings.extend(_certificate_faults(store.root / name, plan, node, addresses, now))
+    store.once(name, lambda: _make_certificate(store, plan, node, use, _load_key(store.root / key_name), now))
+    store.report.warnings.extend(_certificate_faults(store.root / name, plan, node, use, now))
 
 
-def _alternative_names(plan: Plan, node: str, addresses: Sequence[str]) -> list[x509.GeneralName]:
-    """`server.<dc>.consul` is what Consul's verify_server_hostname asks for; the addresses are for the HTTPS API."""
-    names = [f"server.{plan.datacenter}.consul", f"{node}.server.{plan.datacenter}.consul", node, "localhost"]
-    numbers = ["127.0.0.1", "::1", *dict.fromkeys(addresses)]
+def _common_name(plan: Plan, node: str, use: str) -> str:
+    return certificate_name(plan.cluster, node) if use == LIBVIRT else f"server.{plan.datacenter}.consul"
+
+
+def _alternative_names(plan: Plan, node: str, use: str) -> list[x509.GeneralName]:
+    """The addresses under which it is asked. `server.<dc>.consul` is what Consul's verify_server_hostname looks for; no
+    other certificate has it.
+    """
+    names, numbers = [node], list(dict.fromkeys(plan.nodes[node]))
+    if use == CONSUL:
+        names = [f"server.{plan.datacenter}.consul", f"{node}.server.{plan.datacenter}.consul", node, "localhost"]
+        numbers = ["127.0.0.1", "::1", *numbers]
     return [
         *(x509.DNSName(name) for name in names),
         *(x509.IPAddress(ipaddress.ip_address(number)) for number in numbers),
@@ -295,18 +310,13 @@ def _alternative_names(plan: Plan, node: str, addresses: Sequence[str]) -> list[
 
 
 def _make_certificate(
-    store: _Store,
-    plan: Plan,
-    node: str,
-    addresses: Sequence[str],
-    key: ec.EllipticCurvePrivateKey,
-    now: datetime.datetime,
+    store: _Store, plan: Plan, node: str, use: str, key: ec.EllipticCurvePrivateKey, now: datetime.datetime
 ) -> bytes:
     authority = _load_certificate(store.root / "ca.pem")
     authority_key = _load_key(store.root / "ca-key.pem")
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"server.{plan.datacenter}.consul")]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _common_name(plan, node, use))]))
         .issuer_name(authority.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -316,29 +326,28 @@ def _make_certificate(
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
-        .add_extension(x509.SubjectAlternativeName(_alternative_names(plan, node, addresses)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_alternative_names(plan, node, use)), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _certificate_faults(
-    path: Path, plan: Plan, node: str, addresses: Sequence[str], now: datetime.datetime
-) -> list[str]:
+def _certificate_faults(path: Path, plan: Plan, node: str, use: str, now: datetime.datetime) -> list[str]:
     """What is wrong with an existing certificate, in sentences that end with the remedy."""
     remedy = f"run `salt-run mnha.bootstrap cluster={plan.cluster} renew_certificates=True` and apply the states"
+    what = f"the certificate of {node}" if use == CONSUL else f"the {use} certificate of {node}"
     certificate = _load_certificate(path)
     faults = []
     left = certificate.not_valid_after_utc - now
     if left < datetime.timedelta(days=WARN_DAYS):
-        faults.append(f"the certificate of {node} ends in {left.days} days: {remedy}")
-    if certificate.public_key() != _load_key(path.with_name("node-key.pem")).public_key():
-        faults.append(f"the certificate of {node} does not belong to its key: {remedy}")
+        faults.append(f"{what} ends in {left.days} days: {remedy}")
+    if certificate.public_key() != _load_key(path.with_name(f"{use}-key.pem")).public_key():
+        faults.append(f"{what} does not belong to its key: {remedy}")
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    missing = [str(name.value) for name in _alternative_names(plan, node, addresses) if name not in names]
+    missing = [str(name.value) for name in _alternative_names(plan, node, use) if name not in names]
     if missing:
-        faults.append(f"the certificate of {node} does not cover {', '.join(missing)}: {remedy}")
+        faults.append(f"{what} does not cover {', '.join(missing)}: {remedy}")
     return faults
 
 

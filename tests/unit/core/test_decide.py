@@ -11,15 +11,26 @@ from hypothesis import strategies as st
 
 from mnha import decide as rules
 from mnha import lease as lease_rules
-from mnha.model import MAX_UNANSWERED, Action, Op, Order, Phase, Run, State, View, Vm
+from mnha import outlook
+from mnha.model import MAX_UNANSWERED, Action, Move, Op, Order, Phase, Run, State, View, Vm
 
 from .views import NOW_S, lease, sighting, view
 
 MOMENTS = st.sampled_from([float("-inf"), NOW_S - 60.0, NOW_S - 1.0, NOW_S, NOW_S + 0.1, NOW_S + 4.0])
 SIGHTINGS = st.none() | st.builds(
-    lambda holder, phase, age_s: sighting(lease("" if phase is Phase.RELEASED else holder, phase), age_s),
+    lambda holder, phase, target, source, age_s: sighting(
+        lease(
+            "" if phase is Phase.RELEASED else holder,
+            phase,
+            target=target if phase is Phase.MIGRATING else None,
+            source=source,
+        ),
+        age_s,
+    ),
     st.sampled_from(["me", "you", ""]),
     st.sampled_from(Phase),
+    st.sampled_from(["me", "you", "she"]),
+    st.none() | st.just("you"),
     st.sampled_from([0.0, 4.0, 6.0, 7.999, 8.0, 100.0]),
 )
 ORDERS = st.none() | st.builds(
@@ -29,6 +40,7 @@ ORDERS = st.none() | st.builds(
     until_s=MOMENTS,
     epoch=st.sampled_from([6, 7, 8]),
     index=st.sampled_from([49, 50]),
+    target=st.sampled_from(["", "you", "she"]),
 )
 VIEWS = st.builds(
     view,
@@ -52,6 +64,10 @@ VIEWS = st.builds(
     probed=st.booleans(),
     failed_starts=st.integers(0, 4),
     not_before_s=MOMENTS,
+    move=st.sampled_from(Move),
+    move_until_s=MOMENTS,
+    move_aborted=st.booleans(),
+    launched_epoch=st.sampled_from([-1, 6, 7]),
 )
 
 
@@ -72,6 +88,8 @@ def order(op: Op = Op.TAKEOVER, **more: object) -> Order:
 @settings(max_examples=500)
 def test_what_may_not_run_is_killed_first_of_all(seen: View) -> None:
     may = lease_rules.may_run_vm(seen) and (seen.sighting is None or lease_rules.is_mine(seen))
+    if seen.vm is Vm.ARRIVING:  # it does not run
+        may = lease_rules.may_arrive(seen)
     if seen.vm.may_write and not may and seen.now_s >= seen.next_kill_s:
         assert actions(seen)[0] is Action.KILL
 
@@ -91,7 +109,7 @@ def test_nothing_is_started_but_with_the_lease_a_deadline_and_a_dead_vm(seen: Vi
 @settings(max_examples=500)
 def test_no_lease_is_given_back_or_taken_while_a_vm_may_be_alive(seen: View) -> None:
     if seen.vm.may_write:
-        assert not {Action.RELEASE, Action.TAKE} & set(actions(seen))
+        assert not {Action.RELEASE, Action.TAKE, Action.HAND_OVER} & set(actions(seen))
 
 
 @given(VIEWS)
@@ -109,24 +127,53 @@ def test_a_lease_is_taken_only_when_ordered_and_free_or_expired(seen: View) -> N
 @given(VIEWS)
 @settings(max_examples=500)
 def test_only_a_holder_renews_or_gives_back(seen: View) -> None:
-    if {Action.RENEW, Action.RELEASE} & set(actions(seen)):
+    if {Action.RENEW, Action.RELEASE, Action.HAND_OVER, Action.MIGRATE} & set(actions(seen)):
         assert lease_rules.is_mine(seen)
+
+
+@given(VIEWS)
+@settings(max_examples=1000)
+def test_what_a_migration_brought_is_resumed_only_when_handed_over_and_renewed(seen: View) -> None:
+    if Action.RESUME in actions(seen):
+        assert seen.vm is Vm.ARRIVING
+        assert seen.lease is not None
+        assert (seen.lease.holder, seen.lease.phase, seen.lease.source) == ("me", Phase.HELD, "you")
+        assert seen.launched_epoch != seen.lease.epoch
+        assert seen.deadline_s is not None
+        assert seen.deadline_s > seen.now_s
+
+
+@given(VIEWS)
+@settings(max_examples=1000)
+def test_a_lease_is_handed_over_only_to_where_libvirt_says_the_vm_is(seen: View) -> None:
+    if Action.HAND_OVER in actions(seen):
+        assert seen.move is Move.DONE
+        assert seen.order is not None
+        assert seen.lease is not None
+        assert seen.order.target == seen.lease.target
+
+
+@given(VIEWS)
+@settings(max_examples=1000)
+def test_nothing_is_started_while_a_migration_may_still_end_well(seen: View) -> None:
+    if seen.move is not Move.NONE or (seen.lease and seen.lease.phase is Phase.MIGRATING):
+        assert Action.START not in actions(seen)
 
 
 @given(VIEWS)
 @settings(max_examples=500)
 def test_every_view_has_a_state_and_a_next_moment_that_lies_ahead(seen: View) -> None:
-    assert rules.describe(seen) in State
-    assert rules.next_moment(seen) > seen.now_s
+    assert outlook.describe(seen) in State
+    assert outlook.next_moment(seen) > seen.now_s
 
 
 @given(VIEWS, st.floats(min_value=0.0, max_value=1.0, exclude_max=True))
 @settings(max_examples=500)
 def test_nothing_new_is_to_be_done_before_the_next_moment(seen: View, part: float) -> None:
     """Else the guard would sleep through it."""
-    ahead_s = min(rules.next_moment(seen), seen.now_s + 100.0) - seen.now_s
+    ahead_s = min(outlook.next_moment(seen), seen.now_s + 100.0) - seen.now_s
     between = seen.but(now_s=seen.now_s + part * ahead_s)
-    if between.now_s < rules.next_moment(seen):
+    if between.now_s < outlook.next_moment(seen):
         assert actions(between) == actions(seen)
 
 
@@ -190,7 +237,7 @@ def test_a_guard_wakes_when_the_image_has_been_out_of_reach_for_too_long() -> No
     seen = view(
         vm=Vm.RUNNING, deadline_s=NOW_S + 4.9, storage_lost_s=NOW_S - 8.0, storage_elsewhere="you", storage_limit_s=12.0
     )
-    assert rules.next_moment(seen.but(next_ask_s=float("inf"), sighting=sighting(age_s=0.0))) <= NOW_S + 4.0
+    assert outlook.next_moment(seen.but(next_ask_s=float("inf"), sighting=sighting(age_s=0.0))) <= NOW_S + 4.0
 
 
 def test_with_the_image_out_of_reach_the_lease_is_given_back_once_the_vm_is_dead() -> None:
@@ -281,7 +328,7 @@ def test_while_the_lease_is_in_doubt_no_order_is_ended() -> None:
     ],
 )
 def test_states(fields: dict[str, object], state: State) -> None:
-    assert rules.describe(view(**fields)) is state
+    assert outlook.describe(view(**fields)) is state
 
 
 # ---- of its own accord
@@ -335,4 +382,4 @@ def test_a_guard_wakes_for_the_take_over_that_nobody_orders(seen: View) -> None:
     alone = seen.but(order=None, **{**ALONE, "desired": seen.desired})
     at_s = lease_rules.masterless_at_s(alone)
     if alone.now_s < at_s < float("inf"):
-        assert rules.next_moment(alone) <= at_s
+        assert outlook.next_moment(alone) <= at_s

@@ -45,6 +45,15 @@ class Doors:
     def start(self, epoch: int, generation: int) -> None:
         self._note("start", generation)
 
+    def migrate(self, target: str, generation: int) -> None:
+        self._note("migrate", (target, generation))
+
+    def abort(self) -> None:
+        self._note("abort")
+
+    def resume(self, generation: int) -> None:
+        self._note("resume", generation)
+
     def shutdown(self) -> None:
         self._note("shutdown")
 
@@ -492,7 +501,7 @@ def test_a_late_grant_after_a_release_revives_no_deadline() -> None:
 
 def test_a_start_without_a_deadline_is_a_bug() -> None:
     with pytest.raises(BugError):
-        Rig().guard._start()
+        Rig().guard._launch(lambda: None)
 
 
 def test_a_failed_read_is_repeated_soon() -> None:

@@ -10,7 +10,7 @@ import pytest
 from lab import build, cgroups
 from lab.debian import split_suite
 from lab.guest_image import module_order, parse_dependencies
-from lab.monitor import Life, Monitor, fork_moment_ns, gaps_s, is_vm, overlaps
+from lab.monitor import Life, Monitor, fork_moment_ns, gaps_s, holds_write_lock, is_vm, may_write, overlaps
 from lab.network import Cut, changed_cuts, render_rules, tap_of
 from lab.node import hosts_file, network_files, supervisor_script
 from lab.provision import failure_lines, lab_pillar, summary
@@ -144,7 +144,29 @@ def test_a_life_that_has_not_ended_overlaps_with_all_later_ones():
 
 
 def test_the_target_of_a_migration_may_live_beside_the_source():
-    assert overlaps([Life("node1", 1, 0, None), Life("node2", 2, 50, None, incoming=True)]) == []
+    source = Life("node1", 1, 0, 100)
+    assert overlaps([source, Life("node2", 2, 50, None, incoming=True)]) == []
+    assert overlaps([source, Life("node2", 2, 50, None, incoming=True, resumed_ns=100)]) == []
+
+
+def test_a_migrated_vm_that_is_resumed_while_its_source_lives_is_an_overlap() -> None:
+    assert overlaps([Life("node1", 1, 0, 100), Life("node2", 2, 50, None, incoming=True, resumed_ns=99)])
+    assert overlaps([Life("node1", 1, 0, None), Life("node2", 2, 50, None, incoming=True, resumed_ns=60)])
+
+
+FDINFO = "pos:\t0\nflags:\t02140002\nlock:\t1: OFDLCK ADVISORY  READ -1 fe:00:2220200 {} {}\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "writes"), [(100, 101, True), (101, 101, True), (100, 100, False), (201, 201, False)]
+)
+def test_a_lock_of_the_write_byte_tells_who_may_write(first: int, last: int, writes: bool) -> None:
+    assert holds_write_lock(FDINFO.format(first, last)) is writes
+
+
+def test_other_locks_tell_nothing() -> None:
+    assert not holds_write_lock("lock:\t1: POSIX  ADVISORY  WRITE 64 00:2f:38 0 EOF\n")
+    assert not may_write(os.getpid())
 
 
 def test_gaps_are_from_end_to_begin():

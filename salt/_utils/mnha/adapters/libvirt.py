@@ -6,6 +6,10 @@ does not end kills libvirtd, which voids the start. (Waiting instead was rejecte
 Starting the VM paused was rejected too: the resume would be just such an order.) systemd starts libvirtd again,
 and running VMs outlive it.
 
+To resume a VM that a migration has brought is such an order too, and is treated as a start. Until then it is ARRIVING,
+which is told by its process alone: its command line says that it was started for an incoming migration, and no mark in
+/run, left *before* each resume, names it.
+
 A start outlives the guard that ordered it, too: so it leaves a mark in /run while it is under way, and whoever
 comes after (the next guard, or ``--fence``) and finds the mark voids the start before it believes that the VM
 is off.
@@ -26,8 +30,9 @@ import libvirt
 from ..domain import with_epoch
 from ..errors import FailedError
 from ..model import Vm
-from ..ports import Event, StartFailed, VmSeen
-from .processes import Process, kill_all, libvirt_pids, qemu_pids
+from ..ports import Event, Moved, StartFailed, VmSeen
+from .migration import Route
+from .processes import Process, birth_of, is_incoming, kill_all, libvirt_pids, qemu_pids
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,9 @@ VOID_AFTER_S = 0.5
 SETTLE_S = 1.0
 """How long libvirt may take to say how a QEMU ended that is seen to be gone."""
 
+CLEAN_ENDS = (libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
+"""What libvirt says of a QEMU that ended by the guest's own wish, or because it goes on elsewhere."""
+
 # QEMU's own words when another process has the image open; libvirt has no error code for it.
 _LOCKED_WORDS = ('Failed to get "write" lock', "Failed to get shared", "Is another process using the image")
 
@@ -48,6 +56,11 @@ _LOCKED_WORDS = ('Failed to get "write" lock', "Failed to get shared", "Is anoth
 def mark_of(run: Path, vm: str) -> Path:
     """The file that says that a start of `vm` is under way; `run` is the folder of the guard's socket."""
     return run / f"{vm}.starting"
+
+
+def resumed_mark_of(run: Path, vm: str) -> Path:
+    """The file that names the process of `vm` that was resumed after a migration; `run` as above."""
+    return run / f"{vm}.resumed"
 
 
 def void_start(mark: Path) -> None:
@@ -142,14 +155,23 @@ class LibvirtHypervisor:
 
     :param domain_xml: file with its rendered domain.
     :param run: folder for the mark of a start under way; must not outlive a boot.
+    :param route: how it gets to other nodes.
     :param post: takes the events, from any thread.
     """
 
     def __init__(
-        self, connection: Connection, name: str, uuid: str, domain_xml: Path, run: Path, post: Callable[[Event], None]
+        self,
+        connection: Connection,
+        name: str,
+        uuid: str,
+        domain_xml: Path,
+        run: Path,
+        route: Route,
+        post: Callable[[Event], None],
     ) -> None:
         self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
-        self._post, self._mark = post, mark_of(run, name)
+        self._route, self._post = route, post
+        self._mark, self._resumed_mark = mark_of(run, name), resumed_mark_of(run, name)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._generation = 0
@@ -159,6 +181,8 @@ class LibvirtHypervisor:
         self._killed_pid = 0
         self._process: Process | None = None
         self._paused = False
+        self._arriving = False
+        self._stranded: Process | None = None
         self._stopped_detail: int | None = None
         self._stopped = threading.Event()
 
@@ -173,9 +197,23 @@ class LibvirtHypervisor:
 
     def start(self, epoch: int, generation: int) -> None:
         """See :class:`mnha.ports.Hypervisor`."""
-        with self._lock:
-            self._generation, self._starting = generation, True
+        self._announce(generation)
         self._orders.put(lambda: self._start(epoch, generation))
+
+    def migrate(self, target: str, generation: int) -> None:
+        """See :class:`mnha.ports.Hypervisor`. In a thread of its own: other orders go on meanwhile."""
+        threading.Thread(
+            target=self._migrate, args=(target, generation), name=f"vm-{self.name}-migrate", daemon=True
+        ).start()
+
+    def abort(self) -> None:
+        """See :class:`mnha.ports.Hypervisor`."""
+        self._orders.put(self._abort)
+
+    def resume(self, generation: int) -> None:
+        """See :class:`mnha.ports.Hypervisor`. What can't be resumed is killed."""
+        self._announce(generation)
+        self._orders.put(lambda: self._resume(generation))
 
     def shutdown(self) -> None:
         """See :class:`mnha.ports.Hypervisor`. Agent first (it tells the guest), ACPI if there is none."""
@@ -201,19 +239,62 @@ class LibvirtHypervisor:
             except Exception:
                 log.exception("an order to libvirt ended in a way nobody expected")
 
+    def _announce(self, generation: int) -> None:
+        """From now on a start is under way, and nothing is said of the VM until it has ended."""
+        with self._lock:
+            self._generation, self._starting = generation, True
+
     def _start(self, epoch: int, generation: int) -> None:
         """Define the domain with its epoch and start it, unless a kill came in between."""
-        error, locked = "", False
-        try:
+
+        def create() -> None:
             xml = with_epoch(self._domain_xml.read_text(encoding="utf-8"), epoch)
             domain = self._connection.get().defineXML(xml)
             self._wait_until_inactive(domain)
-            if self._voided >= generation:
-                raise FailedError("the start was voided before it began")
-            self._stopped.clear()
-            self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._mark.touch()
+            self._begin(generation)
             domain.create()
+
+        self._launch(create, generation)
+
+    def _resume(self, generation: int) -> None:
+        """Resume what a migration has brought, unless a kill came in between."""
+
+        def resume() -> None:
+            domain = self._connection.get().lookupByUUIDString(self._uuid)
+            self._begin(generation)
+            self._note_resumed()
+            domain.resume()
+
+        self._launch(resume, generation, on_error=self._kill_processes)
+
+    def _begin(self, generation: int) -> None:
+        """Leave the mark of a start under way.
+
+        :raises FailedError: it was voided in the meantime.
+        """
+        if self._voided >= generation:
+            raise FailedError("the start was voided before it began")
+        self._stopped.clear()
+        self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._mark.touch()
+
+    def _note_resumed(self) -> None:
+        """Remember, beyond the life of this guard, that the VM's process may run by now.
+
+        :raises FailedError: there is none.
+        """
+        with self._lock:
+            process = self._process
+        if process is None:
+            raise FailedError("what the migration had brought is gone")
+        self._resumed_mark.write_text(birth_of(process.pid), encoding="ascii")
+        self._arriving = False
+
+    def _launch(self, launch: Callable[[], None], generation: int, on_error: Callable[[], None] = lambda: None) -> None:
+        """Start or resume the VM and tell what came of it."""
+        error, locked = "", False
+        try:
+            launch()
         except libvirt.libvirtError as failure:
             error = str(failure)
             locked = any(words in error for words in _LOCKED_WORDS)
@@ -223,14 +304,37 @@ class LibvirtHypervisor:
             log.exception("starting %s", self.name)
             error = repr(failure)
         self._paused = False
-        if error and not self._connection.is_alive():
-            void_start(self._mark)  # the call ended because the connection did: libvirtd may still carry it out
+        if error:
+            if not self._connection.is_alive():
+                void_start(self._mark)  # the call ended because the connection did: libvirtd may still carry it out
+            on_error()
         self._mark.unlink(missing_ok=True)
-        with self._lock:
-            self._starting = False
         if error:
             self._post(StartFailed(generation, error, locked))
+        with self._lock:
+            self._starting = False
         self._look()
+
+    def _migrate(self, target: str, generation: int) -> None:
+        """Migrate the VM away and tell how that ended, whatever it was."""
+        error, process, self._stranded = "", self._process, None
+        try:
+            self._route.send(self._connection.get().lookupByUUIDString(self._uuid), target)
+        except (libvirt.libvirtError, FailedError) as failure:
+            error = str(failure)
+        except Exception as failure:
+            log.exception("migrating %s to %s", self.name, target)
+            error = repr(failure)
+        self._post(Moved(generation, error))
+        self._stranded = process if error else None
+        self._orders.put(self._ask_state)
+
+    def _abort(self) -> None:
+        """Ask libvirt to abort the migration; the call that waits for its end returns then."""
+        try:
+            self._connection.get().lookupByUUIDString(self._uuid).abortJob()
+        except (libvirt.libvirtError, FailedError) as error:
+            log.warning("can't abort the migration of %s: %s", self.name, error)
 
     def _wait_until_inactive(self, domain: Any) -> None:
         """Let libvirt notice the end of a QEMU that is seen to be gone; until then it would refuse a start."""
@@ -314,7 +418,8 @@ class LibvirtHypervisor:
         if process is None:
             self._post(VmSeen(Vm.OFF, generation))
         else:
-            self._post(VmSeen(Vm.PAUSED if self._paused else Vm.RUNNING, generation, pid=process.pid))
+            alive = Vm.ARRIVING if self._arriving else Vm.PAUSED if self._paused else Vm.RUNNING
+            self._post(VmSeen(alive, generation, pid=process.pid))
 
     def _adopt(self) -> Process | None:
         """Find the VM's QEMU and watch for its end."""
@@ -324,20 +429,28 @@ class LibvirtHypervisor:
                 self._process = Process(pid)
             except ProcessLookupError:
                 continue
-            threading.Thread(
-                target=self._watch, args=(self._process, self._generation), name=f"vm-{self.name}-end", daemon=True
-            ).start()
+            self._stopped.clear()
+            self._arriving = is_incoming(pid) and not self._was_resumed(pid)
+            threading.Thread(target=self._watch, args=(self._process,), name=f"vm-{self.name}-end", daemon=True).start()
+            break
         return self._process
 
-    def _watch(self, process: Process, generation: int) -> None:
+    def _was_resumed(self, pid: int) -> bool:
+        """Whether this guard, or one before it, has resumed this very process, or has at least begun to."""
+        try:
+            return self._resumed_mark.read_text(encoding="ascii") == birth_of(pid)
+        except OSError:  # no mark, or no process
+            return False
+
+    def _watch(self, process: Process) -> None:
         """Wait for the end of a QEMU, and report it with what libvirt knows of its cause."""
         process.wait(None)
         killed = process.pid == self._killed_pid
         if not killed:
             self._stopped.wait(SETTLE_S)
-        clean = self._stopped.is_set() and self._stopped_detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN
+        clean = self._stopped.is_set() and self._stopped_detail in CLEAN_ENDS
         with self._lock:
-            current = self._process is process and not self._starting
+            current, generation = self._process is process and not self._starting, self._generation
             if self._process is process:
                 self._process = None
         if current and not qemu_pids(self._uuid):
@@ -349,8 +462,29 @@ class LibvirtHypervisor:
         running.
         """
         try:
-            state, _reason = self._connection.get().lookupByUUIDString(self._uuid).state()
+            self._look()
+            domain = self._connection.get().lookupByUUIDString(self._uuid)
+            state, reason = domain.state()
             self._paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
-        except (libvirt.libvirtError, FailedError) as error:
+            if self._arriving and state == libvirt.VIR_DOMAIN_RUNNING:
+                log.error("%s was resumed here by somebody else than this guard", self.name)
+                self._note_resumed()
+            elif self._paused and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION:
+                self._go_on(domain)
+        except (libvirt.libvirtError, FailedError, OSError) as error:
             log.info("libvirt does not tell the state of %s: %s", self.name, error)
         self._look()
+
+    def _go_on(self, domain: Any) -> None:
+        """Resume a VM that libvirt paused at the end of a migration that has failed. libvirt does so itself, unless it
+        ended, too. What has arrived at the target is killed there in any case.
+
+        Only the very process that was to leave: at a target too libvirt says *paused for migration*, and to resume what
+        is still arriving would let it run as soon as it is there.
+        """
+        process, self._stranded = self._stranded, None
+        if process is None or process is not self._process or self._arriving:
+            return
+        log.warning("%s stays here after a failed migration: resuming it", self.name)
+        domain.resume()
+        self._paused = False

@@ -34,6 +34,26 @@ def _is_qemu_of(pid: int, needle: bytes) -> bool:
     return needle in arguments and arguments[arguments.index(needle) - 1] == b"-uuid"
 
 
+def is_incoming(pid: int) -> bool:
+    """Whether `pid` is a QEMU that was started to receive a migration; False too when it has ended."""
+    try:
+        return b"-incoming" in (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def birth_of(pid: int) -> str:
+    """What tells `pid` from any other process of this boot: its number and the clock tick of its start.
+
+    :raises ProcessLookupError: it has ended.
+    """
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
+    except OSError as error:
+        raise ProcessLookupError(pid) from error
+    return f"{pid} {stat.rpartition(')')[2].split()[19]}"
+
+
 def libvirt_pids() -> list[int]:
     """Process ids of the libvirt daemons that may start a QEMU, their children that are about to become one
     included."""

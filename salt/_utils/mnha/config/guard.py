@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
+from ..libvirt_config import PKI_FOLDER
 from .fields import value_at
 from .model import ClusterConfig, Vm
 
@@ -52,6 +53,8 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
             "token_file": GUARD_TOKEN_FILE,
         },
         "nodes": list(cluster.nodes),
+        "addresses": {name: peer.storage for name, peer in cluster.nodes.items()},
+        "migration": {**cluster.migration.model_dump(mode="json"), "pki": PKI_FOLDER},
         "vms": [_vm(cluster, node, name, vm) for name, vm in cluster.vms.items()],
     }
 
@@ -67,6 +70,7 @@ def _vm(cluster: ClusterConfig, node: str, name: str, vm: Vm) -> dict[str, Any]:
         "cpus": vm.cpus,
         "memory_mib": vm.memory_mib,
         "address": value_at(address, node) if address else None,
+        "console_addresses": {name: vm.console_address_at(name) for name in cluster.nodes},
         "health": vm.health.model_dump(mode="json"),
         "restarts": vm.restarts.model_dump(mode="json"),
         "stop_timeout_s": vm.stop_timeout_s,

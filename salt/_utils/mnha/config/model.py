@@ -255,6 +255,22 @@ class Vm(Section):
         return fields.value_at(self.console_address, node) if self.console_address else LOOPBACK
 
 
+class Migration(Section):
+    """Live migration between the nodes, by libvirt over TLS in the storage network."""
+
+    port: Port = Field(16514, description="Where the nodes' libvirt listens, on the storage address only.")
+    bandwidth_mib_s: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0, description="The most that a migration sends, in MiB/s, so that it leaves the storage some. 0: no limit."
+    )
+    unsafe: bool = Field(
+        False,
+        description="true: migrate though libvirt does not know the file system of image_folder as a shared one (it "
+        "knows NFS, CephFS, GlusterFS, GFS2, OCFS2, SMB and the like). It must be shared and coherent all the same, or "
+        "the image is destroyed; and the image must be writable for libvirt-qemu whoever owns it, for libvirt takes "
+        "the ownership back on the node that is left. For tests.",
+    )
+
+
 class ClusterConfig(Section):
     """A cluster: everything under `mnha:cluster` in the pillar, without secrets."""
 
@@ -298,6 +314,7 @@ class ClusterConfig(Section):
         description="Three or five KVM hosts. The key is minion id, hostname and Consul node name at once."
     )
     consul: Consul = Field(Consul(), description="The quorum's store, a server on every node.")
+    migration: Migration = Field(Migration(), description="Live migration between the nodes.")
     packages: Packages = Field(Packages(), description="Where other software comes from.")
     salt: Salt = Field(Salt(), description="Who the nodes' masters are.")
     vms: dict[VmName, Vm] = Field(description="The protected VMs, by name.")

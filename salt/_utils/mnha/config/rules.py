@@ -185,6 +185,8 @@ def _watched_kill(cluster: Mapping_) -> Iterator[Fault]:
 def _consul_ports(cluster: Mapping_) -> Iterator[Fault]:
     ports = items(nested(cluster, "consul", "ports"))
     places = [(join("consul", "ports", name), port) for name, port in ports if isinstance(port, int)]
+    if isinstance(port := nested(cluster, "migration", "port"), int):
+        places.append((join("migration", "port"), port))
     yield from _duplicates(places, "the port", "give each its own port")
 
 

@@ -1,0 +1,244 @@
+"""Live migration: the VM goes over alive with its lease, or stays; and whatever dies in the middle, it runs once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import guards
+from lab.monitor import Life
+from lab.provision import CLUSTER_NAME
+from lab.settings import GUEST_ADDRESS, GUEST_PORT, LabError
+from mnha.libvirt_config import PKI_FOLDER
+from mnha.timing import PROFILES
+from tests.support.pulse import Pulse
+from tests.support.scene import Scene, eventually
+
+TIMINGS = PROFILES["default"]
+SLOW_MIB_S = 2
+"""So slow that a migration of the guest's 256 MiB, of which it uses a fraction, is under way for longer than a test."""
+UNLIMITED_MIB_S = 8796093022207
+MIGRATION_S = 60.0
+STANDSTILL_S = 4.0
+"""The most that the guest may stand still: below D, and far below the ten seconds of a failover; emulated, on two CPUs
+that do everything else as well."""
+FAILOVER_S = 40.0
+GUEST_S = 60.0
+LINK_LOST_S = 25.0
+"""keepalive_interval x (keepalive_count + 1) is 6 s; then libvirt cleans up on a busy machine."""
+
+
+class Slow:
+    """A migration that is ordered from the holder's guard and will not end by itself within a test."""
+
+    def __init__(self, scene: Scene, target: str) -> None:
+        self.scene, self.source, self.target = scene, scene.holder, target
+        self.answer: dict[str, Any] | None = None
+        self._before = {life.pid for life in scene.witness.monitor.lives()}
+        self._thread = threading.Thread(target=self._order, daemon=True)
+
+    def _order(self) -> None:
+        try:
+            self.answer = guards.ask(
+                self.scene.cluster, self.source, "migrate", timeout_s=130, target=self.target, wait_s=120, reason="test"
+            )
+        except LabError as error:
+            self.answer = {"ok": False, "error": {"kind": "unreachable", "message": str(error)}}
+
+    def begin(self) -> None:
+        """Order it, and wait until the memory is on its way."""
+        self._thread.start()
+        arrived = self.scene.witness.monitor.wait_for(lambda _: not self.copy_is_gone(), 30)
+        assert arrived, f"{self.answer}\n{self.scene.witness.table()}"
+        time.sleep(2)
+        assert self.answer is None, self.answer
+        assert self.scene.status(self.source)["state"] == "moving"
+        assert self.scene.status(self.target)["vm"] == "arriving"
+
+    def end(self, timeout_s: float) -> dict[str, Any]:
+        """The guard's answer."""
+        self._thread.join(timeout_s)
+        assert self.answer is not None, f"the order is not answered within {timeout_s:g} s"
+        return self.answer
+
+    def copies(self) -> list[Life]:
+        """The processes that the migration has made."""
+        return [life for life in self.scene.witness.monitor.lives() if life.incoming and life.pid not in self._before]
+
+    def copy_is_gone(self) -> bool:
+        """Whether none of them is alive."""
+        return all(life.end_ns is not None for life in self.copies())
+
+    def was_resumed(self) -> bool:
+        """Whether any of them could ever write."""
+        return any(life.resumed_ns is not None for life in self.copies())
+
+
+@pytest.fixture
+def slow(scene: Scene) -> Iterator[Slow]:
+    """A migration from the holder to another node, not begun yet."""
+    source = scene.holder
+    scene.cluster.run(source, ["virsh", "migrate-setspeed", "mnvm", str(SLOW_MIB_S)], check=True)
+    yield Slow(scene, scene.others[0])
+    with contextlib.suppress(LabError):  # it may have no power any more
+        scene.cluster.run(source, ["virsh", "migrate-setspeed", "mnvm", str(UNLIMITED_MIB_S)])
+
+
+def guest_answers(scene: Scene) -> bool:
+    """Whether the guest's web server does, over the management network."""
+    url = f"http://{GUEST_ADDRESS}:{GUEST_PORT}/"
+    return scene.cluster.in_switch(["curl", "-s", "-o", "/dev/null", "--max-time", "3", url]).returncode in (0, 22)
+
+
+def test_the_vm_goes_to_another_node_and_back_and_its_guest_does_not_notice(scene: Scene) -> None:
+    first, second = scene.holder, scene.others[0]
+    epoch = scene.status(first)["lease"]["epoch"]
+    with Pulse(scene.cluster.settings.disk_image) as pulse:
+        eventually(lambda: pulse.boots, 10, "the guest writes")
+        for number, (source, target) in enumerate([(first, second), (second, first)], 1):
+            began_s = scene.witness.mark("migrate", source, text=f"migrate to {target}")
+            code, told, printed = scene.salt_run(source, "migrate", target, timeout_s=MIGRATION_S)
+            assert code == 0, printed + scene.witness.table()
+            took_s = scene.cluster.boottime() - began_s
+            status = scene.status(target)
+            assert (status["state"], status["vm"]) == ("holding", "running"), status
+            assert (status["lease"]["holder"], status["lease"]["epoch"]) == (target, epoch + number)
+            assert scene.status(source)["vm"] == "off"
+            eventually(lambda: pulse.last_s > scene.cluster.boottime() - 0.5, 10, "the guest goes on")
+            gap_s = pulse.longest_gap_s(began_s)
+            moved_s = told["timeline"]
+            print(f"\n{source} -> {target}: {took_s:.2f} s in all, the guest stood still for {gap_s:.2f} s; {moved_s}")
+            assert gap_s < STANDSTILL_S
+        assert len(pulse.boots) == 1, "the guest has booted"
+    assert guest_answers(scene)
+    assert guards.runners(scene.cluster) == [first]
+    _, history, printed = scene.salt_run(first, "history")
+    assert [one["event"] for one in history["history"]].count("migrated") == 2, printed
+
+
+def test_a_migration_to_a_node_that_can_not_take_it_is_refused_and_the_vm_is_not_touched(scene: Scene) -> None:
+    lost, other = scene.others
+    pid, before = scene.qemu_pid(scene.holder), {life.pid for life in scene.witness.monitor.lives()}
+    assert scene.salt_run(scene.holder, "maintenance", other, "on")[0] == 0
+    try:
+        scene.witness.mark("power cut", lost, at_ns=scene.cluster.poweroff(lost))
+        why = {
+            "node9": "no node of the cluster",
+            other: "is in maintenance",
+            lost: "is lost",
+            "": f"{other} is in maintenance",
+        }
+
+        def is_known_to_be_lost() -> bool:
+            return "failed" in scene.cluster.run(scene.holder, ["salt-call", "consul_ha.members"]).stdout
+
+        eventually(is_known_to_be_lost, 30, f"Consul knows that {lost} is lost")
+        for target, words in why.items():
+            code, told, printed = scene.salt_run(scene.holder, "migrate", *([target] if target else []))
+            assert code != 0, printed
+            assert words in told["comment"], printed
+    finally:
+        code, _, printed = scene.salt_run(scene.holder, "maintenance", other, "off")
+        assert code == 0, printed
+    assert scene.qemu_pid(scene.holder) == pid
+    assert [life for life in scene.witness.monitor.lives() if life.pid not in before] == []
+
+
+def test_a_node_goes_into_maintenance_without_its_vm_and_takes_nothing_until_it_is_back(scene: Scene) -> None:
+    source = scene.holder
+    with Pulse(scene.cluster.settings.disk_image) as pulse:
+        code, told, printed = scene.salt_run(source, "maintenance", source, "on", "reason=test", timeout_s=MIGRATION_S)
+        assert code == 0, printed
+        new = guards.wait_until_running(scene.cluster, 10)
+        assert new in scene.others
+        assert f"migrated from {source} to {new}" in told["comment"]
+        _, status, printed = scene.salt_run(new, "status")
+        assert status["nodes"][source]["maintenance"]["reason"] == "test", printed
+        assert scene.status(source)["masterless_in_s"] is None
+        code, told, printed = scene.salt_run(new, "maintenance", source, "off")
+        assert code == 0, printed
+        time.sleep(3)
+        assert guards.runners(scene.cluster) == [new]
+        assert len(pulse.boots) == 1
+
+
+def test_source_loses_power_in_the_middle_and_the_vm_starts_from_its_disk(scene: Scene, slow: Slow) -> None:
+    epoch = scene.status(slow.source)["lease"]["epoch"]
+    slow.begin()
+    scene.witness.mark("power cut", slow.source, at_ns=scene.cluster.poweroff(slow.source))
+    started = scene.witness.wait_for("started", FAILOVER_S)
+    scene.witness.wait_for("guest up", GUEST_S)
+    assert started.node in scene.others
+    assert scene.status(started.node)["lease"]["epoch"] == epoch + 1
+    assert not slow.was_resumed()
+    assert slow.copies()
+    assert slow.copy_is_gone()
+
+
+def test_target_loses_power_in_the_middle_and_the_vm_goes_on_where_it_is(scene: Scene, slow: Slow) -> None:
+    pid = scene.qemu_pid(slow.source)
+    with Pulse(scene.cluster.settings.disk_image) as pulse:
+        slow.begin()
+        cut_s = scene.witness.mark("power cut", slow.target, at_ns=scene.cluster.poweroff(slow.target))
+        answer = slow.end(LINK_LOST_S)
+        assert answer["error"]["kind"] == "failed", answer
+        print(f"\nthe migration had failed {scene.cluster.boottime() - cut_s:.1f} s after the power cut")
+        eventually(lambda: scene.status(slow.source)["lease"]["phase"] == "held", 5, "the offer is withdrawn")
+        time.sleep(TIMINGS.lease_s)
+        assert (scene.status(slow.source)["state"], scene.qemu_pid(slow.source)) == ("holding", pid)
+        assert len(pulse.boots) == 1
+        assert pulse.longest_gap_s() < STANDSTILL_S
+
+
+def test_target_is_cut_off_in_the_middle_and_its_copy_dies_while_the_vm_goes_on(scene: Scene, slow: Slow) -> None:
+    pid = scene.qemu_pid(slow.source)
+    with Pulse(scene.cluster.settings.disk_image) as pulse:
+        slow.begin()
+        cut_s = scene.witness.mark("storage cut", slow.target, at_ns=scene.cluster.cut(slow.target, "storage"))
+        eventually(slow.copy_is_gone, TIMINGS.lease_s + 5, "the copy at the target is killed")
+        answer = slow.end(LINK_LOST_S)
+        assert answer["error"]["kind"] == "failed", answer
+        print(f"\nthe migration had failed {scene.cluster.boottime() - cut_s:.1f} s after the cut")
+        time.sleep(TIMINGS.lease_s)
+        assert (scene.status(slow.source)["state"], scene.qemu_pid(slow.source)) == ("holding", pid)
+        assert len(pulse.boots) == 1
+        assert pulse.longest_gap_s() < STANDSTILL_S
+
+
+def test_source_is_cut_off_in_the_middle_and_the_vm_starts_elsewhere_from_its_disk(scene: Scene, slow: Slow) -> None:
+    slow.begin()
+    cut_s = scene.witness.mark("storage cut", slow.source, at_ns=scene.cluster.cut(slow.source, "storage"))
+    started = scene.witness.wait_for("started", FAILOVER_S)
+    scene.witness.wait_for("guest up", GUEST_S)
+    assert started.node in scene.others
+    dead = scene.witness.first("QEMU ended", cut_s, slow.source)
+    assert dead is not None
+    assert dead.at_s - cut_s <= TIMINGS.deadline_s + TIMINGS.kill_s
+    assert not slow.was_resumed()
+    assert slow.end(5)["error"]["kind"] in ("refused", "failed")
+
+
+def test_libvirt_listens_in_the_storage_network_only_and_to_none_but_the_nodes(scene: Scene) -> None:
+    node = scene.others[0]
+    plan = next(plan for plan in scene.cluster.plans if plan.name == node)
+    sockets = scene.cluster.run(node, ["ss", "-Htln", "sport", "=", ":16514"], check=True).stdout.split("\n")
+    assert [line.split()[3] for line in sockets if line] == [f"{plan.storage}:16514"]
+    uri = f"qemu+tls://{plan.storage}/system?pkipath="
+    good = scene.cluster.run(scene.holder, ["virsh", "-c", uri + PKI_FOLDER, "list", "--name"])
+    assert good.returncode == 0, good.stderr
+    script = (
+        "set -e; d=$(mktemp -d); trap 'rm -rf $d' EXIT; cp /etc/mnha/tls/ca.pem $d/cacert.pem; "
+        "cp /etc/mnha/tls/node.pem $d/clientcert.pem; cp /etc/mnha/tls/node-key.pem $d/clientkey.pem; "
+        f"virsh -c '{uri}'$d list"
+    )
+    consul = scene.cluster.run(scene.holder, ["sh", "-c", script])
+    assert consul.returncode != 0
+    assert "virsh" not in consul.stdout
+    none = scene.cluster.run(scene.holder, ["virsh", "-c", uri + "/nonexistent", "list"])
+    assert none.returncode != 0
+    assert CLUSTER_NAME in scene.cluster.run(node, ["cat", "/etc/libvirt/libvirtd.conf"]).stdout

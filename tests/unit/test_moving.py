@@ -1,0 +1,153 @@
+"""The steps of a planned migration and of maintenance, over minions that answer what a table says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mnha import moving
+from mnha.ask import Reply
+from mnha.errors import DeadlineError, InputError, UnreachableError
+
+NODES = ["node1", "node2", "node3"]
+LEASE = {"epoch": 7, "holder": "node1", "phase": "held"}
+PLAN = {
+    "vm": "mnvm",
+    "lease": LEASE,
+    "desired": "started",
+    "order": ["node3", "node2"],
+    "rejected": {"node1": "holds the lease that is being lost"},
+    "prefer": [],
+}
+MOVED = {"message": "moved", "epoch": 8, "timeline": {"migrating_s": 1.0}}
+
+
+class Minions:
+    """Answers each function with what the table says: a value, a failed Reply, or an error to raise."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers: dict[Any, Any] = {
+            "mnvm.plan": PLAN,
+            "consul_ha.kv_list": {"vms/mnvm/lease": LEASE, "vms/mnvm/desired": {"run": "started"}},
+            "consul_ha.kv_put": True,
+            "consul_ha.kv_delete": True,
+            "mnvm.record": "key",
+            "guard.migrate": MOVED,
+            "guard.status": {"vms": {"mnvm": {"vm": "running", "sentence": ""}}},
+            **{name.replace("__", "."): answer for name, answer in answers.items()},
+        }
+        self.calls: list[tuple[str, str, dict[str, Any]]] = []
+
+    def one(self, node: str, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> Reply:
+        self.calls.append((node, fun, dict(kwarg or {})))
+        answer = self.answers[fun]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Reply) else Reply(node, answer, True)
+
+    def first(self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> Reply:
+        return self.one(nodes[1], fun, kwarg, timeout_s)
+
+    def called(self, fun: str) -> list[tuple[str, dict[str, Any]]]:
+        return [(node, kwarg) for node, name, kwarg in self.calls if name == fun]
+
+
+def test_without_a_node_the_best_candidate_gets_it_and_the_holder_is_ordered() -> None:
+    ask = Minions()
+    outcome = moving.migrate(ask, NODES, None, "", "root@m1")
+    ((node, order),) = ask.called("guard.migrate")
+    assert (node, order["target"], order["vm"]) == ("node1", "node3", "mnvm")
+    assert (outcome.ok, outcome.done, outcome.node) == (True, True, "node3")
+    ((_, record),) = ask.called("mnvm.record")
+    assert (record["event"], record["vm"]) == ("migrated", "mnvm")
+
+
+REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
+    ("a rejected node", "node2", {"order": ["node3"], "rejected": {"node2": "is lost"}}, "node2 is lost"),
+    ("nobody fits", "", {"order": [], "rejected": {"node2": "is lost"}}, "no other node can take it: node2 is lost"),
+    ("it is released", "node2", {"lease": {"epoch": 7, "holder": "", "phase": "released"}}, "runs on no node"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "changes", "words"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_it_is_not_ordered_where_it_can_not_be(target: str, changes: dict[str, Any], words: str) -> None:
+    ask = Minions(mnvm__plan={**PLAN, **changes})
+    outcome = moving.migrate(ask, NODES, None, target, "root@m1")
+    assert not outcome.ok
+    assert words in outcome.text
+    assert ask.called("guard.migrate") == []
+
+
+def test_to_where_it_is_nothing_is_done_and_an_unknown_node_is_an_error() -> None:
+    ask = Minions()
+    outcome = moving.migrate(ask, NODES, None, "node1", "root@m1")
+    assert (outcome.ok, outcome.done) == (True, False)
+    assert ask.called("guard.migrate") == []
+    with pytest.raises(InputError, match="node9 is no node"):
+        moving.migrate(ask, NODES, None, "node9", "root@m1")
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply("node1", "refused: busy", False), DeadlineError("too long"), UnreachableError("silent")]
+)
+def test_what_went_wrong_is_told_and_recorded(answer: Any) -> None:
+    ask = Minions(guard__migrate=answer)
+    outcome = moving.migrate(ask, NODES, None, "node2", "root@m1")
+    assert not outcome.ok
+    assert "was not migrated from node1 to node2" in outcome.text
+    assert [record["event"] for _, record in ask.called("mnvm.record")] == ["migration failed"]
+
+
+def test_a_vm_that_does_not_run_where_its_lease_went_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving, "RESUME_WAIT_S", 0.0)
+    monkeypatch.setattr(moving, "POLL_S", 0.0)
+    ask = Minions(guard__status={"vms": {"mnvm": {"vm": "off", "sentence": "it is starting"}}})
+    outcome = moving.migrate(ask, NODES, None, "node2", "root@m1")
+    assert not outcome.ok
+    assert "went from node1 to node2, but there the VM is off: it is starting" in outcome.text
+
+
+def test_a_holder_is_marked_only_after_its_vm_has_left() -> None:
+    ask = Minions()
+    outcome = moving.maintenance(ask, NODES, "node1", True, "root@m1", "new memory")
+    assert outcome.ok
+    order = [fun for _, fun, _ in ask.calls]
+    assert order.index("guard.migrate") < order.index("consul_ha.kv_put")
+    ((_, put),) = ask.called("consul_ha.kv_put")
+    assert (put["key"], put["value"]["by"], put["value"]["reason"]) == ("maintenance/node1", "root@m1", "new memory")
+
+
+def test_a_holder_whose_vm_stays_is_not_marked_unless_forced() -> None:
+    stays = Reply("node1", "failed: no way", False)
+    ask = Minions(guard__migrate=stays)
+    outcome = moving.maintenance(ask, NODES, "node1", "on", "root@m1")
+    assert not outcome.ok
+    assert "no way" in outcome.text
+    assert ask.called("consul_ha.kv_put") == []
+    forced = Minions(guard__migrate=stays)
+    assert moving.maintenance(forced, NODES, "node1", "on", "root@m1", force=True).ok
+    assert len(forced.called("consul_ha.kv_put")) == 1
+
+
+def test_another_node_is_marked_and_nothing_moves() -> None:
+    ask = Minions()
+    assert moving.maintenance(ask, NODES, "node2", "on", "root@m1").ok
+    assert ask.called("guard.migrate") == []
+
+
+@pytest.mark.parametrize(
+    ("prefer", "comes_back"), [([], False), (["node2"], True), (["node1", "node2"], False), (["node2", "node1"], True)]
+)
+def test_after_maintenance_it_comes_back_only_where_that_is_preferred(prefer: list[str], comes_back: bool) -> None:
+    ask = Minions(mnvm__plan={**PLAN, "prefer": prefer})
+    assert moving.maintenance(ask, NODES, "node2", False, "root@m1").ok
+    assert ask.called("consul_ha.kv_delete")[0][1] == {"key": "maintenance/node2"}
+    assert [order["target"] for _, order in ask.called("guard.migrate")] == (["node2"] if comes_back else [])
+
+
+def test_only_on_and_off_are_understood() -> None:
+    with pytest.raises(InputError, match="on or off, not 'maybe'"):
+        moving.maintenance(Minions(), NODES, "node2", "maybe", "root@m1")
+    with pytest.raises(InputError, match="'node9' is no node"):
+        moving.maintenance(Minions(), NODES, "node9", "on", "root@m1")
