@@ -26,7 +26,7 @@ from .test_network import assert_untouched
 TIMINGS = PROFILES["default"]
 SOURCE = Path(__file__).with_name("wall_clock.c")
 LIBRARY = "/usr/local/lib/wall_clock.so"
-SHIFT = "/run/wall-clock-shift"
+SHIFT = "/etc/wall-clock-shift"
 DROP_IN = "/etc/systemd/system/mnha-guard.service.d/wall-clock.conf"
 UNIT = f"[Service]\nEnvironment=LD_PRELOAD={LIBRARY} WALL_CLOCK_SHIFT={SHIFT}\n"
 STEPS_H = (3, -20, 11, 0)
@@ -63,7 +63,6 @@ def test_a_wall_clock_that_jumps_under_the_holders_guard_is_not_noticed(
 ) -> None:
     assert guards.runners(scene.cluster) == [scene.holder]
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
-    before = scene.status(scene.holder)["renewals"]
     begun_s = scene.witness.mark("wall clock begins to jump", scene.holder)
     for hours in STEPS_H:
         shifted(hours)
@@ -72,7 +71,7 @@ def test_a_wall_clock_that_jumps_under_the_holders_guard_is_not_noticed(
     assert_untouched(scene, begun_s, pid, epoch)
     after = scene.status(scene.holder)["renewals"]
     assert after["longest_gap_s"] < 3 * TIMINGS.renew_s
-    tell(f"wall clock of the holder's guard stepped by {STEPS_H} h: VM untouched; {line(after, before)}")
+    tell(f"wall clock of the holder's guard stepped by {STEPS_H} h: VM untouched; {line(after)}")
 
 
 def hours_ahead(scene: Scene) -> float:

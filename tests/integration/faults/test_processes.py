@@ -94,14 +94,13 @@ def test_a_vm_lives_through_the_loss_of_the_local_consul_agent(
 ) -> None:
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
     led = "led" if consul.leader(scene.cluster) == scene.holder else "did not lead"
-    before = scene.status(scene.holder)["renewals"]
     sent_s = send(scene, scene.holder, signal, "consul")
     if signal == "STOP":  # one that is killed is back in a second
         eventually(lambda: asked(scene) != "127.0.0.1", 2 * TIMINGS.deadline_s, "the guard asks another server")
     time.sleep(2 * TIMINGS.lease_s)
     assert_untouched(scene, sent_s, pid, epoch)
-    after = scene.status(scene.holder)["renewals"]
-    tell(f"SIG{signal} to the holder's Consul agent, which {led}: VM untouched; {line(after, before)}")
+    told = line(scene.status(scene.holder)["renewals"])
+    tell(f"SIG{signal} to the holder's Consul agent, which {led}: VM untouched; {told}")
 
 
 def asked(scene: Scene) -> str:
