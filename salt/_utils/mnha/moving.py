@@ -83,11 +83,15 @@ def migrate(
 
 def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: float) -> Outcome:
     """Order the migration from the holder's guard; record what came of it."""
+    why = ""
     order = {"target": target, "vm": vm, "wait_s": wait_s, "reason": f"migrated to {target} by {by}"}
     try:
         answer = value_of(ask.one(holder, "guard.migrate", order, timeout_s=wait_s + SLACK_S))
     except (FailedError, UnreachableError, DeadlineError) as error:
-        outcome = Outcome(False, f"{vm} was not migrated from {holder} to {target}: {error.message}", node=holder)
+        # Its answer may be lost, and the VM over there all the same: the lease knows.
+        why, answer = error.message, _lease(ask, target, vm)
+    if answer.get("holder", target) != target:
+        outcome = Outcome(False, f"{vm} was not migrated from {holder} to {target}: {why}", node=holder)
     else:
         text = f"{vm} was migrated from {holder} to {target}, epoch {answer.get('epoch')}"
         outcome = Outcome(True, text, done=True, node=target, timeline=dict(answer.get("timeline") or {}))
@@ -95,6 +99,14 @@ def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: floa
             outcome.ok, outcome.text = False, f"the lease of {vm} went from {holder} to {target}, but there {wrong}"
     _record(ask, [target, holder], "migrated" if outcome.ok else "migration failed", outcome.text, vm=vm)
     return outcome
+
+
+def _lease(ask: AskAny, node: str, vm: str) -> dict[str, Any]:
+    """A VM's lease as `node` reads it; held by nobody if it can't be asked."""
+    try:
+        return dict(value_of(ask.one(node, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))["lease"])
+    except (FailedError, UnreachableError, DeadlineError):
+        return {"holder": ""}
 
 
 def _not_running(ask: AskAny, vm: str, target: str) -> str:

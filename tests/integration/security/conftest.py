@@ -11,7 +11,7 @@ from lab.cluster import Cluster
 from lab.provision import CLUSTER_NAME, MASTER
 
 SECRETS = f"etc/mnha/secrets/{CLUSTER_NAME}"
-PUBLIC = ("ca.pem", "node.pem", "master.pub")
+PUBLIC = ("ca.pem", "node.pem", "libvirt.pem", "master.pub")
 PLAIN_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--no-new-privs")
 """Debian's `nobody`: a process that has no right but those that everybody has."""
 

@@ -27,17 +27,20 @@ def allowed(plan: NodePlan, is_holder: bool) -> dict[tuple[str, str, str], str]:
         ("tcp", "0.0.0.0:4505", SALT): "jobs for minions, encrypted",
         ("tcp", "0.0.0.0:4506", SALT): "minions' requests, encrypted",
     }
+    libvirt = {
+        ("tcp", f"{plan.storage}:16514", "libvirtd"): "live migration between the nodes: certificates both ways",
+    }
     console = {("tcp", "127.0.0.1:5900", "qemu-system-x86"): "the VM's console (`console` in the pillar says where)"}
-    return {**consul, **salt, **(console if is_holder else {})}
+    return {**consul, **salt, **libvirt, **(console if is_holder else {})}
 
 
 def listening(cluster: Cluster, node: str) -> set[tuple[str, str, str]]:
-    """Every socket that waits for somebody, by `ss`."""
+    """Every socket that waits for somebody, by `ss`. systemd has those, too, that it opens for a service."""
     found = set()
     for line in cluster.run(node, ["ss", "-Hlntup"], check=True).stdout.splitlines():
         words = line.split()
-        program = re.search(r'"([^"]+)"', line)
-        found.add((words[0], words[4], program[1] if program else "?"))
+        programs = sorted(re.findall(r'"([^"]+)"', line), key=lambda name: name == "systemd")
+        found.add((words[0], words[4], programs[0] if programs else "?"))
     return found
 
 

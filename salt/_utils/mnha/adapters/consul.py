@@ -380,7 +380,8 @@ class Maintenance:
                 params = [("stale", "1"), ("index", index), ("wait", PEERS_WAIT)]
                 reply = self._servers.request(number, "get", f"/v1/kv/{self._key}", PEERS_TIMEOUT_S, params=params)
                 reason = _maintenance_of(json.loads(reply.body)[0]) if reply.code == 200 else ""
-                if reason != known:
+                # A server that has just started may not have read its own data yet.
+                if reason != known and reply.headers.get("X-Consul-KnownLeader") == "true":
                     self._changed(reason)
                     known = reason
                 new_index = reply.headers.get("X-Consul-Index", "0")

@@ -182,6 +182,7 @@ class LibvirtHypervisor:
         self._process: Process | None = None
         self._paused = False
         self._arriving = False
+        self._moving = 0
         self._stranded: Process | None = None
         self._stopped_detail: int | None = None
         self._stopped = threading.Event()
@@ -202,6 +203,8 @@ class LibvirtHypervisor:
 
     def migrate(self, target: str, generation: int) -> None:
         """See :class:`mnha.ports.Hypervisor`. In a thread of its own: other orders go on meanwhile."""
+        with self._lock:
+            self._moving += 1
         threading.Thread(
             target=self._migrate, args=(target, generation), name=f"vm-{self.name}-migrate", daemon=True
         ).start()
@@ -287,8 +290,8 @@ class LibvirtHypervisor:
             process = self._process
         if process is None:
             raise FailedError("what the migration had brought is gone")
-        self._resumed_mark.write_text(birth_of(process.pid), encoding="ascii")
         self._arriving = False
+        self._resumed_mark.write_text(birth_of(process.pid), encoding="ascii")
 
     def _launch(self, launch: Callable[[], None], generation: int, on_error: Callable[[], None] = lambda: None) -> None:
         """Start or resume the VM and tell what came of it."""
@@ -326,7 +329,9 @@ class LibvirtHypervisor:
             log.exception("migrating %s to %s", self.name, target)
             error = repr(failure)
         self._post(Moved(generation, error))
-        self._stranded = process if error else None
+        with self._lock:
+            self._moving -= 1
+            self._stranded = process if error else None
         self._orders.put(self._ask_state)
 
     def _abort(self) -> None:
@@ -482,7 +487,10 @@ class LibvirtHypervisor:
         Only the very process that was to leave: at a target too libvirt says *paused for migration*, and to resume what
         is still arriving would let it run as soon as it is there.
         """
-        process, self._stranded = self._stranded, None
+        with self._lock:
+            if self._moving:  # libvirt has paused it for this one, and will say how it ended
+                return
+            process, self._stranded = self._stranded, None
         if process is None or process is not self._process or self._arriving:
             return
         log.warning("%s stays here after a failed migration: resuming it", self.name)

@@ -1,0 +1,56 @@
+"""The watch of a node's maintenance record, against a real server."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mnha.adapters.consul import Maintenance, Servers
+from tests.support.consul_server import ConsulServer, binary, running
+
+KEY = "mnha/t/maintenance/n1"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ConsulServer]:
+    with running(binary(tmp_path / "consul"), tmp_path) as running_server:
+        yield running_server
+
+
+def put(servers: Servers, record: object) -> None:
+    reply = servers.request(0, "put", f"/v1/kv/{KEY}", 5.0, data=json.dumps(record).encode())
+    assert reply.code == 200
+
+
+def test_it_tells_of_each_change_and_of_nothing_else(server: ConsulServer) -> None:
+    told: queue.Queue[str] = queue.Queue()
+    servers = server.servers()
+    Maintenance(servers, KEY, told.put).start()
+    put(servers, {"by": "root@m1", "at": 1.0, "reason": "new memory"})
+    assert told.get(timeout=10) == "in maintenance by root@m1: new memory"
+    put(servers, {"by": "root@m1", "at": 2.0, "reason": "new memory"})
+    put(servers, {"by": "root@m1", "at": 2.0, "reason": ""})
+    assert told.get(timeout=10) == "in maintenance by root@m1"
+    put(servers, ["not", "a", "record"])
+    assert told.get(timeout=10) == "in maintenance"
+    assert servers.request(0, "delete", f"/v1/kv/{KEY}", 5.0).code == 200
+    assert told.get(timeout=10) == ""
+    assert told.empty()
+
+
+def test_what_was_known_holds_while_consul_is_away(server: ConsulServer) -> None:
+    told: queue.Queue[str] = queue.Queue()
+    servers = server.servers()
+    put(servers, {"by": "me"})
+    Maintenance(servers, KEY, told.put).start()
+    assert told.get(timeout=10) == "in maintenance by me"
+    server.stop()
+    with pytest.raises(queue.Empty):
+        told.get(timeout=3)
+    server.start()
+    with pytest.raises(queue.Empty):
+        told.get(timeout=3)
