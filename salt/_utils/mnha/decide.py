@@ -238,7 +238,7 @@ def release_reason(view: View) -> str:
 
 def _renew(view: View) -> Decision | None:
     """Keep the lease while the VM runs here, or is about to. Out of its storage's reach it is being killed, but may
-    sleep in the kernel, with writes under way: only an armed watchdog, which resets the node, lets the lease expire then.
+    sleep in the kernel, with writes under way: only where an armed watchdog resets the node may the lease expire then.
     """
     if not _may_ask(view) or not rules.is_mine(view):
         return None
