@@ -62,6 +62,11 @@ class Watchdog:
         """See :class:`mnha.ports.Watchdog`."""
         self.reset_us = None
 
+    @property
+    def armed(self) -> bool:
+        """See :class:`mnha.ports.Watchdog`."""
+        return self.reset_us is not None and self.refuses_until_us <= self._engine.now
+
     def _expect(self) -> None:
         """Have one event for the moment of the reset."""
         if not self._pending and self.reset_us is not None:
@@ -476,6 +481,11 @@ class Process:
         """Port: Watchdog."""
         self._port()
         return self.host.watchdog.arm(until_s)
+
+    @property
+    def armed(self) -> bool:
+        """Port: Watchdog."""
+        return self.host.watchdog.armed
 
     def disarm(self) -> None:
         """Port: Watchdog."""

@@ -131,6 +131,10 @@ class _Armless:
             self._real.arm(until_s)
         return True
 
+    @property
+    def armed(self) -> bool:
+        return True
+
     def disarm(self) -> None:
         self._real.disarm()
 

@@ -41,7 +41,7 @@ def fence_reason(view: View) -> str:
         return "this node has no confirmed lease"
     if not rules.may_run_vm(view):
         return f"no renewal was confirmed for {view.timings.deadline_s:g} s"
-    return storage_reason(view)
+    return ""
 
 
 def storage_reason(view: View) -> str:
@@ -81,7 +81,7 @@ def _fence(view: View) -> Decision | None:
     """Kill what may not run; kill what was ordered or asked to end and did not."""
     if not view.vm.may_write or view.now_s < view.next_kill_s:
         return None
-    if reason := fence_reason(view):
+    if reason := fence_reason(view) or storage_reason(view):
         return Decision(Action.KILL, reason)
     if view.order and view.order.op is Op.RESET:
         return Decision(Action.KILL, view.order.reason)
@@ -172,6 +172,7 @@ def _migrate(view: View) -> Decision | None:
         and view.lease is not None
         and view.lease.target == target
         and not fence_reason(view)
+        and not storage_reason(view)
     ):
         return Decision(Action.MIGRATE, view.order.reason if view.order else "")
     return None
@@ -236,10 +237,15 @@ def release_reason(view: View) -> str:
 
 
 def _renew(view: View) -> Decision | None:
-    """Keep the lease while the VM runs here, or is about to."""
+    """Keep the lease while the VM runs here, or is about to. Out of its storage's reach it is being killed, but may
+    sleep in the kernel, with writes under way: only where an armed watchdog resets the node may the lease expire then.
+    """
     if not _may_ask(view) or not rules.is_mine(view):
         return None
-    useful = not fence_reason(view) if view.vm.may_write else wants_vm(view) and view.move is not Move.DONE
+    if view.vm.may_write:
+        useful = not fence_reason(view) and not (view.armed and storage_reason(view))
+    else:
+        useful = wants_vm(view) and view.move is not Move.DONE
     return Decision(Action.RENEW, "keep the lease") if useful else None
 
 
@@ -253,20 +259,20 @@ def _start(view: View) -> Decision | None:
         and wants_vm(view)
         and view.now_s >= view.not_before_s
         and view.move is Move.NONE
-        and _has_half_a_deadline(view)
+        and rules.has_half_a_deadline(view)
     ):
         return Decision(Action.START, view.lease.reason)
     return None
 
 
-def _has_half_a_deadline(view: View) -> bool:
-    """Whether this node may run the VM for more than half of the deadline."""
-    return view.deadline_s is not None and view.now_s < view.deadline_s - view.timings.deadline_s / 2
-
-
 def _resume(view: View) -> Decision | None:
     """Resume what a migration has brought, when the lease was handed over and this node has renewed it."""
-    if view.vm is Vm.ARRIVING and view.lease is not None and rules.was_handed_over(view) and _has_half_a_deadline(view):
+    if (
+        view.vm is Vm.ARRIVING
+        and view.lease is not None
+        and rules.was_handed_over(view)
+        and rules.has_half_a_deadline(view)
+    ):
         return Decision(Action.RESUME, view.lease.reason)
     return None
 

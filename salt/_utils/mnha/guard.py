@@ -344,10 +344,17 @@ class Guard:
             self.timeline["taken_s"] = self.view.now_s
             self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
 
+    def _arm(self, until_s: float) -> bool:
+        """Arm the watchdog; return whether the node is protected as the configuration requires."""
+        protected = self._watchdog.arm(until_s)
+        if self._watchdog.armed is not self.view.armed:
+            self._set(armed=self._watchdog.armed)
+        return protected
+
     def _pet(self, until_s: float) -> None:
         """Arm the watchdog for the VM that runs; when it is required and can't be, the VM is soon handed over."""
         before = self.view.unprotected
-        after = 0 if self._watchdog.arm(until_s) else before + 1
+        after = 0 if self._arm(until_s) else before + 1
         if after != before:
             self._set(unprotected=after)
         if after == 1:
@@ -383,7 +390,7 @@ class Guard:
     def _on_vm_off(self, before: Vm, crashed: bool) -> None:
         """The VM is confirmed dead: the watchdog is not needed; was it a failure?"""
         self._watchdog.disarm()
-        self._set(shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        self._set(armed=False, shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
         if self.view.move is not Move.UNDER_WAY:
             # While it is, no renewal for this: it would be in flight when the hand-over goes out, and void that.
             self._set(next_ask_s=float("-inf"))
@@ -631,7 +638,7 @@ class Guard:
         if deadline_s is None:
             raise BugError("a start without a deadline")
         self._set(launched_epoch=self._epoch())  # what has arrived here is of no use from now on, if it is not resumed
-        if not self._watchdog.arm(deadline_s + self.view.timings.kill_s):
+        if not self._arm(deadline_s + self.view.timings.kill_s):
             self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
             return
         self._generation += 1

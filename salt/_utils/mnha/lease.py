@@ -28,6 +28,11 @@ def may_run_vm(view: View) -> bool:
     return view.deadline_s is not None and view.now_s < view.deadline_s
 
 
+def has_half_a_deadline(view: View) -> bool:
+    """Whether the VM may run on this node for more than half of the deadline."""
+    return view.deadline_s is not None and view.now_s < view.deadline_s - view.timings.deadline_s / 2
+
+
 def deadline_after(asked_s: float, timings: Timings) -> float:
     """Until when a renewal that was asked for at `asked_s`, and granted, lets the VM run.
 

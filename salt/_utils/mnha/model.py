@@ -179,6 +179,7 @@ class View:
     :param probed: whether `unable` was found out; until then nothing is started here, and nothing given back for it.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
+    :param armed: the watchdog counts: if it is told nothing more, the node is reset.
     :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).
     :param move: how the migration away from this node stands.
@@ -218,6 +219,7 @@ class View:
     ending: str = ""
     failed_starts: int = 0
     failed_starts_limit: int = 3
+    armed: bool = False
     unprotected: int = 0
     not_before_s: float = float("-inf")
     move: Move = Move.NONE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from . import lease as rules
-from .decide import fence_reason, take_reason
+from .decide import fence_reason, storage_reason, take_reason
 from .model import Move, Op, Run, State, View, Vm
 
 
 def describe(view: View) -> State:
     """Return the state, in a word, that `view` amounts to."""
-    if view.vm.may_write and fence_reason(view):
+    if view.vm.may_write and (fence_reason(view) or storage_reason(view)):
         return State.FENCING
     if view.vm is Vm.ARRIVING:
         return State.ARRIVING

@@ -212,6 +212,10 @@ class Watchdog(Protocol):
     def disarm(self) -> None:
         """Stop it: no VM is alive here."""
 
+    @property
+    def armed(self) -> bool:
+        """Whether it counts, as it was last told to: without another :meth:`arm` the node will be reset."""
+
 
 class Journal(Protocol):
     """Logs, history and the answers to orders."""

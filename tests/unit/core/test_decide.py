@@ -222,6 +222,7 @@ def test_a_vm_whose_image_is_out_of_reach_only_here_is_killed_and_not_renewed_fo
     since_s = None if lost_for_s is None else NOW_S - lost_for_s
     seen = view(
         vm=Vm.RUNNING,
+        armed=True,
         desired=Run.STARTED,
         unable="the storage does not answer" if lost_for_s else "",
         storage_lost_s=since_s,
@@ -242,8 +243,16 @@ def test_a_guard_wakes_when_the_image_has_been_out_of_reach_for_too_long() -> No
 
 def test_with_the_image_out_of_reach_the_lease_is_given_back_once_the_vm_is_dead() -> None:
     lost = {"unable": "the storage fails", "storage_lost_s": NOW_S - 20.0, "storage_elsewhere": "you"}
-    dying = view(vm=Vm.RUNNING, desired=Run.STARTED, storage_limit_s=12.0, next_kill_s=NOW_S + 0.1, **lost)
+    dying = view(vm=Vm.RUNNING, desired=Run.STARTED, storage_limit_s=12.0, next_kill_s=NOW_S + 0.1, armed=True, **lost)
     assert actions(dying) == []
+    assert actions(dying.but(vm=Vm.OFF)) == [Action.RELEASE]
+
+
+def test_with_no_watchdog_a_vm_out_of_its_storages_reach_keeps_the_lease_until_it_is_dead() -> None:
+    lost = {"unable": "the storage fails", "storage_lost_s": NOW_S - 20.0, "storage_elsewhere": "you"}
+    dying = view(vm=Vm.RUNNING, desired=Run.STARTED, storage_limit_s=12.0, **lost)
+    assert actions(dying) == [Action.KILL, Action.RENEW]
+    assert actions(dying.but(next_kill_s=NOW_S + 0.1)) == [Action.RENEW]
     assert actions(dying.but(vm=Vm.OFF)) == [Action.RELEASE]
 
 

@@ -64,6 +64,10 @@ class Doors:
         self._note("arm", until_s)
         return self.watchdog_works
 
+    @property
+    def armed(self) -> bool:
+        return self.watchdog_works
+
     def disarm(self) -> None:
         self._note("disarm")
 

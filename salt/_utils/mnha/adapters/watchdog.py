@@ -153,6 +153,11 @@ class LinuxWatchdog:
         """Whether the device is counting for a VM."""
         return bool(self._untils) and self._counts is True
 
+    def protects(self, vm: str) -> bool:
+        """Whether the device counts for `vm`, and took what it was last told."""
+        with self._changed:
+            return vm in self._untils and self._counts is True and not self.failing
+
     def objection(self) -> str:
         """Why no VM is to be started here: the watchdog is required and would not work. Empty otherwise."""
         if self.mode != "required":
@@ -343,3 +348,8 @@ class Share:
     def disarm(self) -> None:
         """See :class:`mnha.ports.Watchdog`."""
         self._watchdog.disarm(self._vm)
+
+    @property
+    def armed(self) -> bool:
+        """See :class:`mnha.ports.Watchdog`."""
+        return self._watchdog.protects(self._vm)
