@@ -44,7 +44,7 @@ class Watchdog:
         self._engine, self._host, self.kind = engine, host, kind
         self.reset_us: int | None = None
         self.refuses_until_us = 0
-        self._pending = False
+        self._pending_us: int | None = None
 
     def arm(self, until_s: float) -> bool:
         """See :class:`mnha.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
@@ -68,14 +68,14 @@ class Watchdog:
         return self.reset_us is not None and self.refuses_until_us <= self._engine.now
 
     def _expect(self) -> None:
-        """Have one event for the moment of the reset."""
-        if not self._pending and self.reset_us is not None:
-            self._pending = True
+        """Have an event for the moment of the reset, or for an earlier one, which then looks again."""
+        if self.reset_us is not None and (self._pending_us is None or self.reset_us < self._pending_us):
+            self._pending_us = self.reset_us
             self._engine.at(self.reset_us, self._fire)
 
     def _fire(self) -> None:
         """Reset the node, if nobody moved or stopped the watchdog."""
-        self._pending = False
+        self._pending_us = None
         if self.reset_us is not None and self._engine.now >= self.reset_us:
             self._host.reset("watchdog")
         else:

@@ -326,6 +326,13 @@ class StartsWithoutDeadline(Guard):
         super()._launch(launch)
 
 
+class LongerDeadlineKept(Guard):
+    """A deadline that was handed over lasts, whatever the new record's timings."""
+
+    def _keep_within(self, deadline_s: float) -> None:
+        pass
+
+
 class FailedMoveIsDone(Guard):
     """A migration that failed counts as one that succeeded."""
 
@@ -595,6 +602,9 @@ MUTANTS: dict[str, Mutant] = {
     "handover_extends": Mutant(
         "a guard that replaced itself gives the VM a fresh deadline",
         HandoverExtends,
+    ),
+    "longer_deadline_kept": Mutant(
+        "a guard with shorter timings keeps the longer deadline that it was handed over", LongerDeadlineKept
     ),
     "late_read_believed": Mutant(
         "a consistent read's answer counts whenever it comes",

@@ -137,6 +137,9 @@ class Guard:
         self._asks: dict[int, Ask] = {}
         self._generation = 0
         self._moves = 0
+        self._reset_s = float(
+            "inf"
+        )  # what the watchdog was told last; unknown: a guard before this one may have told it
         self._tickets = 0
         self._last_failure_s = float("-inf")
         self.vm_pid: int | None = None
@@ -344,8 +347,23 @@ class Guard:
             self.timeline["taken_s"] = self.view.now_s
             self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
 
+    def _keep_within(self, deadline_s: float) -> None:
+        """Let the VM run no longer than the record allows that is about to be sent, whether its answer arrives or not.
+
+        The others go by its timings once it is written. When an operator has shortened them, a guard with the longer
+        ones has handed over its deadline, and has told the watchdog: both are shortened before the record is sent.
+        """
+        if self.view.deadline_s is None or not self.view.vm.may_write:
+            return
+        deadline_s = min(deadline_s, self.view.deadline_s)
+        reset_s = deadline_s + self.view.timings.kill_s
+        self._set(deadline_s=deadline_s)
+        if self._reset_s > reset_s:
+            self._pet(reset_s)
+
     def _arm(self, until_s: float) -> bool:
         """Arm the watchdog; return whether the node is protected as the configuration requires."""
+        self._reset_s = until_s
         protected = self._watchdog.arm(until_s)
         if self._watchdog.armed is not self.view.armed:
             self._set(armed=self._watchdog.armed)
@@ -614,6 +632,7 @@ class Guard:
                 record = rules.renewed(sighting.lease, timings, offered_to(self.view))
                 if rules.has_launched(self.view):
                     record = dataclasses.replace(record, source=None)
+                self._keep_within(rules.deadline_after(self.view.now_s, timings))
             case Action.TAKE:
                 record = rules.taken(sighting.lease, node, timings, decision.reason)
                 if self.view.order is None:

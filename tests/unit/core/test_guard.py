@@ -160,6 +160,18 @@ def test_a_guard_that_took_over_from_its_own_process_believes_no_copy() -> None:
     assert "kill" in rig.on(rig.seen(lease("you"), consistent=True))
 
 
+@pytest.mark.parametrize("handed_over_s", [3.0, 9.0])
+def test_a_guard_that_took_over_from_its_own_process_keeps_within_its_own_timings(handed_over_s: float) -> None:
+    """The one before may have had longer ones. The others go by the first record, whether its answer arrives or not."""
+    rig = Rig(deadline_s=100.0 + handed_over_s)
+    rig.on(VmSeen(Vm.RUNNING, 0))
+    asked = rig.on(rig.seen(lease("me"), consistent=True))
+    deadline_s = rig.now_s + min(handed_over_s, TIMINGS.deadline_s)
+    assert rig.guard.view.deadline_s == deadline_s
+    assert rig.values("arm") == [deadline_s + TIMINGS.kill_s]
+    assert asked.index("arm") < asked.index("cas")
+
+
 def test_the_watchdog_is_armed_before_the_vm_starts() -> None:
     rig = Rig().observes(lease("", Phase.RELEASED))
     assert rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7)) == ["cas"]
