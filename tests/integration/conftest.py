@@ -7,7 +7,7 @@ healthy nodes and a running MNVM, and ends with the same and with the proof that
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -69,3 +69,14 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
         yield made
         health.heal(cluster)
     made.prove_no_overlap()
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a line of figures that shall stand in the output of a run that passes, too."""
+
+    def show(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+
+    return show

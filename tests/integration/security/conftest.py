@@ -86,17 +86,6 @@ def as_plain_user(cluster: Cluster) -> Callable[..., tuple[int, str]]:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a line of figures that shall stand in the output of a run that passes, too."""
-
-    def show(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}", flush=True)
-
-    return show
-
-
-@pytest.fixture
 def consul_binary(cluster: Cluster) -> Path:
     """The program that the nodes run, for agents beside them."""
     return cluster.file(MASTER, "usr/bin/consul")
