@@ -162,8 +162,8 @@ class Hypervisor:
     def abort(self) -> None:
         """Abort the migration, if its memory is not sent yet."""
         move = self.migration
-        if move is not None and not move.over and not move.qemu.left and self._engine.now >= self.hung_until_us:
-            self._host.after(self._engine.span(0.01, 0.3), self._end_migration, move, "aborted")
+        if move is not None and self._engine.now >= self.hung_until_us:
+            self._host.after(self._engine.span(0.01, 0.3), self._abort, move)
 
     def resume(self, generation: int) -> None:
         """Resume what a migration has brought."""
@@ -232,6 +232,11 @@ class Hypervisor:
         if late_us > 0:
             self._host.after(late_us + self._engine.span(0.001, 0.1), step, move)
         return late_us > 0
+
+    def _abort(self, move: Migration) -> None:
+        """libvirtd aborts it, unless all of the memory was sent in the meantime."""
+        if not move.qemu.left:
+            self._end_migration(move, "aborted")
 
     def _end_migration(self, move: Migration, error: str) -> None:
         """libvirtd tells how it ended. What has arrived in part is removed at the target, sooner or later."""
