@@ -43,6 +43,9 @@ POINTER = Path("/run") / f"{SWITCH}.state"
 
 READY_TIMEOUT_S = 90
 
+QEMU_GID = 64055
+"""Debian's libvirt-qemu, user and group: the same on every machine."""
+
 
 class Cluster:
     """Makes, uses and removes the lab's cluster. Methods raise LabError with a remedy; none leaves half a change."""
@@ -132,6 +135,8 @@ class Cluster:
         # What libvirt takes for a local file system has no other node: when a VM is migrated away libvirt gives the
         # image's ownership back, while the VM is about to open it for writing elsewhere.
         (folder / "mnvm.img").chmod(0o666)
+        os.chown(folder, 0, QEMU_GID)  # who is neither root nor QEMU gets no further than the folder
+        folder.chmod(0o750)
 
     def _power_on(self, node: Node) -> None:
         record = self.record()
