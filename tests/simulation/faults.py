@@ -228,7 +228,7 @@ def _of_vm(world: World, host: Host, fault: Fault) -> bool:
     vm, engine = host.hypervisor, world.engine
     match fault.kind:
         case "libvirt hangs":
-            vm.hung_until_us = engine.now + fault.duration_us
+            vm.hung_until_us = max(vm.hung_until_us, engine.now + fault.duration_us)
         case "unkillable":
             vm.stuck_until_us = engine.now + _bounded_us(host, fault.duration_us)
         case "guest crashes":
