@@ -24,7 +24,7 @@ def resets(scene: Scene, node: str, since_s: float) -> list[float]:
     return [line["at_s"] for line in found if line["event"] == "reset" and line["at_s"] >= since_s]
 
 
-def test_a_frozen_holder_is_reset_by_its_watchdog_before_another_node_takes_over(
+def test_a_frozen_holder_is_reset_by_its_watchdog_before_the_vm_runs_again_anywhere(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:
     assert scene.guard(scene.holder)["watchdog"]["armed"]
@@ -39,11 +39,14 @@ def test_a_frozen_holder_is_reset_by_its_watchdog_before_another_node_takes_over
     (reset_at_s,) = resets(scene, scene.holder, frozen_s)
     scene.witness.mark("reset", scene.holder, at_ns=int(reset_at_s * 1e9), text="its watchdog resets the node")
     reset_s = reset_at_s - frozen_s
-    assert started.node in scene.others
-    assert moments.old_dead_s is not None
-    assert moments.taken_s is not None
-    assert moments.qemu_s is not None
     assert reset_s <= TIMINGS.reset_s, scene.witness.table()
+    assert moments.old_dead_s is not None
+    assert moments.qemu_s is not None
+    if started.node == scene.holder:  # nodes of the lab boot so fast that it may be back before its lease has expired
+        assert reset_s <= moments.old_dead_s < moments.qemu_s, scene.witness.table()
+        tell(f"node frozen: reset by its watchdog after {reset_s:.2f} s, QEMU began on it {moments.qemu_s:.2f} s")
+        return
+    assert moments.taken_s is not None
     assert reset_s <= moments.old_dead_s < moments.taken_s < moments.qemu_s, scene.witness.table()
     eventually(lambda: scene.cluster.node(scene.holder).init_pid() != boot, 30, f"{scene.holder} boots again")
     eventually(lambda: scene.status(scene.holder)["state"] == "candidate", 90, f"{scene.holder} is a candidate again")
