@@ -137,9 +137,7 @@ class Guard:
         self._asks: dict[int, Ask] = {}
         self._generation = 0
         self._moves = 0
-        self._reset_s = float(
-            "inf"
-        )  # what the watchdog was told last; unknown: a guard before this one may have told it
+        self._reset_s = float("inf")  # what the watchdog was told last; unknown at first
         self._tickets = 0
         self._last_failure_s = float("-inf")
         self.vm_pid: int | None = None
