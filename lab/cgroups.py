@@ -19,9 +19,10 @@ DEVICES = "devices"
 """Where the processes live that are devices of the nodes: they outlive a command, but not the cluster."""
 CPU_PERIOD_US = 100_000
 REALTIME_PERIOD_US = 100_000
-REALTIME_LAB_US = 45_000
+REALTIME_LAB_US = 90_000
 """Of each period and CPU: what real-time processes of the whole lab may use. A new group of version 1 may use none, so
-that a guard could not get real-time priority; the kernel gives out at most 95 % in all, enough for two labs."""
+that neither guard nor Consul could get real-time priority. The kernel gives out at most 95 % in all: a second lab
+beside this one has to do without."""
 
 
 def unified_root() -> Path:

@@ -132,9 +132,6 @@ class Cluster:
         folder.mkdir(parents=True)
         for name in ("vmlinuz", "initrd.img", "mnvm.img"):
             run(["cp", "--sparse=always", guest / name, folder / name])
-        # What libvirt takes for a local file system has no other node: when a VM is migrated away libvirt gives the
-        # image's ownership back, while the VM is about to open it for writing elsewhere.
-        (folder / "mnvm.img").chmod(0o666)
         os.chown(folder, 0, QEMU_GID)  # who is neither root nor QEMU gets no further than the folder
         folder.chmod(0o750)
 

@@ -31,6 +31,9 @@ from lab.shell import mounts_below, wait_until
 DEVICE = "/dev/watchdog"
 DEFAULT_TIMEOUT_S = 60
 LONGEST_S = 65535
+SELF_TEST_S = 20.0
+"""From a reset to the node's boot. Real machines test themselves for a minute or more: none is back before its lease
+has expired, while a node of the lab boots in two seconds."""
 MAGIC = b"V"
 
 # linux/watchdog.h
@@ -296,6 +299,7 @@ def serve(name: str) -> None:
         # Dead first, without waiting for anybody; what a power cycle is besides takes its turn.
         node.power_off()
         cluster.poweroff(name)
+        time.sleep(SELF_TEST_S)
         cluster.poweron(name, wait=False)
 
     device = Device(node.init_pid, reset, note, broken_mark(settings, name).exists)

@@ -122,7 +122,8 @@ def undefine(vm: str | None = None) -> bool:
 
 
 def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
-    """How to get at the VM's console on this node (`command`), and the newest `lines` of its log.
+    """How to get at the VM on this node: its serial console (`command`), its VNC display while it runs here (`display`:
+    an address, or a Unix socket that only root and QEMU can open), and the newest `lines` of the console's log.
 
     CLI Example:
 
@@ -137,7 +138,12 @@ def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 200 * int(lines)))
             tail = "\n".join(file.read().decode("utf-8", "replace").splitlines()[-int(lines) :])
-    return {"command": f"virsh -c {domains.URI} console {name}", "log": str(path), "tail": tail}
+    return {
+        "command": f"virsh -c {domains.URI} console {name}",
+        "display": _run(lambda: domains.display(name)),
+        "log": str(path),
+        "tail": tail,
+    }
 
 
 def health(vm: str | None = None) -> dict[str, Any]:

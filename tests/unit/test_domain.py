@@ -70,12 +70,33 @@ def test_the_cpu_can_be_migrated(changes: dict[str, Any]) -> None:
     assert attributes(parse(changes), "cpu")["mode"] in ("host-model", "custom")
 
 
-def test_a_console_listens_on_loopback_unless_it_is_told_otherwise() -> None:
-    assert attributes(parse(), "devices/graphics")["listen"] == "127.0.0.1"
+def test_a_display_is_a_unix_socket_unless_it_is_told_otherwise() -> None:
+    assert attributes(parse(), "devices/graphics") == {"type": "vnc"}
+    assert attributes(parse(), "devices/graphics/listen") == {"type": "socket"}
     addresses = "172.20.198.3@node1, 172.20.198.4@node2, 172.20.198.5@node3"
     root = parse({"vms:mnvm:console_address": addresses}, node="node2")
     assert attributes(root, "devices/graphics")["listen"] == "172.20.198.4"
     assert attributes(root, "devices/graphics/listen")["address"] == "172.20.198.4"
+
+
+def test_libvirt_never_changes_whose_the_image_is() -> None:
+    assert attributes(parse(), "devices/disk/source/seclabel") == {"model": "dac", "relabel": "no"}
+
+
+@pytest.mark.parametrize(
+    ("graphics", "expected"),
+    [
+        ("<graphics type='vnc' socket='/run/x/vnc.sock'><listen type='socket' socket='/run/x/vnc.sock'/></graphics>",
+         "/run/x/vnc.sock"),
+        ("<graphics type='vnc'><listen type='socket' socket='/run/x/vnc.sock'/></graphics>", "/run/x/vnc.sock"),
+        ("<graphics type='vnc' port='5901' listen='192.0.2.1'><listen type='address' address='192.0.2.1'/></graphics>",
+         "192.0.2.1:5901"),
+        ("<graphics type='spice' port='5901'/>", ""),
+    ],
+    ids=["a socket", "a socket, by the listener only", "an address", "no VNC"],
+)  # fmt: skip
+def test_where_a_running_vm_is_displayed(graphics: str, expected: str) -> None:
+    assert domain.display(f"<domain><devices>{graphics}</devices></domain>") == expected
 
 
 def test_a_direct_boot_takes_its_files_from_the_image_folder() -> None:
@@ -170,7 +191,7 @@ CHANGES: list[tuple[str, Callable[[str], str], str]] = [
     ("bridge", lambda x: x.replace("br_mgmt", "br0"), "source bridge: br0 -> br_mgmt"),
     ("MAC", lambda x: x.replace("5a:01:01", "5a:01:09"), "devices/interface[52:54:00:5a:01:01]: is missing"),
     ("crash action", lambda x: x.replace("<on_crash>destroy", "<on_crash>restart"), "on_crash: restart -> destroy"),
-    ("console", lambda x: x.replace("'127.0.0.1'", "'0.0.0.0'"), "devices/graphics[vnc] listen: 0.0.0.0 -> 127.0.0.1"),
+    ("console", lambda x: x.replace("<listen type='socket'/>", "<listen type='none'/>"), "listen type: none -> socket"),
     ("agent", lambda x: x.replace("guest_agent.0", "other"), "devices/channel[org.qemu.guest_agent.0]: is missing"),
     ("shareable", lambda x: x.replace("</disk>", "<shareable/></disk>"), "devices/disk[vda]/shareable: is not wanted"),
     (
@@ -199,9 +220,9 @@ def test_what_somebody_changed_is_a_difference(change: Callable[[str], str], exp
 
 
 def test_only_the_consoles_address_changes_on_the_way_to_another_node() -> None:
-    before = defined(DEFINED[0][0])
+    before = domain.with_console(render({"vms:mnvm:console_address": "127.0.0.1"}), "192.0.2.6")
     after = domain.with_console(before, "192.0.2.7")
     assert domain.differences(before, after) == [
-        "devices/graphics[vnc] listen: 192.0.2.7 -> 127.0.0.1",
-        "devices/graphics[vnc]/listen address: 192.0.2.7 -> 127.0.0.1",
+        "devices/graphics[vnc] listen: 192.0.2.7 -> 192.0.2.6",
+        "devices/graphics[vnc]/listen address: 192.0.2.7 -> 192.0.2.6",
     ]

@@ -114,6 +114,19 @@ def with_console(xml: str, address: str) -> str:
     return _serialize(root)
 
 
+def display(xml: str) -> str:
+    """Where a running domain's VNC display is: `address:port`, or the path of its Unix socket; empty: it has none.
+
+    :raises FailedError: `xml` is not a domain.
+    """
+    graphics = _parse(xml).find("devices/graphics[@type='vnc']")
+    if graphics is None:
+        return ""
+    listen = graphics.find("listen")
+    socket = graphics.get("socket") or (listen.get("socket") if listen is not None else None)
+    return socket or f"{graphics.get('listen', '')}:{graphics.get('port', '')}"
+
+
 def differences(wanted_xml: str, defined_xml: str) -> list[str]:
     """What must change in a defined domain so that it is the wanted one; one sentence each, empty if nothing.
 
@@ -170,7 +183,10 @@ def _disk(devices: ET.Element, cluster: ClusterConfig, vm: Vm) -> None:
         io="threads",
         discard="unmap",
     )
-    ET.SubElement(disk, "source", file=posixpath.join(cluster.image_folder, vm.image))
+    source = ET.SubElement(disk, "source", file=posixpath.join(cluster.image_folder, vm.image))
+    # The image belongs to QEMU's user for good (states.mnvm). libvirt would give it to that user at each start and back
+    # to root at each end: late, on the node that is left, while QEMU opens it on the next.
+    ET.SubElement(source, "seclabel", model="dac", relabel="no")
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
 
 
@@ -186,9 +202,14 @@ def _consoles(devices: ET.Element, vm_name: str) -> None:
     ET.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
 
 
-def _graphics(devices: ET.Element, address: str) -> None:
-    graphics = ET.SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes", listen=address)
-    ET.SubElement(graphics, "listen", type="address", address=address)
+def _graphics(devices: ET.Element, address: str | None) -> None:
+    """VNC at `address`; without one at a Unix socket that libvirt makes, which root and QEMU alone can open."""
+    if address is None:
+        graphics = ET.SubElement(devices, "graphics", type="vnc")
+        ET.SubElement(graphics, "listen", type="socket")
+    else:
+        graphics = ET.SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes", listen=address)
+        ET.SubElement(graphics, "listen", type="address", address=address)
     video = ET.SubElement(devices, "video")
     ET.SubElement(video, "model", type="vga")
 

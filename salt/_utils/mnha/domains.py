@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from . import domain
 from .errors import FailedError, RefusedError, UnreachableError
 
 URI = "qemu:///system"
@@ -61,6 +62,13 @@ def defined_xml(name: str) -> str | None:
         found = _lookup(opened, name)
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         return None if found is None else str(found.XMLDesc(flags))
+
+
+def display(name: str) -> str:
+    """Where the VM's VNC display is while it runs here; empty otherwise."""
+    with connection() as (opened, _):
+        found = _lookup(opened, name)
+        return "" if found is None or not found.isActive() else domain.display(str(found.XMLDesc()))
 
 
 def define(xml: str) -> None:

@@ -3,6 +3,13 @@ include:
   - states.consul.packages
   - states.consul.config
 
+consul_realtime:
+  file.managed:
+    - name: /usr/lib/mnha/realtime
+    - source: salt://states/consul/files/realtime
+    - mode: '0755'
+    - makedirs: True
+
 consul_running:
   service.running:
     - name: consul
@@ -10,6 +17,7 @@ consul_running:
     - require:
       - file: consul_unit
       - file: host_stamp
+      - file: consul_realtime
       - file: consul_data_folder
       - file: consul_server_config
       - file: consul_secret_config

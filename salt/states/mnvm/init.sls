@@ -1,11 +1,25 @@
 # The protected VMs are defined on every node and started on none: that is the guard's. Never autostart.
 include:
   - states.hypervisor
-{%- for vm in salt['mnha_config.get']().cluster.vms %}
+{%- set cluster = salt['mnha_config.get']().cluster %}
+{%- for name, vm in cluster.vms.items() %}
 
-mnvm_{{ vm }}:
-  mnvm.defined:
-    - name: {{ vm }}
+# QEMU's user owns the image for good: libvirt is told to leave it alone. A file server that does not let root change
+# that (root_squash) must have it right already.
+mnvm_image_{{ name }}:
+  file.managed:
+    - name: {{ cluster.image_folder }}/{{ vm.image }}
+    - user: libvirt-qemu
+    - group: libvirt-qemu
+    - mode: '0660'
+    - replace: False
+    - create: False
     - require:
       - service: hypervisor_running
+
+mnvm_{{ name }}:
+  mnvm.defined:
+    - name: {{ name }}
+    - require:
+      - file: mnvm_image_{{ name }}
 {%- endfor %}

@@ -42,13 +42,10 @@ def test_a_frozen_holder_is_reset_by_its_watchdog_before_the_vm_runs_again_anywh
     assert reset_s <= TIMINGS.reset_s, scene.witness.table()
     assert moments.old_dead_s is not None
     assert moments.qemu_s is not None
-    if started.node == scene.holder:  # nodes of the lab boot so fast that it may be back before its lease has expired
-        assert reset_s <= moments.old_dead_s < moments.qemu_s, scene.witness.table()
-        tell(f"node frozen: reset by its watchdog after {reset_s:.2f} s, QEMU began on it {moments.qemu_s:.2f} s")
-        return
+    assert started.node != scene.holder, scene.witness.table()
     assert moments.taken_s is not None
     assert reset_s <= moments.old_dead_s < moments.taken_s < moments.qemu_s, scene.witness.table()
-    eventually(lambda: scene.cluster.node(scene.holder).init_pid() != boot, 30, f"{scene.holder} boots again")
+    eventually(lambda: scene.cluster.node(scene.holder).init_pid() != boot, 60, f"{scene.holder} boots again")
     eventually(lambda: scene.status(scene.holder)["state"] == "candidate", 90, f"{scene.holder} is a candidate again")
     tell(
         f"node frozen: reset by its watchdog after {reset_s:.2f} s, VM dead {moments.old_dead_s:.2f} s, "

@@ -24,26 +24,21 @@ UNDER_WAY_S = 0.5
 HANDOVER_S = 20.0
 FAILOVER_S = LIMIT_S + NOTICE_S + TIMINGS.lease_s + HANDOVER_S
 GUEST_S = 60.0
-MOVES = 3
 
 
 def move(scene: Scene, target: str) -> None:
-    """Have the VM run on `target`, in order: shut down, lease given back, taken there.
-
-    Such a start may fail: the libvirt of the node before gives the image back to root at that very moment. Then the
-    lease is given back, somebody starts the VM, and it is tried again.
-    """
+    """Have the VM run on `target`, in order: shut down, lease given back, taken there at once."""
     cluster = scene.cluster
-    for _ in range(MOVES):
-        holder = guards.wait_until_running(cluster)
-        if holder == target:
-            return
-        eventually(lambda node=holder: scene.status(node)["health"]["answered"], GUEST_S, "the guest can shut down")
-        answer = guards.ask(cluster, holder, "release", timeout_s=80, wait_s=70, reason="moved by a test")
-        assert answer["ok"], answer
-        lease = eventually(lambda: released(scene, target), 5, f"{target} sees that the lease is free")
-        orders = {"epoch": lease["epoch"], "wait_s": 70, "reason": "moved by a test"}
-        guards.ask(cluster, target, "takeover", timeout_s=80, **orders)
+    holder = guards.wait_until_running(cluster)
+    if holder == target:
+        return
+    eventually(lambda: scene.status(holder)["health"]["answered"], GUEST_S, "the guest can shut down")
+    answer = guards.ask(cluster, holder, "release", timeout_s=80, wait_s=70, reason="moved by a test")
+    assert answer["ok"], answer
+    lease = eventually(lambda: released(scene, target), 5, f"{target} sees that the lease is free")
+    orders = {"epoch": lease["epoch"], "wait_s": 70, "reason": "moved by a test"}
+    answer = guards.ask(cluster, target, "takeover", timeout_s=80, **orders)
+    assert answer["ok"], answer
     assert guards.wait_until_running(cluster) == target
 
 

@@ -128,6 +128,17 @@ def test_the_guards_socket_is_closed_to_a_plain_user(
     assert scene.cluster.run(scene.holder, ["python3", "-c", ask]).returncode == 0
 
 
+def test_the_vms_display_is_roots_only(scene: Scene, as_plain_user: Callable[..., tuple[int, str]]) -> None:
+    told = scene.cluster.run(scene.holder, ["salt-call", "--out=json", "mnvm.console"], check=True).stdout
+    display = json.loads(told)["local"]["display"]
+    assert display.startswith("/"), "a Unix socket"
+    look = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({display!r}); print(s.recv(3))"
+    assert "RFB" in scene.cluster.run(scene.holder, ["python3", "-c", look], check=True).stdout
+    code, printed = as_plain_user(scene.holder, "python3", "-c", look)
+    assert code != 0
+    assert "PermissionError" in printed
+
+
 def test_a_plain_user_reaches_no_socket_that_could_do_harm(
     cluster: Cluster, as_plain_user: Callable[..., tuple[int, str]]
 ) -> None:

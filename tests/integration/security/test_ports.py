@@ -30,8 +30,7 @@ def allowed(plan: NodePlan, is_holder: bool) -> dict[tuple[str, str, str], str]:
     libvirt = {
         ("tcp", f"{plan.storage}:16514", "libvirtd"): "live migration between the nodes: certificates both ways",
     }
-    console = {("tcp", "127.0.0.1:5900", "qemu-system-x86"): "the VM's console (`console` in the pillar says where)"}
-    return {**consul, **salt, **libvirt, **(console if is_holder else {})}
+    return {**consul, **salt, **libvirt}
 
 
 def listening(cluster: Cluster, node: str) -> set[tuple[str, str, str]]:

@@ -38,7 +38,7 @@ class Route:
     """How one VM gets to other nodes.
 
     :param addresses: node -> the storage address at which its libvirt listens.
-    :param consoles: node -> where the VM's VNC console listens there.
+    :param consoles: node -> where the VM's VNC console listens there; empty: at a Unix socket.
     :param port: of all nodes' libvirt.
     :param pki: folder with this node's `cacert.pem`, `clientcert.pem` and `clientkey.pem`.
     :param bandwidth_mib_s: the most that is sent; 0: no limit.

@@ -70,7 +70,9 @@ def _vm(cluster: ClusterConfig, node: str, name: str, vm: Vm) -> dict[str, Any]:
         "cpus": vm.cpus,
         "memory_mib": vm.memory_mib,
         "address": value_at(address, node) if address else None,
-        "console_addresses": {name: vm.console_address_at(name) for name in cluster.nodes},
+        "console_addresses": {name: vm.console_address_at(name) for name in cluster.nodes}
+        if vm.console_address
+        else {},
         "health": vm.health.model_dump(mode="json"),
         "restarts": vm.restarts.model_dump(mode="json"),
         "stop_timeout_s": vm.stop_timeout_s,

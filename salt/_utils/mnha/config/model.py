@@ -17,8 +17,6 @@ from ..timing import PROFILES, Timings
 from . import fields, rules
 from .fields import PerNode, Wrong
 
-LOOPBACK = "127.0.0.1"
-
 
 def _per_node(check: Callable[[Any], str]) -> BeforeValidator:
     return BeforeValidator(lambda value: fields.check_per_node(value, check))
@@ -244,15 +242,17 @@ class Vm(Section):
         "(live migration then needs hosts of one generation).",
     )
     console_address: ListenAddressPerNode | None = Field(
-        None, description="Where the VM's VNC console listens; one or per node. Left out: on loopback only."
+        None,
+        description="Where the VM's VNC console listens, without a password; one or per node. Left out: at a Unix "
+        "socket that only root can open (`mnvm.console` says how).",
     )
     allow_reset_root_password: bool = Field(
         False, description="Whether the guest's root password may be reset through the guest agent."
     )
 
-    def console_address_at(self, node: str) -> str:
-        """Where the VNC console listens while the VM runs at `node`."""
-        return fields.value_at(self.console_address, node) if self.console_address else LOOPBACK
+    def console_address_at(self, node: str) -> str | None:
+        """Where the VNC console listens while the VM runs at `node`; None: at a Unix socket."""
+        return fields.value_at(self.console_address, node) if self.console_address else None
 
 
 class Migration(Section):
@@ -266,8 +266,7 @@ class Migration(Section):
         False,
         description="true: migrate though libvirt does not know the file system of image_folder as a shared one (it "
         "knows NFS, CephFS, GlusterFS, GFS2, OCFS2, SMB and the like). It must be shared and coherent all the same, or "
-        "the image is destroyed; and the image must be writable for libvirt-qemu whoever owns it, for libvirt takes "
-        "the ownership back on the node that is left. For tests.",
+        "the image is destroyed. For tests.",
     )
 
 
