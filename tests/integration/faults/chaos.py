@@ -315,7 +315,7 @@ class Chaos:
 
     def _thaw(self, node: str) -> None:
         """Let a frozen node go on; its watchdog may have reset it meanwhile."""
-        if cgroups.is_frozen(node):
+        if self.cluster.node(node).is_on() and cgroups.is_frozen(node):
             self.cluster.thaw(node)
 
     def _resume_guests(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lab import cgroups, watchdog
+from lab import watchdog
 from mnha.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
@@ -32,7 +32,7 @@ def test_a_frozen_holder_is_reset_by_its_watchdog_before_the_vm_runs_again_anywh
     frozen_s = scene.witness.mark("node frozen", scene.holder, at_ns=scene.cluster.freeze(scene.holder))
     started = scene.witness.wait_for("started", FAILOVER_S)
     time.sleep(max(0.0, frozen_s + FROZEN_S - scene.cluster.boottime()))
-    if cgroups.is_frozen(scene.holder):
+    if scene.cluster.node(scene.holder).is_on():
         scene.cluster.thaw(scene.holder)
     scene.witness.wait_for("guest up", GUEST_S)
     moments = scene.witness.failover(frozen_s)

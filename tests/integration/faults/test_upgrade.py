@@ -18,6 +18,7 @@ TIMINGS = PROFILES["default"]
 LIBRARY = "/usr/lib/mnha/mnha/guard.py"
 FAILOVER_S = 60.0
 GUEST_S = 60.0
+BOOT_S = 60.0
 
 
 @contextlib.contextmanager
@@ -27,7 +28,8 @@ def broken_library(scene: Scene, node: str, first_line: str) -> Iterator[None]:
     scene.cluster.write_file(node, LIBRARY, f"{first_line}\n{text.replace('from __future__ import annotations', '')}")
     try:
         yield
-    finally:
+    finally:  # its watchdog may have reset the node
+        eventually(lambda: scene.cluster.node(node).is_on(), BOOT_S, f"{node} has power again")
         scene.cluster.write_file(node, LIBRARY, text)
 
 
