@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import stat
 import threading
@@ -271,3 +272,20 @@ def test_every_line_gets_one_answer_whatever_is_in_it(path: Path, lines: list[by
     lines = [line.replace(b"\n", b"") for line in lines]
     answers = talk(path, *lines)
     assert [answer["error"]["kind"] for answer in answers] == ["invalid"] * len(lines)
+
+
+def test_who_serves_clients_has_no_real_time_priority_though_the_guard_has(tmp_path: Path) -> None:
+    """Takes root."""
+    path = tmp_path / "run" / "guard.sock"
+    begun: list[int] = []
+
+    def guard() -> None:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        begun.append(os.sched_getscheduler(0))
+        Server(path, {"policy": lambda _request: {"policy": os.sched_getscheduler(0)}}, {}).start()
+
+    thread = threading.Thread(target=guard)
+    thread.start()
+    thread.join()
+    assert begun == [os.SCHED_RR]
+    assert talk(path, b'{"v": 1, "op": "policy"}')[0]["result"] == {"policy": os.SCHED_OTHER}

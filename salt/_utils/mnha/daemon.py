@@ -350,9 +350,13 @@ class Daemon:
         return {name: deadline for name, deadline in deadlines.items() if deadline is not None}
 
     def _become_prompt(self) -> None:
-        """Ask for real-time priority and locked memory; refused in containers, which status shows."""
+        """Ask for real-time priority and locked memory; refused in containers, which status shows.
+
+        The threads begun after this have that priority too: they renew and they kill, and one that is kept waiting for
+        a core may hold Python's lock meanwhile. Only those that serve clients give it back (`server`).
+        """
         try:
-            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REALTIME_PRIORITY))
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(REALTIME_PRIORITY))
             self._realtime = True
         except OSError as error:
             log.info("no real-time priority: %s", error)

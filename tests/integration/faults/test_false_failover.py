@@ -42,6 +42,9 @@ def assert_realtime(scene: Scene) -> None:
             told = scene.cluster.run(name, ["sh", "-c", words], check=True).stdout
             assert "SCHED_RR" in told, (name, service, told)
             assert told.rstrip().endswith(f"priority: {priority}"), (name, service, told)
+            words = f"ps -L -o cls= -p $(systemctl show --property MainPID --value {service})"
+            classes = scene.cluster.run(name, ["sh", "-c", words], check=True).stdout.split()
+            assert classes.count("RR") > len(classes) / 2, (name, service, classes)
 
 
 @pytest.mark.parametrize("kinds", LOADS, ids="+".join)
