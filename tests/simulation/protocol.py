@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 TAKE, RENEW, RELEASE = "take the lease", "renew it", "release it"
@@ -135,10 +135,11 @@ def _asks(state: State, index: int, rules: Rules) -> Iterator[Step]:
     node = state.nodes[index]
     dead = node.vm == OFF
     if node.right and (dead or rules.breach == "release_before_dead"):
-        gone = node._replace(right=0, current=False, ghost=Request(RELEASE, node.current))
-        if rules.breach != "forgets_release":
-            gone = gone._replace(asked=None, answer=None, age=0)
-        yield f"asks to {RELEASE}", _put(state, index, gone)
+        for ghost in _ghosts(node, Request(RELEASE, node.current)):
+            gone = node._replace(right=0, current=False, ghost=ghost)
+            if rules.breach != "forgets_release":
+                gone = gone._replace(asked=None, answer=None, age=0)
+            yield f"asks to {RELEASE}", _put(state, index, gone)
     if node.asked:
         return
     if node.right:
@@ -146,6 +147,12 @@ def _asks(state: State, index: int, rules: Rules) -> Iterator[Step]:
     elif dead and _may_take(node, state, rules):
         valid = node.seen != NEVER or rules.breach == "unconditional_take"
         yield f"asks to {TAKE}", _put(state, index, node._replace(asked=Request(TAKE, valid), age=0))
+
+
+def _ghosts(node: Node, *more: Request) -> Iterable[Request | None]:
+    """Which of the requests that a node waits for no more may be committed yet: any one of them, see above."""
+    under_way = node.asked if node.answer is None else None
+    return dict.fromkeys((*more, under_way, node.ghost))
 
 
 def _may_take(node: Node, state: State, rules: Rules) -> bool:
@@ -196,7 +203,7 @@ def _hears(state: State, index: int, rules: Rules) -> Iterator[Step]:
         return
     rest = node._replace(asked=None, answer=None, age=0)
     if node.answer is None:
-        for ghost in {node.asked, node.ghost}:
+        for ghost in _ghosts(node):
             yield "waits no more for an answer", _put(state, index, rest._replace(ghost=ghost))
     else:
         yield "never gets the answer", _put(state, index, rest)
@@ -235,7 +242,7 @@ def _fails(state: State, index: int, rules: Rules) -> Iterator[Step]:
     vm = node.vm
     if vm == ON and rules.breach != "crash_leaves_vm":
         vm = node.right + rules.kill
-    for ghost in {node.ghost, node.asked if node.answer is None else None}:
+    for ghost in _ghosts(node):
         yield "forgets everything", _put(state, index, Node(vm=vm, ghost=ghost))
 
 

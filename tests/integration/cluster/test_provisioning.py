@@ -1,4 +1,7 @@
-"""The product's own states on real nodes: they can be applied again at any time, and what they set up is closed."""
+"""The product's own states on real nodes: they can be applied again at any time.
+
+That what they set up is closed is shown in tests/integration/security.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,6 @@ from lab.provision import CLUSTER_NAME, MASTER, TREE
 from tests.support.scene import Scene
 
 LAB_PILLAR = f"{TREE}/pillar/clusters/lab.sls"
-POLICY_SCRIPT = """
-import json, sys
-from pathlib import Path
-from mnha.consul_client import ConsulClient, ForbiddenError, read_token
-role, *keys = sys.argv[1:]
-client = ConsulClient(["127.0.0.1"], read_token(Path("/etc/mnha/tokens") / role))
-result = {}
-for key in keys:
-    try:
-        client.cas(f"mnha/lab/{key}", {}, 1)  # an index that no key has: refused by the store, if not by the policy
-        result[key] = "allowed"
-    except ForbiddenError:
-        result[key] = "forbidden"
-print(json.dumps(result))
-"""
 
 States = dict[str, dict[str, Any]]
 
@@ -115,41 +103,10 @@ def test_a_wrong_pillar_is_told_in_full_and_nothing_is_applied(cluster: Cluster)
     assert cluster.run(MASTER, ["test", "-e", mark]).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("role", "allowed", "forbidden"),
-    [
-        ("guard", ("vms/mnvm/lease", "nodes/node1", "history/x"), ("vms/mnvm/desired", "nodes/node2", "config")),
-        ("policy", ("vms/mnvm/desired", "actions/x", "maintenance/node2", "config"), ("vms/mnvm/lease", "nodes/node1")),
-    ],
-)
-def test_a_role_may_write_its_own_keys_only(
-    cluster: Cluster, role: str, allowed: tuple[str, ...], forbidden: tuple[str, ...]
-) -> None:
-    words = ["env", "PYTHONPATH=/usr/lib/mnha", "/opt/mnha/bin/python", "-c", POLICY_SCRIPT, role, *allowed, *forbidden]
-    found = json.loads(cluster.run("node1", words, check=True).stdout)
-    assert {key for key, answer in found.items() if answer == "allowed"} == set(allowed)
-    assert {key for key, answer in found.items() if answer == "forbidden"} == set(forbidden)
-
-
-def test_consul_listens_on_loopback_and_storage_only(cluster: Cluster) -> None:
-    for plan in cluster.plans:
-        listening = cluster.run(plan.name, ["ss", "-Htlnp"], check=True).stdout.splitlines()
-        consul = {line.split()[3] for line in listening if '"consul"' in line}
-        assert consul == {"127.0.0.1:8501", *(f"{plan.storage}:{port}" for port in (8300, 8301, 8501))}
-
-
 def test_consul_never_removes_a_server_on_its_own(cluster: Cluster) -> None:
     words = ["salt-call", "--out=json", "consul_ha.autopilot_present", "test=True"]
     for node in cluster.names:
         assert json.loads(cluster.run(node, words, check=True).stdout)["local"] == {}
-
-
-def test_secrets_can_be_read_by_root_only(cluster: Cluster) -> None:
-    for node in cluster.names:
-        words = ["find", "/etc/mnha/secrets", "/etc/mnha/tokens", "/etc/mnha/guard.json", "-perm", "/077"]
-        assert cluster.run(node, words, check=True).stdout == ""
-        keys = cluster.run(node, ["stat", "-c", "%a %U %G", "/etc/mnha/tls/node-key.pem"], check=True).stdout.split()
-        assert keys == ["640", "root", "consul"]
 
 
 def test_no_service_logs_that_its_score_for_the_oom_killer_can_not_be_lowered(cluster: Cluster) -> None:
