@@ -25,6 +25,7 @@
 #define SLOT 512
 #define CHUNK (1 << 20)
 #define MAGIC "MNHAHB01"
+#define UNREADABLE (-1)
 enum kind { BOOT = 1, BEAT = 2, OVERLAP = 3 };
 
 struct record {
@@ -88,12 +89,13 @@ static void hex(const uint8_t *id, char *out)
         sprintf(out + 2 * i, "%02x", id[i]);
 }
 
-/* Reads slot seq % slots into a copy; false if it holds no valid record. */
+/* Reads slot seq % slots into a copy: 1 if it holds a valid record, 0 if not, UNREADABLE if there is no telling. */
 static int read_slot(uint64_t seq, struct record *copy)
 {
+    memset(copy, 0, SLOT);
     if (pread(disk, buffer, SLOT, (off_t)(seq % slots) * SLOT) != SLOT) {
         printf("mnha-heartbeat ERROR reading: %s\n", strerror(errno));
-        return 0;
+        return UNREADABLE;
     }
     *copy = *buffer;
     return is_valid(copy);
@@ -158,15 +160,21 @@ static int read_boot_id(void)
     return n == 32;
 }
 
-/* Is somebody else writing? Then the other's boot id goes to `other`. */
+/* Is somebody else writing? Then the other's boot id goes to `other`. UNREADABLE if a slot can't be read. */
 static int sees_overlap(uint64_t last, uint8_t *other)
 {
     struct record r;
-    if (!read_slot(last, &r) || !is_mine(&r) || r.seq != last) {
+    int found = read_slot(last, &r);
+    if (found == UNREADABLE)
+        return UNREADABLE;
+    if (!found || !is_mine(&r) || r.seq != last) {
         memcpy(other, r.boot_id, 16);
         return 1;
     }
-    if (read_slot(last + 1, &r) && r.seq > last) {
+    found = read_slot(last + 1, &r);
+    if (found == UNREADABLE)
+        return UNREADABLE;
+    if (found && r.seq > last) {
         memcpy(other, r.boot_id, 16);
         return 1;
     }
@@ -209,7 +217,10 @@ int main(int argc, char **argv)
         } else
             next = now;
         uint8_t other[16] = {0};
-        if (sees_overlap(seq, other)) {
+        int seen = sees_overlap(seq, other);
+        if (seen == UNREADABLE)
+            continue; /* a disk that is going away, at the guest's end: nothing is known, and nothing written */
+        if (seen) {
             char text[40];
             hex(other, text);
             printf("mnha-heartbeat OVERLAP boot=%s epoch=%llu other=%s seq=%llu\n", boot_text,
