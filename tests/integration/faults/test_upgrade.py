@@ -65,8 +65,9 @@ def test_a_guard_whose_successor_hangs_loses_its_vm_before_its_deadline_and_anot
         scene.witness.wait_for("guest up", GUEST_S)
         assert ended.at_s - told_s <= TIMINGS.reset_s, scene.witness.table()
         assert began.node in scene.others
-    # What hangs would do so for as long as systemd lets a service start.
-    scene.cluster.run(scene.holder, ["systemctl", "kill", "--signal=KILL", "mnha-guard"])
+    # What hangs would do so for as long as systemd lets a service start. The node may be booting just now.
+    words = ["systemctl", "kill", "--signal=KILL", "mnha-guard"]
+    eventually(lambda: scene.cluster.run(scene.holder, words), BOOT_S, f"{scene.holder} has booted")
     tell(
         f"guard replaced by one that hangs: VM dead after {ended.at_s - told_s:.2f} s, QEMU began on another node "
         f"after {began.at_s - told_s:.2f} s"
