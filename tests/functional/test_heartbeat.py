@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.example import ROOT
 
-SLOT = 512
 SIZE = 1 << 20
 INTERVAL_MS = 20
 PATIENCE_S = 10.0
