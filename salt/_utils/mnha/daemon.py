@@ -65,6 +65,7 @@ LONGEST_WAIT_S = 3600
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
 STACK_BYTES = 512 * 1024
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
@@ -199,7 +200,7 @@ class Daemon:
         self._started_s = boottime_s()
         self._record: dict[str, Any] = {}
         self._ending_s: float | None = None
-        self._replace = False
+        self._replace = self._stop_asked = False
         self._realtime = self._memory_locked = False
         self.watchdog = LinuxWatchdog(
             config["watchdog"],
@@ -258,9 +259,11 @@ class Daemon:
 
     def run(self) -> None:
         """Run until SIGTERM; then end with the VMs off. SIGHUP replaces the process."""
+        # No thread that is begun now takes a signal: it would be lost to the process that replaces this one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._become_prompt()
         threading.stack_size(STACK_BYTES)
-        signal.signal(signal.SIGTERM, lambda *_: self._events.put(self._end))
+        signal.signal(signal.SIGTERM, lambda *_: self._ask_end())
         signal.signal(signal.SIGHUP, lambda *_: self._events.put(self._ask_replacement))
         self._connection.start()
         self.publisher.start()
@@ -275,12 +278,19 @@ class Daemon:
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
         notify("READY=1")
         self._loop()
+        if self._replace and self._stop_asked:  # in the last moment: systemd waits for an end, not for another process
+            self._replace = False
+            self._loop()
         # After STOPPING=1 systemd would wait for the process to end, and kill the new one at the limit.
         notify("RELOADING=1" if self._replace else "STOPPING=1")
         self.publisher.drain(2.0)
 
     def _loop(self) -> None:
-        """Take events and act on the time, until all is done."""
+        """Take events and act on the time, until all is done.
+
+        A signal that comes after it is still pending in the process that replaces this one.
+        """
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         next_pet_s = 0.0
         while not self._is_over():
             wake_s = min([protected.guard.wake_s() for protected in self._protected.values()], default=float("inf"))
@@ -299,6 +309,7 @@ class Daemon:
             if (now_s := boottime_s()) >= next_pet_s:
                 next_pet_s = now_s + PET_EVERY_S
                 self._tell()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     def _deliver(self, vm: str, event: Event) -> None:
         """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a
@@ -330,8 +341,14 @@ class Daemon:
             dead and waited_s > guards[0].view.timings.lease_s + guards[0].view.shutdown_limit_s
         )
 
+    def _ask_end(self) -> None:
+        """SIGTERM has come."""
+        self._stop_asked = True
+        self._events.put(self._end)
+
     def _end(self) -> None:
-        """SIGTERM: shut down what runs here, and give it to another node."""
+        """SIGTERM: shut down what runs here, and give it to another node. No other process is begun for that."""
+        self._replace = False
         if self._ending_s is None:
             self._ending_s = boottime_s()
             for name in self._protected:

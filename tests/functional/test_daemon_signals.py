@@ -1,0 +1,99 @@
+"""SIGTERM and SIGHUP to the real guard process, near each other: neither may be lost, and an end is one for good.
+
+The guard has a VM that does not run, no Consul and no libvirt. It speaks to systemd as always; the test is systemd.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mnha import config
+from mnha.config.guard import guard_config
+from tests.support.example import ROOT, example_with
+
+PATIENCE_S = 30.0
+PROGRAM = """
+import pathlib, sys
+from mnha import daemon
+calm = pathlib.Path(sys.argv.pop(1))
+daemon.is_calm = lambda view: calm.exists()
+sys.exit(daemon.main())
+"""
+"""The guard; it may be replaced as soon as a file is there, as it otherwise may when a start or a migration is over."""
+
+
+class Service:
+    """A guard process, and what it tells systemd."""
+
+    def __init__(self, folder: Path) -> None:
+        self.calm = folder / "calm"
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notified.bind(str(folder / "notify"))
+        self._notified.settimeout(PATIENCE_S)
+        settings = guard_config(config.load(example_with({"watchdog": "off"})), "node1")
+        settings["socket"] = str(folder / "guard.sock")
+        settings["consul"] = {
+            "servers": [{"host": "127.0.0.1", "port": 1}],
+            "ca": str(folder / "ca.pem"),
+            "token_file": str(folder / "token"),
+        }
+        (folder / "token").write_text("none")
+        path = folder / "guard.json"
+        path.write_text(json.dumps(settings))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(self.calm), "--config", str(path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils"), "NOTIFY_SOCKET": str(folder / "notify")},
+        )
+
+    def wait_for(self, word: str) -> list[str]:
+        """What it tells until, and with, a word."""
+        told: list[str] = []
+        end_s = time.monotonic() + PATIENCE_S
+        while word not in told:
+            assert time.monotonic() < end_s, told
+            told += self._notified.recv(4096).decode().split("\n")
+        return told
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._notified.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    begun = Service(tmp_path)
+    begun.wait_for("READY=1")
+    yield begun
+    begun.end()
+
+
+def test_a_guard_that_is_to_end_while_it_waits_for_its_replacement_ends(service: Service) -> None:
+    service.send(signal.SIGHUP)
+    service.wait_for("WATCHDOG=1")
+    service.send(signal.SIGTERM)
+    service.calm.touch()
+    assert "RELOADING=1" not in service.wait_for("STOPPING=1")
+    assert service.process.wait(PATIENCE_S) == 0
+
+
+def test_a_signal_that_comes_while_a_guard_replaces_itself_reaches_the_next_one(service: Service) -> None:
+    service.calm.touch()
+    service.send(signal.SIGHUP)
+    service.wait_for("RELOADING=1")
+    service.send(signal.SIGTERM)
+    assert "READY=1" in service.wait_for("STOPPING=1")
+    assert service.process.wait(PATIENCE_S) == 0
