@@ -635,6 +635,14 @@ MUTANTS: dict[str, Mutant] = {
             (rules_of_decide, "_take", _taken_with_what_has_arrived),
         ),
     ),
+    "offered_once_stays": Mutant(
+        "what has arrived is kept though it is not offered any more",
+        patches=((rules, "may_arrive", _offered_once_is_enough),),
+    ),
+    "resumed_again": Mutant(
+        "what turns up paused in an epoch in which the VM was launched is resumed, too",
+        patches=((rules, "has_launched", lambda view: False),),
+    ),
     "unsafe_timings": Mutant("L = D + 0.1 s", twist=_unsafe_timings),
     "masterless_before_it_is_free": Mutant(
         "of its own accord a guard takes a lease that is not expired",

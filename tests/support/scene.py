@@ -44,6 +44,12 @@ class Scene:
             data = {}
         return done.returncode, data.get(CLUSTER_NAME, data), done.stdout + done.stderr
 
+    def send(self, node: str, signal: str, unit: str) -> float:
+        """Send a signal, such as KILL, to a service's main process; returns the moment, CLOCK_BOOTTIME in s."""
+        words = ["systemctl", "kill", "--kill-whom=main", f"--signal={signal}", unit]
+        self.cluster.run(node, words, check=True)
+        return self.witness.mark(f"SIG{signal} to {unit}", node)
+
     def status(self, node: str) -> dict[str, Any]:
         """What a node's guard says of the MNVM."""
         return guards.vm_status(self.cluster, node)

@@ -1,4 +1,4 @@
-"""The tables of docs/architecture.md against the code that they describe."""
+"""The tables of docs/architecture.md and docs/failure-model.md against the code and the tests that they name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.scenario import FOLDER
 from tests.support.example import ROOT
 
 TEXT = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -62,3 +64,42 @@ def test_every_mapped_event_has_its_file_and_its_row() -> None:
     files = [Path(name).name for entry in mapped for names in entry.values() for name in names]
     assert sorted(files) == sorted(path.name for path in REACTOR.glob("*.sls"))
     assert [name for name in files if f"| {name} |" not in rows] == []
+
+
+# ---- docs/failure-model.md: no claim without something that shows it
+
+FAILURES = (ROOT / "docs/failure-model.md").read_text(encoding="utf-8")
+SHOWN = re.compile(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the tables of a section, without their headings."""
+    section = FAILURES.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [row for row in cells if row[-1].strip() not in {"and tests", "shown by"}]
+
+
+@pytest.mark.parametrize(("heading", "least"), [("The argument", 7), ("Migration", 4), ("Faults", 33)])
+def test_each_step_and_each_fault_names_what_shows_it(heading: str, least: int) -> None:
+    tables = rows(heading)
+    assert len(tables) >= least
+    assert [row[0] for row in tables if not SHOWN.search(row[-1])] == []
+
+
+def test_all_that_shows_something_exists() -> None:
+    tests = {
+        node.name
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    known = tests | set(MUTANTS) | {path.name for path in FOLDER.iterdir()}
+    named = {
+        name
+        for heading in ("The argument", "Migration")
+        for row in rows(heading)
+        for name in SHOWN.findall("".join(row[1:]))
+    }
+    named |= {name for row in rows("Faults") for name in SHOWN.findall(row[-1])}
+    assert len(named) > 80
+    assert named - known == set()

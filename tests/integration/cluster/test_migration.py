@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -87,6 +87,17 @@ def slow(scene: Scene) -> Iterator[Slow]:
     yield Slow(scene, scene.others[0])
     with contextlib.suppress(LabError):  # it may have no power any more
         scene.cluster.run(source, ["virsh", "migrate-setspeed", "mnvm", str(UNLIMITED_MIB_S)])
+
+
+def assert_it_goes_on(slow: Slow, pid: int, pulse: Pulse) -> None:
+    """The migration failed; the VM runs on at its source as if nothing had been, and its copy never ran."""
+    eventually(slow.copy_is_gone, TIMINGS.lease_s + 5, "the copy at the target is gone")
+    eventually(lambda: slow.scene.status(slow.source)["lease"]["phase"] == "held", 5, "the offer is withdrawn")
+    time.sleep(TIMINGS.lease_s)
+    assert (slow.scene.status(slow.source)["state"], slow.scene.qemu_pid(slow.source)) == ("holding", pid)
+    assert not slow.was_resumed()
+    assert len(pulse.boots) == 1
+    assert pulse.longest_gap_s() < STANDSTILL_S
 
 
 def guest_answers(scene: Scene) -> bool:
@@ -188,11 +199,7 @@ def test_target_loses_power_in_the_middle_and_the_vm_goes_on_where_it_is(scene: 
         answer = slow.end(LINK_LOST_S)
         assert answer["error"]["kind"] == "failed", answer
         print(f"\nthe migration had failed {scene.cluster.boottime() - cut_s:.1f} s after the power cut")
-        eventually(lambda: scene.status(slow.source)["lease"]["phase"] == "held", 5, "the offer is withdrawn")
-        time.sleep(TIMINGS.lease_s)
-        assert (scene.status(slow.source)["state"], scene.qemu_pid(slow.source)) == ("holding", pid)
-        assert len(pulse.boots) == 1
-        assert pulse.longest_gap_s() < STANDSTILL_S
+        assert_it_goes_on(slow, pid, pulse)
 
 
 def test_target_is_cut_off_in_the_middle_and_its_copy_dies_while_the_vm_goes_on(scene: Scene, slow: Slow) -> None:
@@ -204,10 +211,62 @@ def test_target_is_cut_off_in_the_middle_and_its_copy_dies_while_the_vm_goes_on(
         answer = slow.end(LINK_LOST_S)
         assert answer["error"]["kind"] == "failed", answer
         print(f"\nthe migration had failed {scene.cluster.boottime() - cut_s:.1f} s after the cut")
-        time.sleep(TIMINGS.lease_s)
-        assert (scene.status(slow.source)["state"], scene.qemu_pid(slow.source)) == ("holding", pid)
+        assert_it_goes_on(slow, pid, pulse)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_libvirtd_dies_in_the_middle_on_either_side_and_the_vm_goes_on_where_it_is(
+    scene: Scene, slow: Slow, tell: Callable[[str], None], side: str
+) -> None:
+    pid = scene.qemu_pid(slow.source)
+    with Pulse(scene.cluster.settings.disk_image) as pulse:
+        slow.begin()
+        killed_s = scene.send(slow.source if side == "source" else slow.target, "KILL", "libvirtd")
+        answer = slow.end(LINK_LOST_S)
+        assert answer["error"]["kind"] == "failed", answer
+        failed_s = scene.cluster.boottime() - killed_s
+        tell(
+            f"libvirtd of the migration's {side} killed: VM untouched, the migration had failed after {failed_s:.1f} s"
+        )
+        assert_it_goes_on(slow, pid, pulse)
+
+
+def test_sources_guard_dies_in_the_middle_and_the_vm_starts_from_its_disk(
+    scene: Scene, slow: Slow, tell: Callable[[str], None]
+) -> None:
+    slow.begin()
+    killed_s = scene.send(slow.source, "KILL", "mnha-guard")
+    started = scene.witness.wait_for("started", FAILOVER_S)
+    scene.witness.wait_for("guest up", GUEST_S)
+    dead = scene.witness.first("QEMU ended", killed_s, slow.source)
+    assert dead is not None
+    assert dead.at_s - killed_s <= TIMINGS.deadline_s
+    eventually(slow.copy_is_gone, TIMINGS.lease_s + 5, "the copy at the target is killed")
+    assert not slow.was_resumed()
+    tell(
+        f"guard of the migration's source killed: VM dead after {dead.at_s - killed_s:.2f} s, started on "
+        f"{started.node}, the holder was {slow.source}, after {started.at_s - killed_s:.2f} s"
+    )
+
+
+def test_a_guard_that_is_to_replace_itself_in_the_middle_does_so_at_the_migrations_end(
+    scene: Scene, slow: Slow
+) -> None:
+    def since_s() -> float:
+        return float(scene.guard(slow.source)["guard"]["since_s"])
+
+    before_s = since_s()
+    with Pulse(scene.cluster.settings.disk_image) as pulse:
+        slow.begin()
+        scene.cluster.run(slow.source, ["systemctl", "reload", "mnha-guard"], check=True)
+        time.sleep(3)
+        assert (since_s(), scene.status(slow.source)["state"]) == (before_s, "moving")
+        scene.cluster.run(slow.source, ["virsh", "migrate-setspeed", "mnvm", str(UNLIMITED_MIB_S)], check=True)
+        answer = slow.end(MIGRATION_S)
+        assert answer["ok"], answer
+        eventually(lambda: since_s() > before_s, 15, "a new guard answers")
+        assert scene.status(slow.target)["state"] == "holding"
         assert len(pulse.boots) == 1
-        assert pulse.longest_gap_s() < STANDSTILL_S
 
 
 def test_source_is_cut_off_in_the_middle_and_the_vm_starts_elsewhere_from_its_disk(scene: Scene, slow: Slow) -> None:

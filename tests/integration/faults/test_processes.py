@@ -26,17 +26,11 @@ KEEPALIVE_S = 25.0
 """After 5 s, three times, the guard gives up a libvirtd that does not answer."""
 
 
-def send(scene: Scene, node: str, signal: str, unit: str) -> float:
-    """Send a signal to a service's main process; returns the moment, CLOCK_BOOTTIME in s."""
-    scene.cluster.run(node, ["systemctl", "kill", "--kill-whom=main", f"--signal={signal}", unit], check=True)
-    return scene.witness.mark(f"SIG{signal} to {unit}", node)
-
-
 @pytest.mark.parametrize("signal", ["STOP", "KILL"])
 def test_a_guard_that_is_stopped_or_killed_takes_its_vm_along_before_its_deadline(
     scene: Scene, tell: Callable[[str], None], signal: str
 ) -> None:
-    sent_s = send(scene, scene.holder, signal, "mnha-guard")
+    sent_s = scene.send(scene.holder, signal, "mnha-guard")
     ended = scene.witness.wait_for("QEMU ended", TIMINGS.deadline_s + TIMINGS.kill_s)
     began = scene.witness.wait_for("QEMU began", RESTART_S)
     assert ended.node == scene.holder
@@ -72,14 +66,14 @@ def test_a_vm_whose_process_stands_still_is_found_hung_and_reset_on_its_node(
 
 def test_a_vm_lives_through_the_loss_of_libvirtd(scene: Scene, tell: Callable[[str], None]) -> None:
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
-    stopped_s = send(scene, scene.holder, "STOP", "libvirtd")
+    stopped_s = scene.send(scene.holder, "STOP", "libvirtd")
     time.sleep(KEEPALIVE_S)
     eventually(
         lambda: not scene.guard(scene.holder)["checks"]["libvirt"]["ok"], 10, "the guard says that libvirtd hangs"
     )
-    send(scene, scene.holder, "CONT", "libvirtd")
+    scene.send(scene.holder, "CONT", "libvirtd")
     eventually(lambda: scene.guard(scene.holder)["checks"]["libvirt"]["ok"], 30, "libvirtd answers again")
-    killed_s = send(scene, scene.holder, "KILL", "libvirtd")
+    killed_s = scene.send(scene.holder, "KILL", "libvirtd")
     time.sleep(1)
     eventually(lambda: scene.guard(scene.holder)["checks"]["libvirt"]["ok"], 30, "a new libvirtd answers")
     back_s = scene.cluster.boottime() - killed_s
@@ -94,7 +88,7 @@ def test_a_vm_lives_through_the_loss_of_the_local_consul_agent(
 ) -> None:
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
     led = "led" if consul.leader(scene.cluster) == scene.holder else "did not lead"
-    sent_s = send(scene, scene.holder, signal, "consul")
+    sent_s = scene.send(scene.holder, signal, "consul")
     if signal == "STOP":  # one that is killed is back in a second
         eventually(lambda: asked(scene) != "127.0.0.1", 2 * TIMINGS.deadline_s, "the guard asks another server")
     time.sleep(2 * TIMINGS.lease_s)
