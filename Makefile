@@ -92,6 +92,11 @@ soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk 
 	MNHA_SOAK_KINDS="$(KINDS)" MNHA_SOAK_MINUTES="$(MINUTES)" \
 	  $(PY) -m pytest $(PYTEST_OPTIONS) tests/integration/faults/test_false_failover.py
 
+.PHONY: nightly
+nightly: $(STAMP) ## what is too long for CI: half an hour of random faults, then a million seeds (hours)
+	$(MAKE) chaos MINUTES=$(or $(MINUTES),30) SEED=$(or $(SEED),7)
+	$(MAKE) simulate SEEDS=0:1000000
+
 .PHONY: bench
 bench: $(STAMP) ## measure failover in the lab; PEER=pacemaker measures the peer as well
 	PYTHONPATH=salt/_utils $(PY) -m tests.bench $(if $(PEER),--peer $(PEER)) $(BENCH_OPTIONS)

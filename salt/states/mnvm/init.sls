@@ -8,7 +8,7 @@ include:
 # that (root_squash) must have it right already.
 mnvm_image_{{ name }}:
   file.managed:
-    - name: {{ cluster.image_folder }}/{{ vm.image }}
+    - name: {{ (cluster.image_folder ~ '/' ~ vm.image) | json }}
     - user: libvirt-qemu
     - group: libvirt-qemu
     - mode: '0660'

@@ -7,11 +7,11 @@
 storage_image_folder:
   test.{{ 'succeed' if writable else 'fail' }}_without_changes:
 {%- if writable %}
-    - name: {{ folder }} is there and writable
+    - name: {{ (folder ~ ' is there and writable') | json }}
 {%- elif present %}
-    - name: {{ folder }} is read-only on {{ conf.node }}; mount it read-write and apply again
+    - name: {{ (folder ~ ' is read-only on ' ~ conf.node ~ '; mount it read-write and apply again') | json }}
 {%- else %}
-    - name: {{ folder }} is missing on {{ conf.node }}; mount the shared file system there and apply again
+    - name: {{ (folder ~ ' is missing on ' ~ conf.node ~ '; mount the shared file system there and apply again') | json }}
 {%- endif %}
 {%- for name, vm in conf.cluster.vms.items() %}
 {%-   set image = folder ~ '/' ~ vm.image %}
