@@ -749,7 +749,7 @@ def by_tests(name: str, tests: Iterable[str] = ()) -> str:
     run = subprocess.run(
         [*command, *(tests or MUTANTS[name].tests)],
         cwd=ROOT,
-        env={**os.environ, "MNHA_MUTANT": name},
+        env={**os.environ, "MNHA_MUTANT": name, "PYTEST_ADDOPTS": "-rf"},  # whatever the outer run was given
         capture_output=True,
         text=True,
         check=False,
