@@ -1,8 +1,8 @@
 """What happens to the protected VMs, as this node's guard sees it: lease, VM, and the guard itself.
 
-Reports changes, and an expired or free lease again every `repeat_s` while nobody takes it. Events are
-`salt/beacon/<minion>/mnvm_health/<cluster>/<vm>/<event>` and `…/mnvm_health/<cluster>/guard_unreachable` (docs/
-architecture.md lists them all). Each carries cluster, vm, node, epoch, seq, index, holder, attempt, text.
+Reports changes, and every `repeat_s` again an expired or free lease that nobody takes, and a guest that hangs. Events
+are `salt/beacon/<minion>/mnvm_health/<cluster>/<vm>/<event>` and `…/mnvm_health/<cluster>/guard_unreachable`
+(docs/architecture.md lists them all). Each carries cluster, vm, node, epoch, seq, index, holder, attempt, text.
 
 .. code-block:: yaml
 
@@ -11,7 +11,7 @@ architecture.md lists them all). Each carries cluster, vm, node, epoch, seq, ind
         - interval: 1
         - cluster: example      # required; the tags carry it even if the guard can't be asked
         - announce_s: 2.5       # lease_expiring so long before a lease expires; 0: never
-        - repeat_s: 5           # lease_expired and lease_released again, with a growing `attempt`
+        - repeat_s: 5           # lease_expired, lease_released and vm_hung again, with a growing `attempt`
         - settle_s: 2           # a free lease is reported after so long: whoever freed it may be moving it on already
         - timeout_s: 0.3        # of the guard's socket; the minion's loop waits as long
 
@@ -85,7 +85,7 @@ def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for vm, now in sorted((status.get("vms") or {}).items()):
         before = memory.setdefault("vms", {}).setdefault(vm, {})
         facts = {"cluster": cluster, "vm": vm, "node": status.get("node"), "guard_boottime_s": status.get("boottime_s")}
-        found = _vm_events(before, now, facts, status.get("watchdog") or {})
+        found = _vm_events(before, now, facts, status.get("watchdog") or {}, options)
         if sees_consul:
             found += _lease_events(before, now, facts, options)
         events += [{"tag": f"{cluster}/{vm}/{name}", **event} for name, event in found]
@@ -152,7 +152,13 @@ def _lease_trouble(
     return "", 0
 
 
-def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any], watchdog: dict[str, Any]) -> Events:
+def _vm_events(
+    before: dict[str, Any],
+    now: dict[str, Any],
+    facts: dict[str, Any],
+    watchdog: dict[str, Any],
+    options: dict[str, Any],
+) -> Events:
     """What has happened to the VM on this node since the last look; nothing at the first."""
     lease = now.get("lease") or {}
     seen = {
@@ -160,7 +166,6 @@ def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any
         "mine": lease.get("holder") == facts["node"] and lease.get("phase") != "released",
         "fence": (now.get("last_fence") or {}).get("at_s", (now.get("last_fence") or {}).get("at")),
         "failed": now.get("starts_failed") or 0,
-        "hung": bool((now.get("health") or {}).get("hung")),
         "unprotected": now.get("vm") == "running" and bool(watchdog.get("failing")),
     }
     last, before["seen"] = before.get("seen"), seen
@@ -172,8 +177,10 @@ def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any
         events.append(("fenced", {**more, "text": now["last_fence"].get("reason", "")}))
     if seen["failed"] > last["failed"]:
         events.append(("vm_failed", {**more, "failed": seen["failed"], "text": now.get("sentence", "")}))
-    if seen["hung"] and not last["hung"]:
-        events.append(("vm_hung", {**more, "text": (now.get("health") or {}).get("why", "")}))
+    if attempt := _hung_again(before, now, options["repeat_s"]):
+        # With the process: of several resets only the first may find it.
+        why = (now.get("health") or {}).get("why", "")
+        events.append(("vm_hung", {**more, "vm_pid": now.get("vm_pid"), "attempt": attempt, "text": why}))
     if seen["unprotected"] != last["unprotected"] and now.get("vm") == "running":
         name = "vm_unprotected" if seen["unprotected"] else "vm_protected"
         events.append((name, {**more, "text": watchdog.get("why", "") or "the watchdog is armed"}))
@@ -181,3 +188,14 @@ def _vm_events(before: dict[str, Any], now: dict[str, Any], facts: dict[str, Any
     if seen["vm"] != last["vm"] and seen["vm"] in reported:
         events.append((f"vm_{seen['vm']}", {**more, "text": now.get("sentence", "")}))
     return events
+
+
+def _hung_again(before: dict[str, Any], now: dict[str, Any], repeat_s: float) -> int:
+    """The number of the report that is due of a guest that hangs, from 1; 0: none is due."""
+    if not (now.get("health") or {}).get("hung"):
+        before.pop("hung", None)
+        return 0
+    since_s, told = before.get("hung", (time.monotonic(), 0))
+    attempt = 1 + int((time.monotonic() - since_s) // repeat_s)
+    before["hung"] = since_s, attempt
+    return attempt if attempt > told else 0

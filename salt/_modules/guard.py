@@ -17,6 +17,7 @@ from salt.exceptions import CommandExecutionError
 
 from mnha import consul_client, guard_client, lease
 from mnha.errors import DeadlineError, MnhaError, RefusedError
+from mnha.model import Lease
 from mnha.timing import Timings
 
 log = logging.getLogger(__name__)
@@ -116,8 +117,10 @@ def migrate(target: str, vm: str | None = None, wait_s: float = 600.0, reason: s
     return _order("migrate", vm, wait_s, ABORT_S, target=target, reason=reason)
 
 
-def reset(vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered") -> dict[str, Any]:
-    """Kill the VM and start it again in place.
+def reset(
+    vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered", vm_pid: int | None = None
+) -> dict[str, Any]:
+    """Kill the VM and start it again in place; with `vm_pid` only if it still is this process (`vm_pid` of the status).
 
     CLI Example:
 
@@ -125,7 +128,7 @@ def reset(vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered") 
 
         salt node1 guard.reset reason='the guest hangs'
     """
-    return _order("reset", vm, wait_s, reason=reason)
+    return _order("reset", vm, wait_s, reason=reason, vm_pid=vm_pid)
 
 
 def history(limit: int = 20) -> list[dict[str, Any]]:
@@ -143,7 +146,8 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """Create the VM's lease record and its `desired: stopped`, if they do not exist. What exists is never
-    touched.
+    touched. A lease that somebody has deleted is created such that nobody takes it for a minute, the longest for which
+    its holder may still run the VM.
 
     Returns `{"lease": created?, "desired": created?}`.
 
@@ -160,11 +164,12 @@ def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     created = {"lease": f"{prefix}lease" not in existing, "desired": f"{prefix}desired" not in existing}
     if test:
         return created
+    if created["lease"]:  # before the wish: where there is one already, somebody has deleted the lease
+        record = lease.first if created["desired"] else lease.created_again
+        created["lease"] = _run(lambda: _create_lease(conf, name, record(Timings.from_dict(conf["timings"]))))
     if created["desired"]:
         wish = {"run": "stopped", "by": f"installation on {conf['node']}", "at": time.time()}
         created["desired"] = __salt__["consul_ha.kv_cas"](f"{prefix}desired", wish, 0)
-    if created["lease"]:
-        created["lease"] = _run(lambda: _create_lease(conf, name))
     return created
 
 
@@ -200,17 +205,14 @@ def check() -> list[dict[str, Any]]:
     return rows
 
 
-def _create_lease(conf: dict[str, Any], vm: str) -> bool:
-    """Write the first record with the guard's own token: nobody else's may write a lease. False: it is there
-    already.
-    """
-    record = json.loads(lease.first(Timings.from_dict(conf["timings"])).to_json())
+def _create_lease(conf: dict[str, Any], vm: str, record: Lease) -> bool:
+    """Write a record with the guard's own token: nobody else's may write a lease. False: there is one already."""
     token = consul_client.read_token(TOKEN_FILE)
     servers = conf["consul"]["servers"]
     client = consul_client.ConsulClient(
         [server["host"] for server in servers], token, token_name=f"the token in {TOKEN_FILE}", port=servers[0]["port"]
     )
-    return client.cas(f"mnha/{conf['cluster']}/vms/{vm}/lease", record, 0)
+    return client.cas(f"mnha/{conf['cluster']}/vms/{vm}/lease", json.loads(record.to_json()), 0)
 
 
 def _vm_name(conf: dict[str, Any], vm: str | None) -> str:

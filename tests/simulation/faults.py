@@ -6,8 +6,8 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING
 
+from mnha import lease as rules
 from mnha.guard import Limits
-from mnha.lease import first
 from mnha.model import Op, Run
 from mnha.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 
@@ -293,7 +293,7 @@ def _of_people(world: World, host: Host, fault: Fault) -> bool:
         case "lease deleted":
             if fault.size < 0.3:
                 world.consul.delete()
-                world.engine.after(fault.duration_us, world.consul.create, first(world.config.timings))
+                world.engine.after(fault.duration_us, world.consul.create, rules.created_again(world.config.timings))
         case _:
             return False
     return True

@@ -580,6 +580,10 @@ MUTANTS: dict[str, Mutant] = {
         "an observer waits by its own timings only",
         patches=((rules, "expires_s", lambda sighting, own: sighting.received_s + own.lease_s),),
     ),
+    "created_again_by_own_timings": Mutant(
+        "a lease that somebody deleted is created again with the timings of who creates it",
+        patches=((rules, "created_again", rules.first),),
+    ),
     "deadline_of_l": Mutant(
         "the holder runs for L instead of D",
         patches=((rules, "deadline_after", lambda asked_s, timings: asked_s + timings.lease_s),),

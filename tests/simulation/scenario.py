@@ -26,8 +26,8 @@ from typing import Any
 
 import yaml
 
+from mnha import lease as rules
 from mnha.guard import Limits
-from mnha.lease import first
 from mnha.model import Lease, Op, Run
 from mnha.timing import PROFILES
 
@@ -210,7 +210,7 @@ def _delete(stage: Stage) -> None:
 
 @deed("the lease is created again")
 def _create(stage: Stage) -> None:
-    stage.world.consul.create(first(stage.world.config.timings))
+    stage.world.consul.create(rules.created_again(stage.world.config.timings))
 
 
 @deed("the record is kept as NODE could read it")

@@ -105,6 +105,7 @@ class FakeGuard:
         self.starts_failed = 0
         self.watchdog = {"mode": "off", "device": None, "armed": False, "failing": False, "why": ""}
         self.last_fence: dict[str, Any] | None = None
+        self.health: dict[str, Any] = {"hung": False, "why": ""}
         self.orders: list[dict[str, Any]] = []
         self._socket: socket.socket | None = None
 
@@ -185,7 +186,7 @@ class FakeGuard:
                         "state": "holding" if mine else "candidate",
                         "sentence": "holds the lease, the VM is running" if mine else "watches the lease",
                         "lease": lease, "desired": world.desired, "vm": self.vm, "last_fence": self.last_fence,
-                        "starts_failed": self.starts_failed,
+                        "starts_failed": self.starts_failed, "health": self.health, "vm_pid": 123,
                     }
                 },
             }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,23 @@ def test_a_vm_that_runs_without_its_watchdog_is_told_of_once(beacons, world):
     assert list(tick(beacons)) == ["mnvm/vm_protected"]
     guard.watchdog["failing"], guard.vm = True, "off"
     assert list(tick(beacons)) == ["mnvm/vm_off"]
+
+
+def test_a_guest_that_hangs_is_told_of_with_its_process_again_and_again(beacons, world):
+    world.hold("node2")
+    guard, often = world.guards["node2"], [{"repeat_s": 1}]
+    tick(beacons)
+    guard.health = {"hung": True, "why": "port 80: refused"}
+    (event,) = tick(beacons, config=often).values()
+    assert (event["tag"], event["attempt"], event["vm_pid"]) == ("example/mnvm/vm_hung", 1, 123)
+    assert event["text"] == "port 80: refused"
+    assert tick(beacons, config=often) == {}
+    time.sleep(1.1)
+    assert tick(beacons, config=often)["mnvm/vm_hung"]["attempt"] == 2
+    guard.health = {"hung": False, "why": ""}
+    assert tick(beacons, config=often) == {}
+    guard.health = {"hung": True, "why": ""}
+    assert tick(beacons, config=often)["mnvm/vm_hung"]["attempt"] == 1
 
 
 def test_an_unreachable_guard_is_said_once_and_its_return(beacons):

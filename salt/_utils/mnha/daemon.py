@@ -462,7 +462,7 @@ class Daemon:
             "takeover": lambda request: self._order(Op.TAKEOVER, request),
             "release": lambda request: self._order(Op.RELEASE, request),
             "migrate": self._migrate,
-            "reset": lambda request: self._order(Op.RESET, request),
+            "reset": self._reset,
             "stop": self._stop,
         }
 
@@ -491,8 +491,8 @@ class Daemon:
             raise InputError(f"no VM {name!r} is under guard on {self.node}; known: {known}")
         return str(name)
 
-    def _order(self, op: Op, request: Request) -> dict[str, Any]:
-        """Give an order to a guard and wait for its outcome."""
+    def _order(self, op: Op, request: Request, objection: Callable[[], str] = lambda: "") -> dict[str, Any]:
+        """Give an order to a guard, unless the main thread finds an `objection`, and wait for its outcome."""
         vm = self._vm_of(request)
         wait_s, epoch = wait_of(request), request.get("epoch", -1)
         if op is Op.TAKEOVER and (isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0):
@@ -500,9 +500,30 @@ class Daemon:
         ticket = self.answers.ticket()
         reason = str(request.get("reason", "ordered by an operator"))[:500]
         target = str(request.get("target", ""))
-        self._events.put((vm, Ordered(op, ticket, reason, wait_s, epoch, target)))
+
+        def give() -> None:
+            if why := objection():
+                self.answers.put(ticket, ("refused", why, {}))
+            else:
+                self._deliver(vm, Ordered(op, ticket, reason, wait_s, epoch, target))
+
+        self._events.put(give)
         # A migration that took too long is aborted, and what came of that is waited for, then not any more.
         return self.answers.wait(ticket, wait_s + 2.0 + (2 * OUTCOME_S if op is Op.MIGRATE else 0.0))
+
+    def _reset(self, request: Request) -> dict[str, Any]:
+        """Order a reset; of the process that is meant, if the request says so: it may be another one by now."""
+        vm, meant = self._vm_of(request), request.get("vm_pid")
+        if meant is not None and (isinstance(meant, bool) or not isinstance(meant, int)):
+            raise InputError(f"vm_pid is {meant!r}: give the number that the status tells, or leave it out")
+
+        def objection() -> str:
+            found = self._protected[vm].guard.vm_pid
+            if meant in (None, found):
+                return ""
+            return f"{vm} is not process {meant} any more, but {found or 'none'}: see the status"
+
+        return self._order(Op.RESET, request, objection)
 
     def _migrate(self, request: Request) -> dict[str, Any]:
         """Order a live migration to another node of the cluster."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 
 from .model import Lease, Phase, Sighting, View
-from .timing import Timings
+from .timing import LONGEST_S, Timings
 
 RANK_STEP_S = 2.0
 """How much later each next node takes a lease of its own accord: a take-over's compare-and-set is answered, and seen
@@ -170,9 +170,18 @@ def released(lease: Lease, reason: str) -> Lease:
 
 
 def first(timings: Timings) -> Lease:
-    """The record that an installation creates, once.
-
-    It is *held by nobody*, not released: it has to expire before anybody takes it. So it is safe even if it
-    replaces a record that somebody deleted by hand under a running VM, whose holder can't renew from then on.
+    """The record that an installation creates, once: *held by nobody*, not released, so that it has to expire before
+    anybody takes it.
     """
     return Lease(holder="", epoch=0, phase=Phase.HELD, seq=0, timings=timings, reason="created")
+
+
+def created_again(timings: Timings) -> Lease:
+    """The record in the place of one that somebody deleted by hand, maybe under a running VM.
+
+    Its holder can't renew any more, but may run the VM for as long as its timings let it. Those stood in the record
+    that is gone, and may be longer than `timings`: a new configuration may be spreading. So the others wait for the
+    longest that there can be.
+    """
+    longest = dataclasses.replace(timings, lease_s=LONGEST_S)
+    return dataclasses.replace(first(longest), reason="created again")

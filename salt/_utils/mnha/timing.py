@@ -28,12 +28,16 @@ ELECTION_S = 2.0
 """Consul's leader election without a split vote at ``raft_multiplier: 1``: a follower's heartbeat timeout is drawn from
 1 s to 2 s. A split vote adds as much again."""
 
+LONGEST_S = 60.0
+"""No timing may be longer: so long is waited where nobody can know by which timings a VM may still be running
+(:func:`mnha.lease.created_again`)."""
+
 _FIELDS = ("renew_s", "deadline_s", "kill_s", "lease_s")
 
 
 def _is_seconds(value: Any) -> bool:
     """Whether `value` is a number that may be a timing."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 3600
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LONGEST_S
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +59,12 @@ class Timings:
     def __post_init__(self) -> None:
         """Refuse what is not safe."""
         faults = [
-            Fault(f"timings:{name}", getattr(self, name), "is no number of seconds between 0 and 3600", "give one")
+            Fault(
+                f"timings:{name}",
+                getattr(self, name),
+                f"is no number of seconds above 0 and up to {LONGEST_S:g}",
+                "give one",
+            )
             for name in _FIELDS
             if not _is_seconds(getattr(self, name))
         ]

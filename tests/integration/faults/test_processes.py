@@ -58,6 +58,8 @@ def test_a_vm_whose_process_stands_still_is_found_hung_and_reset_on_its_node(
     after = scene.status(scene.holder)
     assert after["lease"]["epoch"] == before["lease"]["epoch"]
     assert not after["health"]["hung"]
+    begun = [event for event in scene.witness.events() if event.kind == "QEMU began" and event.at_s > stopped_s]
+    assert len(begun) == 1, "each master orders the reset, and it is done once\n" + scene.witness.table()
     tell(
         f"SIGSTOP to QEMU: reset after {ended.at_s - stopped_s:.2f} s, QEMU began {began.at_s - stopped_s:.2f} s, "
         f"guest up after {up.at_s - stopped_s:.2f} s"

@@ -6,7 +6,7 @@ import pytest
 
 from mnha import lease as rules
 from mnha.model import Phase
-from mnha.timing import PROFILES
+from mnha.timing import LONGEST_S, PROFILES, Timings
 
 from .views import NOW_S, TIMINGS, lease, sighting, view
 
@@ -60,6 +60,14 @@ def test_an_observer_waits_by_the_longer_timings() -> None:
 def test_an_installation_creates_a_lease_that_must_expire_first() -> None:
     """It may replace one that was deleted under a running VM."""
     assert not rules.may_take(view(sighting=sighting(rules.first(TIMINGS), 0.0)))
+
+
+def test_a_lease_that_is_created_again_is_waited_for_as_long_as_any_timings_allow() -> None:
+    again = rules.created_again(PROFILES["fast"])
+    assert (again.holder, again.phase, again.epoch) == ("", Phase.HELD, 0)
+    longest = Timings(renew_s=1.0, deadline_s=57.0, kill_s=2.0, lease_s=LONGEST_S)
+    assert not rules.may_take(view(sighting=sighting(again, age_s=longest.reset_s)))
+    assert rules.may_take(view(sighting=sighting(again, age_s=LONGEST_S)))
 
 
 def test_the_epoch_grows_exactly_when_the_lease_changes_hands() -> None:

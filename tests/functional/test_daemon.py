@@ -1,6 +1,6 @@
-"""SIGTERM and SIGHUP to the real guard process, near each other: neither may be lost, and an end is one for good.
+"""The real guard process, with a VM that does not run, no Consul and no libvirt: signals, and requests.
 
-The guard has a VM that does not run, no Consul and no libvirt. It speaks to systemd as always; the test is systemd.
+It speaks to systemd as always; the test is systemd.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from mnha import config
+from mnha import config, guard_client
 from mnha.config.guard import guard_config
+from mnha.errors import InputError, RefusedError
 from tests.support.example import ROOT, example_with
 
 PATIENCE_S = 30.0
@@ -36,12 +37,12 @@ class Service:
     """A guard process, and what it tells systemd."""
 
     def __init__(self, folder: Path) -> None:
-        self.calm = folder / "calm"
+        self.calm, self.socket = folder / "calm", folder / "guard.sock"
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind(str(folder / "notify"))
         self._notified.settimeout(PATIENCE_S)
         settings = guard_config(config.load(example_with({"watchdog": "off"})), "node1")
-        settings["socket"] = str(folder / "guard.sock")
+        settings["socket"] = str(self.socket)
         settings["consul"] = {
             "servers": [{"host": "127.0.0.1", "port": 1}],
             "ca": str(folder / "ca.pem"),
@@ -97,3 +98,13 @@ def test_a_signal_that_comes_while_a_guard_replaces_itself_reaches_the_next_one(
     service.send(signal.SIGTERM)
     assert "READY=1" in service.wait_for("STOPPING=1")
     assert service.process.wait(PATIENCE_S) == 0
+
+
+def test_a_reset_of_a_process_that_the_vm_is_not_any_more_is_refused(service: Service) -> None:
+    """Every master orders it: the second order must not kill what the first has started."""
+    with pytest.raises(RefusedError, match="mnvm is not process 123 any more, but none"):
+        guard_client.request("reset", path=str(service.socket), vm_pid=123)
+    with pytest.raises(InputError, match="vm_pid is 'x'"):
+        guard_client.request("reset", path=str(service.socket), vm_pid="x")
+    with pytest.raises(RefusedError, match="does not hold the lease|nobody"):
+        guard_client.request("reset", path=str(service.socket))

@@ -1,0 +1,37 @@
+"""Somebody deletes the lease by hand under a running VM; applying the states creates it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mnha.timing import LONGEST_S, PROFILES
+from tests.support.scene import Scene, eventually
+
+TIMINGS = PROFILES["default"]
+START_S = 20.0
+DELETE = (
+    'curl -sf --cacert /etc/mnha/tls/ca.pem -H "X-Consul-Token: $(cat /etc/mnha/tokens/guard)" -X DELETE '
+    "https://127.0.0.1:8501/v1/kv/mnha/lab/vms/mnvm/lease"
+)
+CREATE = ("salt-call", "--retcode-passthrough", "state.single", "guard.lease_created", "mnvm")
+
+
+def test_a_lease_that_somebody_deleted_is_created_for_the_longest_time(
+    scene: Scene, tell: Callable[[str], None]
+) -> None:
+    node = scene.others[0]
+    scene.cluster.run(node, ["sh", "-c", DELETE], check=True)
+    deleted_s = scene.witness.mark("the lease is deleted", node)
+    ended = scene.witness.wait_for("QEMU ended", TIMINGS.deadline_s + TIMINGS.kill_s)
+    assert scene.status(node)["lease"] is None
+    created_s = scene.witness.mark("the lease is created again", node)
+    done = scene.cluster.run(node, CREATE, timeout_s=90)
+    assert done.returncode == 0, done.stdout
+    lease = eventually(lambda: scene.status(node)["lease"], 10, "the guards see the new lease")
+    assert (lease["holder"], lease["epoch"]) == ("", 0)
+    began = scene.witness.wait_for("QEMU began", LONGEST_S + START_S)
+    assert began.at_s - created_s >= LONGEST_S
+    tell(
+        f"lease deleted: VM dead after {ended.at_s - deleted_s:.2f} s; created again, it was taken, and QEMU began, "
+        f"{began.at_s - created_s:.1f} s later"
+    )
