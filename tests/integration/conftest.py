@@ -20,6 +20,8 @@ from lab.witness import Witness
 from tests.support.scene import Scene, eventually
 
 GUEST_S = 90.0
+CONSOLE = 6000
+"""So many characters of each console are shown."""
 LOGS = (
     ("guard", ["journalctl", "-u", "mnha-guard", "-o", "short-monotonic", "--no-pager", "-n", "60"]),
     ("minion", ["tail", "-n", "30", "/var/log/salt/minion"]),
@@ -39,6 +41,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 (f"{node}: {name}", scene.cluster.run(node, words).stdout)
                 for node in scene.cluster.names
                 for name, words in LOGS
+            ]
+            report.sections += [
+                (f"{node}: the guest's console", path.read_text(errors="replace")[-CONSOLE:])
+                for node, path in scene.cluster.consoles().items()
             ]
     return report
 

@@ -62,6 +62,7 @@ PET_EVERY_S = 0.5
 END_LIMIT_S = 90.0
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600
+LAST_WORDS_S = 0.3
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
 STACK_BYTES = 512 * 1024
@@ -153,6 +154,12 @@ class Answers:
             self._waiting[self._last] = queue.SimpleQueue()
             return self._last
 
+    @property
+    def awaited(self) -> int:
+        """How many have no answer yet."""
+        with self._lock:
+            return sum(waiting.empty() for waiting in self._waiting.values())
+
     def put(self, ticket: int, answer: tuple[str, str, dict[str, Any]]) -> None:
         """Answer; nobody may be waiting any more."""
         if waiting := self._waiting.get(ticket):
@@ -168,7 +175,8 @@ class Answers:
         except queue.Empty:
             raise DeadlineError(f"no outcome within {timeout_s:g} s; see the guard's status") from None
         finally:
-            self._waiting.pop(ticket, None)
+            with self._lock:
+                self._waiting.pop(ticket, None)
         if kind != "ok":
             raise from_wire({"kind": kind, "message": message})
         return {"message": message, **data}
@@ -274,7 +282,8 @@ class Daemon:
             threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
             threading.Thread(target=protected.health.run, name="health", daemon=True).start()
             protected.store.start()
-        Server(Path(self._config["socket"]), self._handlers(), {"events": self._stream}).start()
+        server = Server(Path(self._config["socket"]), self._handlers(), {"events": self._stream})
+        server.start()
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
         notify("READY=1")
         self._loop()
@@ -284,6 +293,13 @@ class Daemon:
         # After STOPPING=1 systemd would wait for the process to end, and kill the new one at the limit.
         notify("RELOADING=1" if self._replace else "STOPPING=1")
         self.publisher.drain(2.0)
+        self._let_answers_out(server)
+
+    def _let_answers_out(self, server: Server) -> None:
+        """Wait until what has been answered was sent, though not for long."""
+        end_s = boottime_s() + LAST_WORDS_S
+        while server.answering > self.answers.awaited + self.subscribers.count and boottime_s() < end_s:
+            time.sleep(0.01)
 
     def _loop(self) -> None:
         """Take events and act on the time, until all is done.

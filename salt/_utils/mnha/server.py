@@ -44,11 +44,13 @@ class Server:
 
     :param handlers: op -> function that returns the result or raises an :class:`MnhaError`.
     :param streamers: op -> generator of results; one line each until the client goes.
+    :ivar answering: how many requests are being answered, streams included.
     """
 
     def __init__(self, path: Path, handlers: dict[str, Handler], streamers: dict[str, Streamer]) -> None:
         self._path, self._handlers, self._streamers = path, handlers, streamers
         self._clients = threading.Semaphore(MAX_CLIENTS)
+        self.answering, self._lock = 0, threading.Lock()
 
     def start(self) -> None:
         """Bind and serve.
@@ -105,6 +107,16 @@ class Server:
 
     def _answer(self, client: socket.socket, line: bytes) -> None:
         """Answer one request."""
+        with self._lock:
+            self.answering += 1
+        try:
+            self._answer_to(client, line)
+        finally:
+            with self._lock:
+                self.answering -= 1
+
+    def _answer_to(self, client: socket.socket, line: bytes) -> None:
+        """Find the answer and send it."""
         try:
             request = parse(line)
             op = request["op"]
@@ -201,6 +213,12 @@ class Subscribers:
     def __init__(self) -> None:
         self._queues: list[queue.Queue[dict[str, Any]]] = []
         self._lock = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        with self._lock:
+            return len(self._queues)
 
     def publish(self, event: dict[str, Any]) -> None:
         """Give `event` to all."""
