@@ -8,10 +8,9 @@ import pytest
 
 from lab import consul, guards
 from mnha.timing import PROFILES
+from tests.support.leader import lead
 from tests.support.renewals import line
 from tests.support.scene import Scene, eventually
-
-from .test_quorum_leader import lead
 
 TIMINGS = PROFILES["default"]
 DATA = "/var/lib/mnha/consul"

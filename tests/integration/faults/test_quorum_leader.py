@@ -5,37 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lab import consul, guards
+from lab import guards
 from mnha.timing import PROFILES
+from tests.support.leader import lead
 from tests.support.renewals import line
-from tests.support.scene import Scene, eventually
+from tests.support.scene import Scene
 
 from .test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
 FAILOVER_S = 40.0
 GUEST_S = 60.0
-ELECTION_S = 20.0
-TRIES = 8
-
-
-def lead(scene: Scene, node: str) -> None:
-    """Have the Consul server of `node` lead: stop whichever does, until it is elected. Consul 1.8 can't be told."""
-    for _ in range(TRIES):
-        leader = eventually(lambda: consul.leader(scene.cluster), ELECTION_S, "Consul has a leader")
-        if leader == node:
-            return
-        scene.cluster.run(leader, ["systemctl", "stop", "consul"], check=True)
-        try:
-            eventually(
-                lambda leader=leader: consul.leader(scene.cluster, but=leader) not in ("", leader),
-                ELECTION_S,
-                "another leads",
-            )
-        finally:
-            scene.cluster.run(leader, ["systemctl", "start", "consul"], check=True)
-        time.sleep(2)  # the one that was stopped is a follower again, with all there is to know: the next one may win
-    raise AssertionError(f"{node} was not elected in {TRIES} elections")
 
 
 def test_the_loss_of_the_holder_that_leads_consul_too_is_one_failover(

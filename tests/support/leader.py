@@ -1,0 +1,30 @@
+"""Who leads Consul in the lab, as a test wants it."""
+
+from __future__ import annotations
+
+import time
+
+from lab import consul
+from tests.support.scene import Scene, eventually
+
+ELECTION_S = 20.0
+TRIES = 8
+
+
+def lead(scene: Scene, node: str) -> None:
+    """Have the Consul server of `node` lead: stop whichever does, until it is elected. Consul 1.8 can't be told."""
+    for _ in range(TRIES):
+        leader = eventually(lambda: consul.leader(scene.cluster), ELECTION_S, "Consul has a leader")
+        if leader == node:
+            return
+        scene.cluster.run(leader, ["systemctl", "stop", "consul"], check=True)
+        try:
+            eventually(
+                lambda leader=leader: consul.leader(scene.cluster, but=leader) not in ("", leader),
+                ELECTION_S,
+                "another leads",
+            )
+        finally:
+            scene.cluster.run(leader, ["systemctl", "start", "consul"], check=True)
+        time.sleep(2)  # the one that was stopped is a follower again, with all there is to know: the next one may win
+    raise AssertionError(f"{node} was not elected in {TRIES} elections")
