@@ -62,7 +62,9 @@ PET_EVERY_S = 0.5
 END_LIMIT_S = 90.0
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600
-LAST_WORDS_S = 0.3
+LAST_WORDS_S, LAST_RECORDS_S = 0.3, 1.7
+"""How long a process that ends, or is replaced, waits for its answers and its records to be sent: nobody looks at the
+deadline meanwhile."""
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
 STACK_BYTES = 512 * 1024
@@ -292,8 +294,8 @@ class Daemon:
             self._loop()
         # After STOPPING=1 systemd would wait for the process to end, and kill the new one at the limit.
         notify("RELOADING=1" if self._replace else "STOPPING=1")
-        self.publisher.drain(2.0)
         self._let_answers_out(server)
+        self.publisher.drain(LAST_RECORDS_S)
 
     def _let_answers_out(self, server: Server) -> None:
         """Wait until what has been answered was sent, though not for long."""

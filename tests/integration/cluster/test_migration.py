@@ -35,8 +35,8 @@ LINK_LOST_S = 25.0
 
 ONCE_MORE = pytest.mark.flaky(reruns=2, only_rerun=["EmulatorError"])
 """For a test whose guest arrives somewhere: QEMU 7.2's emulator now and then loses a page that is written while it is
-copied (lab/README.md has the figures), and the guest's kernel crashes of it. It happens without
-libvirt and guard, too. KVM keeps account of written pages in another way. What is no crash fails at once."""
+copied (lab/README.md has the figures), and the guest's kernel crashes of it. It happens without libvirt and guard, too.
+What is no crash fails at once."""
 
 
 class EmulatorError(AssertionError):
