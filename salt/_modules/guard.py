@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from salt.exceptions import CommandExecutionError
 
 from mnha import consul_client, guard_client, lease
 from mnha.errors import DeadlineError, MnhaError, RefusedError
-from mnha.model import Lease
 from mnha.timing import Timings
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """Create the VM's lease record and its `desired: stopped`, if they do not exist. What exists is never
     touched. A lease that somebody has deleted is created such that nobody takes it for a minute, the longest for which
-    its holder may still run the VM.
+    its holder may still run the VM, and with an epoch above all that it had.
 
     Returns `{"lease": created?, "desired": created?}`.
 
@@ -165,8 +165,7 @@ def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     if test:
         return created
     if created["lease"]:  # before the wish: where there is one already, somebody has deleted the lease
-        record = lease.first if created["desired"] else lease.created_again
-        created["lease"] = _run(lambda: _create_lease(conf, name, record(Timings.from_dict(conf["timings"]))))
+        created["lease"] = _run(lambda: _create_lease(conf, name, again=not created["desired"]))
     if created["desired"]:
         wish = {"run": "stopped", "by": f"installation on {conf['node']}", "at": time.time()}
         created["desired"] = __salt__["consul_ha.kv_cas"](f"{prefix}desired", wish, 0)
@@ -205,14 +204,21 @@ def check() -> list[dict[str, Any]]:
     return rows
 
 
-def _create_lease(conf: dict[str, Any], vm: str, record: Lease) -> bool:
-    """Write a record with the guard's own token: nobody else's may write a lease. False: there is one already."""
+def _create_lease(conf: dict[str, Any], vm: str, again: bool) -> bool:
+    """Write a first record with the guard's own token: nobody else's may write a lease. False: there is one already.
+
+    One that is created again goes on above the epochs of the one that was deleted, which nobody can be asked for: each
+    of them has cost Consul a write, so none was above the index of its newest one. If epochs began anew, what still
+    names an old one would be taken for the new one's: the masters' claims of failovers, the VM's fencing token.
+    """
     token = consul_client.read_token(TOKEN_FILE)
     servers = conf["consul"]["servers"]
     client = consul_client.ConsulClient(
         [server["host"] for server in servers], token, token_name=f"the token in {TOKEN_FILE}", port=servers[0]["port"]
     )
-    return client.cas(f"mnha/{conf['cluster']}/vms/{vm}/lease", json.loads(record.to_json()), 0)
+    key, timings = f"mnha/{conf['cluster']}/vms/{vm}/lease", Timings.from_dict(conf["timings"])
+    record = replace(lease.created_again(timings), epoch=client.index(key)) if again else lease.first(timings)
+    return client.cas(key, json.loads(record.to_json()), 0)
 
 
 def _vm_name(conf: dict[str, Any], vm: str | None) -> str:

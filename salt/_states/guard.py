@@ -56,7 +56,7 @@ def lease_created(name: str) -> Result:
         created = __salt__["guard.create_lease"](name, test=test)
     except CommandExecutionError as error:
         return _result(name, False, {}, str(error))
-    new = {"lease": "held by nobody, epoch 0", "desired": "stopped"}
+    new = {"lease": "held by nobody", "desired": "stopped"}
     changes = {f"{what} of {name}": {"old": None, "new": new[what]} for what, is_new in created.items() if is_new}
     if not changes:
         return _result(name, True, {}, f"the lease of {name} exists")

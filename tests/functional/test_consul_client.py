@@ -40,6 +40,21 @@ def test_a_snapshot_has_all_keys_below_the_prefixes_the_members_and_the_leader(c
     assert found.leader == client.leader() != ""
 
 
+def test_the_index_of_a_key_that_was_deleted_is_above_all_that_it_had(client: ConsulClient) -> None:
+    key = f"{PREFIX}lease"
+    for value in range(3):
+        client.put(key, value)
+    last = client.get(key)
+    assert last is not None
+    assert client.index(key) == last.index
+    client.delete(key)
+    assert client.index(key) > last.index
+    client.put(f"{PREFIX}other", 1)
+    other = client.get(f"{PREFIX}other")
+    assert other is not None
+    assert client.index(key) == other.index
+
+
 def test_pruning_keeps_what_was_written_last_whatever_its_name_and_what_is_to_be_spared(client: ConsulClient) -> None:
     for name in ("z-oldest", "spared", "b", "a", "c"):
         client.put(f"{PREFIX}actions/{name}", 1)

@@ -143,6 +143,10 @@ class ConsulClient:
         _, row = self.call(lambda consul: consul.kv.get(key, consistency=mode))
         return None if row is None else _entry(row)
 
+    def index(self, key: str) -> int:
+        """The ModifyIndex of `key`; of the newest write to the whole store if there is no such key."""
+        return int(self.call(lambda consul: consul.kv.get(key, consistency="consistent"))[0])
+
     def members(self) -> list[dict[str, Any]]:
         """The servers and clients as the gossip sees them: `node`, `address`, `status`."""
         return _members(self.call(lambda consul: consul.agent.members()))

@@ -29,11 +29,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import __version__
+from . import lease as rules
 from .adapters.clock import boottime_s
 from .adapters.consul import ConsulStore, Maintenance, Peers, Publisher, Servers
 from .adapters.fellows import Fellows
@@ -63,8 +64,7 @@ END_LIMIT_S = 90.0
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600
 LAST_WORDS_S, LAST_RECORDS_S = 0.3, 1.7
-"""How long a process that ends, or is replaced, waits for its answers and its records to be sent: nobody looks at the
-deadline meanwhile."""
+"""How long a process that ends, or is replaced, waits for its answers and its records to be sent, at the most."""
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
 STACK_BYTES = 512 * 1024
@@ -210,7 +210,7 @@ class Daemon:
         self._started_s = boottime_s()
         self._record: dict[str, Any] = {}
         self._ending_s: float | None = None
-        self._replace = self._stop_asked = False
+        self._replace = False
         self._realtime = self._memory_locked = False
         self.watchdog = LinuxWatchdog(
             config["watchdog"],
@@ -269,12 +269,11 @@ class Daemon:
 
     def run(self) -> None:
         """Run until SIGTERM; then end with the VMs off. SIGHUP replaces the process."""
-        # No thread that is begun now takes a signal: it would be lost to the process that replaces this one.
+        # No thread is ever interrupted by a signal: the loop takes it, and one that comes after the loop is still
+        # pending in the process that replaces this one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._become_prompt()
         threading.stack_size(STACK_BYTES)
-        signal.signal(signal.SIGTERM, lambda *_: self._ask_end())
-        signal.signal(signal.SIGHUP, lambda *_: self._events.put(self._ask_replacement))
         self._connection.start()
         self.publisher.start()
         self._peers.start()
@@ -289,26 +288,19 @@ class Daemon:
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
         notify("READY=1")
         self._loop()
-        if self._replace and self._stop_asked:  # in the last moment: systemd waits for an end, not for another process
-            self._replace = False
-            self._loop()
         # After STOPPING=1 systemd would wait for the process to end, and kill the new one at the limit.
         notify("RELOADING=1" if self._replace else "STOPPING=1")
-        self._let_answers_out(server)
-        self.publisher.drain(LAST_RECORDS_S)
+        end_s = boottime_s() + last_s([protected.guard.view for protected in self._protected.values()], boottime_s())
+        self._let_answers_out(server, min(end_s, boottime_s() + LAST_WORDS_S))
+        self.publisher.drain(end_s - boottime_s())
 
-    def _let_answers_out(self, server: Server) -> None:
+    def _let_answers_out(self, server: Server, end_s: float) -> None:
         """Wait until what has been answered was sent, though not for long."""
-        end_s = boottime_s() + LAST_WORDS_S
         while server.answering > self.answers.awaited + self.subscribers.count and boottime_s() < end_s:
             time.sleep(0.01)
 
     def _loop(self) -> None:
-        """Take events and act on the time, until all is done.
-
-        A signal that comes after it is still pending in the process that replaces this one.
-        """
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        """Take events and signals, and act on the time, until all is done."""
         next_pet_s = 0.0
         while not self._is_over():
             wake_s = min([protected.guard.wake_s() for protected in self._protected.values()], default=float("inf"))
@@ -317,25 +309,37 @@ class Daemon:
             try:
                 item = self._events.get(timeout=pause_s) if pause_s else self._events.get_nowait()
             except queue.Empty:
-                for protected in self._protected.values():
-                    protected.guard.tick(boottime_s())
+                self._tick()
             else:
                 if callable(item):
                     item()
+                    self._tick()
                 else:
                     self._deliver(*item)
             if (now_s := boottime_s()) >= next_pet_s:
                 next_pet_s = now_s + PET_EVERY_S
                 self._tell()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            self._take_signals()
+
+    def _take_signals(self) -> None:
+        """Take what has come since the loop was here the last time, LONGEST_SLEEP_S ago at the most."""
+        while taken := signal.sigtimedwait(SIGNALS, 0):
+            if taken.si_signo == signal.SIGTERM:
+                self._end()
+            else:
+                self._ask_replacement()
 
     def _deliver(self, vm: str, event: Event) -> None:
         """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a
         deadline.
         """
         self._protected[vm].guard.handle(event, boottime_s())
+        self._tick(but=vm)
+
+    def _tick(self, but: str = "") -> None:
+        """Let every guard act on the time, but the one of a VM that has just done so."""
         for protected in self._protected.values():
-            if protected.name != vm:
+            if protected.name != but:
                 protected.guard.tick(boottime_s())
 
     def _tell_of_maintenance(self, reason: str) -> None:
@@ -358,11 +362,6 @@ class Daemon:
         return waited_s > END_LIMIT_S or (
             dead and waited_s > guards[0].view.timings.lease_s + guards[0].view.shutdown_limit_s
         )
-
-    def _ask_end(self) -> None:
-        """SIGTERM has come."""
-        self._stop_asked = True
-        self._events.put(self._end)
 
     def _end(self) -> None:
         """SIGTERM: shut down what runs here, and give it to another node. No other process is begun for that."""
@@ -572,9 +571,20 @@ class Daemon:
 
 def is_calm(view: View) -> bool:
     """Whether a guard may be replaced by a new one: that one would void a start that is under way, and would know of no
-    migration that is.
+    migration that is. And nobody looks at the deadline until it is there: when that is near, the lease is renewed, or
+    the VM killed, first.
     """
-    return view.vm not in (Vm.STARTING, Vm.ARRIVING) and view.move is Move.NONE
+    has_time = rules.has_half_a_deadline(view) or not view.vm.may_write
+    return view.vm not in (Vm.STARTING, Vm.ARRIVING) and view.move is Move.NONE and has_time
+
+
+def last_s(views: Sequence[View], now_s: float) -> float:
+    """How long a process may wait for its last words to be sent, while nobody looks at the deadlines any more. Half of
+    the time to the next one is for the process that comes after it.
+    """
+    deadlines = [view.deadline_s for view in views if view.vm.may_write and view.deadline_s is not None]
+    ahead_s = min(deadlines, default=float("inf")) - now_s
+    return max(0.0, min(LAST_WORDS_S + LAST_RECORDS_S, ahead_s / 2))
 
 
 def wait_of(request: Request) -> float:

@@ -23,7 +23,7 @@ CREATE = ("salt-call", "--retcode-passthrough", "state.single", "guard.lease_cre
 def test_a_lease_that_somebody_deleted_is_created_for_the_longest_time(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:
-    node = scene.others[0]
+    node, last = scene.others[0], scene.status(scene.holder)["lease"]["epoch"]
     scene.cluster.run(node, ["python3", "-c", DELETE], check=True)
     deleted_s = scene.witness.mark("the lease is deleted", node)
     try:
@@ -35,7 +35,8 @@ def test_a_lease_that_somebody_deleted_is_created_for_the_longest_time(
         created_s = scene.witness.mark("the lease is created again", node)
         done = scene.cluster.run(node, CREATE, timeout_s=90)
     assert done.returncode == 0, done.stdout
-    eventually(lambda: scene.status(node)["lease"]["epoch"] == 0, 10, "the guards see the new lease")
+    eventually(lambda: scene.status(node)["lease"]["reason"] == "created again", 10, "the guards see the new lease")
+    assert scene.status(node)["lease"]["epoch"] > last
     began = scene.witness.wait_for("QEMU began", LONGEST_S + START_S)
     assert began.at_s - created_s >= LONGEST_S
     tell(
