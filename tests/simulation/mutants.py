@@ -39,7 +39,7 @@ from mnha.adapters import processes as processes_adapter
 from mnha.errors import ConfigurationError
 from mnha.guard import Ask, Guard
 from mnha.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
-from mnha.ports import Answered, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
+from mnha.ports import Answered, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
 from mnha.timing import Timings
 
 from . import consul as consul_world
@@ -338,6 +338,14 @@ class FailedMoveIsDone(Guard):
 
     def _on_moved(self, moved: Moved) -> None:
         super()._on_moved(dataclasses.replace(moved, error=""))
+
+
+class EndsWithoutHandOver(Guard):
+    """SIGTERM ends the order of a migration although the VM is at the target."""
+
+    def _on_end(self, ended: Ended) -> None:
+        self._end_order("failed", "")
+        super()._on_end(ended)
 
 
 # ---- variants of the rules
@@ -642,6 +650,9 @@ MUTANTS: dict[str, Mutant] = {
     "offered_once_stays": Mutant(
         "what has arrived is kept though it is not offered any more",
         patches=((rules, "may_arrive", _offered_once_is_enough),),
+    ),
+    "ends_without_hand_over": Mutant(
+        "a guard that is to end forgets that it has sent the VM to another node", EndsWithoutHandOver
     ),
     "resumed_again": Mutant(
         "what turns up paused in an epoch in which the VM was launched is resumed, too",

@@ -555,8 +555,11 @@ class Guard:
         self._journal.answer(order.ticket, kind, message, data)
 
     def _on_end(self, ended: Ended) -> None:
-        """The process is to end: what is held here goes to another node."""
-        self._end_order("failed", f"the guard of {self.view.node} is ending")
+        """The process is to end: what is held here goes to another node. A VM that has been migrated goes on there: its
+        order ends with the hand-over, as ever.
+        """
+        if self.view.move is not Move.DONE:
+            self._end_order("failed", f"the guard of {self.view.node} is ending")
         self._set(ending=ended.reason)
 
     # ---- act

@@ -82,6 +82,20 @@ def test_what_is_left_of_a_vm_that_was_migrated_is_killed() -> None:
     assert "note killed" not in asked
 
 
+def test_a_guard_that_is_to_end_hands_over_first_what_has_been_migrated() -> None:
+    rig = moving()
+    rig.on(ended(rig))
+    rig.on(Ended("stopped"))
+    assert not rig.guard.done
+    rig.after(1.0)
+    assert written(rig).target == "you"
+    rig.on(VmSeen(Vm.OFF, 1))
+    assert (written(rig).holder, written(rig).source) == ("you", "me")
+    rig.on(rig.granted())
+    assert rig.values("answer")[0][:2] == (9, "ok")
+    assert rig.guard.done
+
+
 def test_a_hand_over_whose_answer_is_lost_is_read_up_before_it_is_tried_again() -> None:
     rig = moving()
     rig.on(VmSeen(Vm.OFF, 1), ended(rig))
