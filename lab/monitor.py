@@ -214,10 +214,12 @@ def is_vm(words: Iterable[bytes], vm: str) -> bool:
 
 def may_write(pid: int) -> bool:
     """Whether a QEMU holds the write lock of an image, as the kernel tells it of each of its open files."""
-    for path in sorted((Path("/proc") / str(pid) / "fdinfo").glob("*")):
-        with contextlib.suppress(OSError):
-            if holds_write_lock(path.read_text()):
-                return True
+    folder = Path("/proc") / str(pid) / "fdinfo"
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                if holds_write_lock((folder / name).read_text()):
+                    return True
     return False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnha.model import Vm
 from mnha.ports import Moved, StartFailed, VmSeen
@@ -100,6 +100,7 @@ class Hypervisor:
         self.pending: Start | None = None
         self.migration: Migration | None = None
         self.hung_until_us = self.stuck_until_us = 0
+        self._asleep: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._adapter: Process | None = None
         self._generation = 0
         self._told_us = 0
@@ -175,7 +176,7 @@ class Hypervisor:
 
     def _prepare(self, move: Migration) -> None:
         """The target makes a QEMU that waits for the guest's memory."""
-        if self._postponed(self._prepare, move):
+        if self._hangs(self._prepare, move):
             return
         host, target = self._host, move.target
         apart = not target._host.power or target._host.is_frozen or host.link.is_cut or target._host.link.is_cut
@@ -192,7 +193,7 @@ class Hypervisor:
 
     def _switch_over(self, move: Migration) -> None:
         """The guest stops here; its memory is there, all of it."""
-        if self._postponed(self._switch_over, move) or move.over:
+        if self._hangs(self._switch_over, move) or move.over:
             return
         if not self._reaches(move):
             self._end_migration(move, "the connection to the target broke")
@@ -207,7 +208,7 @@ class Hypervisor:
 
     def _confirm(self, move: Migration) -> None:
         """The source hears from the target, or not: then the guest goes on here."""
-        if self._postponed(self._confirm, move) or move.over:
+        if self._hangs(self._confirm, move) or move.over:
             return
         if self._reaches(move) and not self._engine.chance(self._world.config.unheard):
             self._world.counts["migrated"] += 1
@@ -225,13 +226,6 @@ class Hypervisor:
         target = move.target
         cut = self._host.link.is_cut or target._host.link.is_cut
         return target._host.power and not cut and target.qemu is move.copy and move.qemu is self.qemu
-
-    def _postponed(self, step: Callable[[Migration], None], move: Migration) -> bool:
-        """Do a step of libvirtd's when it does not hang any more."""
-        late_us = self.hung_until_us - self._engine.now
-        if late_us > 0:
-            self._host.after(late_us + self._engine.span(0.001, 0.1), step, move)
-        return late_us > 0
 
     def _abort(self, move: Migration) -> None:
         """libvirtd aborts it, unless all of the memory was sent in the meantime."""
@@ -251,10 +245,9 @@ class Hypervisor:
 
     def _resume(self, qemu: Qemu, generation: int) -> None:
         """libvirtd resumes what has arrived; what can't be resumed is killed."""
-        late_us = self.hung_until_us - self._engine.now
-        if late_us > 0:
-            self._host.after(late_us + self._engine.span(0.001, 0.1), self._resume, qemu, generation)
-        elif qemu is not self.qemu or qemu.dying:
+        if self._hangs(self._resume, qemu, generation):
+            return
+        if qemu is not self.qemu or qemu.dying:
             self._tell(StartFailed(generation, "the VM is gone"))
             self._observe()
         elif not qemu.complete:
@@ -269,6 +262,24 @@ class Hypervisor:
 
     # ---- what happens
 
+    def _hangs(self, step: Callable[..., None], *args: Any) -> bool:
+        """Whether libvirtd hangs; then it does this step when that is over."""
+        late_us = self.hung_until_us - self._engine.now
+        if late_us > 0:
+            self._asleep.append((step, args))
+            self._host.after(late_us, self.go_on)
+        return late_us > 0
+
+    def go_on(self) -> None:
+        """libvirtd does what it was asked to while it hung; unless it hangs for longer by now."""
+        late_us = self.hung_until_us - self._engine.now
+        if late_us > 0:
+            self._host.after(late_us, self.go_on)
+            return
+        steps, self._asleep = self._asleep, []
+        for step, args in steps:
+            self._host.after(self._engine.span(0.001, 0.1), step, *args)
+
     def _begin(self, start: Start) -> None:
         """libvirtd takes up a start, when it does not hang."""
         now_us = self._engine.now
@@ -277,8 +288,7 @@ class Hypervisor:
         if self._host.storage_lost_us is not None:
             self._host.after(self._engine.span(0.5, 1.0), self._begin, start)
             return
-        if now_us < self.hung_until_us:
-            self._host.after(self.hung_until_us - now_us + self._engine.span(0.001, 0.1), self._begin, start)
+        if self._hangs(self._begin, start):
             return
         if start.doomed:
             self._drop(start)

@@ -309,6 +309,7 @@ def _libvirt(stage: Stage, node: str, seconds: str) -> None:
 @deed("libvirtd of NODE is well")
 def _libvirt_well(stage: Stage, node: str) -> None:
     stage.host(node).hypervisor.hung_until_us = 0
+    stage.host(node).hypervisor.go_on()
 
 
 @deed("QEMU on NODE can't be killed for NUMBER s")

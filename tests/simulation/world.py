@@ -268,6 +268,7 @@ class World:
             host.link = type(host.link)()
             host.slow_reports_s, host.unable = 0.0, ""
             host.hypervisor.hung_until_us = host.hypervisor.stuck_until_us = self.engine.now
+            host.hypervisor.go_on()
             host.hypervisor.fail_starts, host.hypervisor.deaf = 0.0, False
             host.watchdog.refuses_until_us = 0
             host.regain_storage()

@@ -185,9 +185,7 @@ def test_consul_out_of_reach_is_said_by_the_guard_and_by_the_modules(scene: Scen
     node = scene.others[0]
     scene.cluster.cut(node, "storage")
     scene.cluster.run(node, ["systemctl", "stop", "consul"], check=True)
-    eventually(
-        lambda: not scene.guard(node)["consul"]["reachable"], 20, "the guard says that it does not reach Consul"
-    )
+    eventually(lambda: not scene.guard(node)["consul"]["reachable"], 20, "the guard says that it does not reach Consul")
     assert "Consul at" in scene.guard(node)["consul"]["error"]
     code, printed = salt_call(scene.cluster, node, "consul_ha.kv_get", "config")
     assert code != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,12 @@ def test_a_lock_of_the_write_byte_tells_who_may_write(first: int, last: int, wri
 def test_other_locks_tell_nothing() -> None:
     assert not holds_write_lock("lock:\t1: POSIX  ADVISORY  WRITE 64 00:2f:38 0 EOF\n")
     assert not may_write(os.getpid())
+
+
+def test_a_process_that_has_ended_writes_nothing() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert not may_write(ended.pid)
 
 
 def test_gaps_are_from_end_to_begin():
