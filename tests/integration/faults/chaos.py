@@ -51,7 +51,7 @@ LENGTHS_S = (1.0, 4.0, 7.0, 12.0)
 """Below the deadline, about as long as it, about as long as the lease, and longer."""
 UNWATCHED_S = 0.2
 """How long a node or its guard may stand still where no watchdog covers that: see the failure model."""
-
+GUEST_UP_S = 120.0
 BACK_S = 90.0
 """After healing (every node on, every daemon started, no cut) the VM must run again within this time. It may take a
 lease's expiry (8 s), a take-over by a guard (20 s and its rank), a node's back-off after failed starts (10 s), each
@@ -427,7 +427,12 @@ def main() -> int:
         return 2
     try:
         cluster.up()
-        cluster.run(cluster.names[0], ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120, check=True)
+        first = cluster.names[0]
+        with Witness(cluster) as witness:
+            began_s = witness.mark("start ordered", first)
+            cluster.run(first, ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120, check=True)
+            say("waiting for the guest's first heartbeat: without one a first burst could prove nothing")
+            witness.wait_for("guest up", GUEST_UP_S, after_s=began_s)
         health.heal(cluster, links=True)
         with Witness(cluster) as witness:
             Chaos(cluster, witness, options.seed, say).run(options.minutes)
