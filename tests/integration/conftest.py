@@ -7,7 +7,9 @@ healthy nodes and a running MNVM, and ends with the same and with the proof that
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,33 +22,47 @@ from lab.witness import Witness
 from tests.support.scene import Scene, eventually
 
 GUEST_S = 90.0
-CONSOLE = 6000
-"""So many characters of each console are shown."""
-LOGS = (
-    ("guard", ["journalctl", "-u", "mnha-guard", "-o", "short-monotonic", "--no-pager", "-n", "60"]),
-    ("minion", ["tail", "-n", "30", "/var/log/salt/minion"]),
-    ("master", ["tail", "-n", "30", "/var/log/salt/master"]),
-)
+SHOWN = 1500
+"""So many characters of the end of each log are shown; the files have all."""
+LOGS = {
+    "guard": "journalctl -u mnha-guard -o short-monotonic --no-pager -n 2000 | grep -v 'Sent signal SIGCONT'",
+    "Consul": "journalctl -u consul -o short-monotonic --no-pager -n 2000",
+    "minion": "tail -n 300 /var/log/salt/minion",
+    "master": "tail -n 300 /var/log/salt/master",
+}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """A failed test shows what the nodes say of it."""
+    """A failed test shows what the nodes say of it: the ends here, the whole in files."""
     report = yield
     scene = item.funcargs.get("scene") if isinstance(item, pytest.Function) else None
     if report.failed and scene is not None:
-        report.sections.append(("events", scene.witness.table()))
-        with contextlib.suppress(LabError):  # there may be no cluster any more
-            report.sections += [
-                (f"{node}: {name}", scene.cluster.run(node, words).stdout)
-                for node in scene.cluster.names
-                for name, words in LOGS
-            ]
-            report.sections += [
-                (f"{node}: the guest's console", path.read_text(errors="replace")[-CONSOLE:])
-                for node, path in scene.cluster.consoles().items()
-            ]
+        texts = {"events": scene.witness.table(), **logs(scene.cluster)}
+        folder = Path(tempfile.mkdtemp(prefix=f"{item.originalname}-"))
+        for name, text in texts.items():
+            (folder / f"{name}.log").write_text(text)
+        report.sections += [(name, ending(text)) for name, text in texts.items()]
+        report.sections.append(("whole logs", str(folder)))
     return report
+
+
+def logs(cluster: Cluster) -> dict[str, str]:
+    """What each node's daemons and guest have logged, as far as the node is there to be asked."""
+    found = {}
+    with contextlib.suppress(LabError):  # there may be no cluster any more
+        for node in cluster.names:
+            for name, command in LOGS.items():
+                with contextlib.suppress(LabError):  # it may be off
+                    found[f"{node} {name}"] = cluster.run(node, ["sh", "-c", command], timeout_s=20).stdout
+        for node, path in cluster.consoles().items():
+            found[f"{node} console"] = path.read_text(errors="replace")
+    return found
+
+
+def ending(text: str) -> str:
+    """The last whole lines of a log, at most :data:`SHOWN` characters."""
+    return text if len(text) <= SHOWN else text[-SHOWN:].partition("\n")[2]
 
 
 @pytest.fixture(scope="session")
