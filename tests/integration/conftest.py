@@ -7,7 +7,6 @@ healthy nodes and a running MNVM, and ends with the same and with the proof that
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ from lab.witness import Witness
 from tests.support.scene import Scene, eventually
 
 GUEST_S = 90.0
-SHOWN = 1500
-"""So many characters of the end of each log are shown; the files have all."""
+SHOWN = {"guard": 1500, "Consul": 600, "minion": 300, "master": 300, "console": 300}
+"""So many characters of the end of each log are shown."""
 LOGS = {
     "guard": "journalctl -u mnha-guard -o short-monotonic --no-pager -n 2000 | grep -v 'Sent signal SIGCONT'",
     "Consul": "journalctl -u consul -o short-monotonic --no-pager -n 2000",
@@ -38,31 +37,30 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     scene = item.funcargs.get("scene") if isinstance(item, pytest.Function) else None
     if report.failed and scene is not None:
-        texts = {"events": scene.witness.table(), **logs(scene.cluster)}
-        folder = Path(tempfile.mkdtemp(prefix=f"{item.originalname}-"))
-        for name, text in texts.items():
-            (folder / f"{name}.log").write_text(text)
-        report.sections += [(name, ending(text)) for name, text in texts.items()]
-        report.sections.append(("whole logs", str(folder)))
+        report.sections.append(("events", scene.witness.table()))
+        for (node, name), text in logs(scene.cluster).items():
+            (scene.folder / f"{report.when}-{node}-{name}.log").write_text(text)
+            report.sections.append((f"{node}: {name}", ending(text, SHOWN[name])))
+        report.sections.append(("whole logs", str(scene.folder)))
     return report
 
 
-def logs(cluster: Cluster) -> dict[str, str]:
-    """What each node's daemons and guest have logged, as far as the node is there to be asked."""
+def logs(cluster: Cluster) -> dict[tuple[str, str], str]:
+    """What each node's daemons and guest have logged, by node and log, as far as there is somebody to be asked."""
     found = {}
     with contextlib.suppress(LabError):  # there may be no cluster any more
         for node in cluster.names:
             for name, command in LOGS.items():
                 with contextlib.suppress(LabError):  # it may be off
-                    found[f"{node} {name}"] = cluster.run(node, ["sh", "-c", command], timeout_s=20).stdout
+                    found[node, name] = cluster.run(node, ["sh", "-c", command], timeout_s=20).stdout
         for node, path in cluster.consoles().items():
-            found[f"{node} console"] = path.read_text(errors="replace")
+            found[node, "console"] = path.read_text(errors="replace")
     return found
 
 
-def ending(text: str) -> str:
-    """The last whole lines of a log, at most :data:`SHOWN` characters."""
-    return text if len(text) <= SHOWN else text[-SHOWN:].partition("\n")[2]
+def ending(text: str, most: int) -> str:
+    """The last whole lines of a log, at most so many characters."""
+    return text if len(text) <= most else text[-most:].partition("\n")[2]
 
 
 @pytest.fixture(scope="session")
@@ -83,11 +81,11 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def scene(cluster: Cluster) -> Iterator[Scene]:
+def scene(cluster: Cluster, tmp_path: Path) -> Iterator[Scene]:
     """See the module's docstring."""
     health.heal(cluster, links=True)
     with Witness(cluster) as witness:
-        made = Scene(cluster, witness)
+        made = Scene(cluster, witness, tmp_path)
         yield made
         health.heal(cluster)
     made.prove_no_overlap()

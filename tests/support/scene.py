@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lab import checker, guards
@@ -27,10 +28,13 @@ def eventually(question: Callable[[], Any], timeout_s: float, what: str) -> Any:
 
 
 class Scene:
-    """A healthy cluster with a running MNVM, and what a test does to it."""
+    """A healthy cluster with a running MNVM, and what a test does to it.
 
-    def __init__(self, cluster: Cluster, witness: Witness) -> None:
-        self.cluster, self.witness = cluster, witness
+    :param folder: where a test that fails leaves the nodes' logs.
+    """
+
+    def __init__(self, cluster: Cluster, witness: Witness, folder: Path) -> None:
+        self.cluster, self.witness, self.folder = cluster, witness, folder
         self.holder = guards.wait_until_running(cluster)
         self.others = [name for name in cluster.names if name != self.holder]
 
