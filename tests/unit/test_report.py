@@ -72,7 +72,8 @@ def test_a_dead_node_is_shown_and_not_warned_about():
     found = summed(node2=one_report("node2", ["node2", "node3"]), node3=one_report("node3", ["node2", "node3"]))
     assert found["nodes"]["node1"]["answers"] is False
     assert found["nodes"]["node1"]["consul"] == "failed"
-    assert found["warnings"] == ["mnvm is wished started and does not run"]
+    assert found["comment"] == "mnvm is held by node1, which does not answer"
+    assert found["warnings"] == ["mnvm is wished started and is held by node1, which does not answer"]
     assert "node1  no answer within 0.8 s  failed" in shown(found)
 
 
@@ -141,6 +142,35 @@ def test_a_node_that_consul_still_sees_is_waited_for_as_long_again_as_the_answer
     replies = {node: Reply(node, one_report(node), True, after_s=answered_s) for node in ("node1", "node2")}
     assert not report.heard_enough(replies, given_up_s - 0.01)
     assert report.heard_enough(replies, given_up_s + 0.01)
+
+
+def test_a_vm_that_its_silent_node_does_not_hold_is_not_running():
+    others = {node: one_report(node) for node in ("node2", "node3")}
+    for one in others.values():
+        one["vms"]["vms/mnvm/lease"] = {**LEASE, "holder": "", "phase": "released"}
+    found = summed(**others)
+    assert found["comment"] == "mnvm is not running"
+    assert "mnvm is wished started and is not running" in found["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("age_s", "given_up_s"), [(0.5, 2.7), (1.0, 2.2), (2.4, 0.8), (9.0, 0.8)], ids=lambda seconds: f"{seconds:g} s"
+)
+def test_a_holder_that_renewed_a_moment_ago_is_waited_for(age_s, given_up_s):
+    """Answered after 0.2 s; a silent candidate would be given up after 0.8 s."""
+    replies = {node: Reply(node, one_report(node), True, after_s=0.2) for node in ("node2", "node3")}
+    for reply in replies.values():
+        reply.value["guard"]["vms"]["mnvm"]["lease"]["age_s"] = age_s
+    assert not report.heard_enough(replies, given_up_s - 0.01)
+    assert report.heard_enough(replies, given_up_s + 0.01)
+    replies["node1"] = Reply("node1", one_report("node1"), True, after_s=given_up_s - 0.02)
+    assert report.heard_enough(replies, given_up_s - 0.01)
+
+
+@pytest.mark.parametrize("guard", [None, {}, {"vms": {}}, {"vms": {"mnvm": {"lease": None}}}])
+def test_a_report_without_a_lease_tells_of_no_holder(guard):
+    replies = {"node2": Reply("node2", one_report("node2", guard=guard), True, after_s=0.2)}
+    assert report.heard_enough(replies, 0.81)
 
 
 @pytest.mark.parametrize("data", ["text", None, {"example": "text"}, {"example": {"result": False, "comment": "no"}}])

@@ -13,6 +13,8 @@ from .ask import Reply
 
 PATIENCE_S = 0.6
 """So long at least is a node waited for after the last answer."""
+RENEWED_S = 3.0
+"""A node that has renewed a lease within this time lives: three renewals with the default timings."""
 
 
 def heard_enough(replies: Mapping[str, Reply], waited_s: float) -> bool:
@@ -24,7 +26,9 @@ def heard_enough(replies: Mapping[str, Reply], waited_s: float) -> bool:
     :param waited_s: since the question.
     """
     last_s = max(reply.after_s for reply in replies.values())
-    return _all_living(replies) or waited_s - last_s >= max(PATIENCE_S, last_s)
+    if _all_living(replies):
+        return True
+    return waited_s - last_s >= max(PATIENCE_S, last_s) and not _is_holder_missing(replies, waited_s)
 
 
 def _all_living(replies: Mapping[str, Reply]) -> bool:
@@ -33,6 +37,17 @@ def _all_living(replies: Mapping[str, Reply]) -> bool:
         members = reply.value.get("members") if reply.ok and isinstance(reply.value, dict) else None
         if members:
             return {row["node"] for row in members if row["status"] == "alive"} <= set(replies)
+    return False
+
+
+def _is_holder_missing(replies: Mapping[str, Reply], waited_s: float) -> bool:
+    """Whether a node has not answered that has renewed a lease lately, by the word of a guard that has."""
+    for reply in replies.values():
+        guard = (reply.value.get("guard") if reply.ok and isinstance(reply.value, dict) else None) or {}
+        leases = [vm["lease"] for vm in (guard.get("vms") or {}).values() if vm.get("lease")]
+        silent = [lease for lease in leases if lease["holder"] and lease["holder"] not in replies]
+        if any(lease["age_s"] + waited_s - reply.after_s < RENEWED_S for lease in silent):
+            return True
     return False
 
 
@@ -66,8 +81,7 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float, wai
     }
     vms = _vms(view, reports)
     warnings = _warnings(view, rows, vms)
-    running = [f"{name} runs on {vm['running_on']}" if vm["running_on"] else f"{name} is not running"
-               for name, vm in vms.items()]  # fmt: skip
+    running = [f"{name} {_whereabouts(vm, rows)}" for name, vm in vms.items()]
     fresh = bool(view) and "consul" not in view["errors"]
     doubt = ["no quorum of Consul is in reach"] if view and not fresh else []
     return {"result": fresh, "comment": "; ".join([*(running or ["no guard answers"]), *doubt]), "vms": vms,
@@ -94,6 +108,16 @@ def _vms(view: Mapping[str, Any], reports: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _whereabouts(vm: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
+    """Where a VM runs, as a predicate; of one whose holder is silent nobody knows it."""
+    if vm["running_on"]:
+        return f"runs on {vm['running_on']}"
+    holder = (vm["lease"] or {}).get("holder")
+    if holder and not rows.get(holder, {"answers": True})["answers"]:
+        return f"is held by {holder}, which does not answer"
+    return "is not running"
+
+
 def _warnings(view: Mapping[str, Any], rows: Mapping[str, Any], vms: Mapping[str, Any]) -> list[str]:
     """What an operator should know or do."""
     told = []
@@ -110,5 +134,5 @@ def _warnings(view: Mapping[str, Any], rows: Mapping[str, Any], vms: Mapping[str
         told.append("the pillar differs from the applied configuration: state.apply puts it in force")
     for name, vm in vms.items():
         if (vm["desired"] or {}).get("run") == "started" and not vm["running_on"]:
-            told.append(f"{name} is wished started and does not run")
+            told.append(f"{name} is wished started and {_whereabouts(vm, rows)}")
     return list(dict.fromkeys(told))
