@@ -296,12 +296,12 @@ class Cluster:
 
     def hang_storage(self, name: str) -> int:
         """Lets every access to the shared folder from this node wait. Returns CLOCK_BOOTTIME in ns."""
-        storage.hang(name, True)
+        storage.hang(name, self.node(name).init_pid())
         return boottime_ns()
 
     def free_storage(self, name: str) -> int:
         """Lets what waits go on. Returns CLOCK_BOOTTIME in ns."""
-        storage.hang(name, False)
+        storage.free(name)
         return boottime_ns()
 
     def limit_cpu(self, name: str, percent: float | None) -> None:

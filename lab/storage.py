@@ -18,15 +18,18 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from lab import cgroups
 from lab.settings import LabError, Settings
-from lab.shell import wait_until
+from lab.shell import run, wait_until
 
 TARGET = "/srv/shared"
 NAME = "lab-valve"
+CONNECTIONS = "/sys/fs/fuse/connections"
+CALM_S = 5.0
 
 _CLONE_NEWNS = 0x00020000
 _MS_NOSUID, _MS_NODEV = 2, 4
@@ -179,14 +182,43 @@ def start(settings: Settings, name: str, init_pid: int, *, killable: bool) -> No
     wait_until(lambda: f"{NAME} {TARGET} " in mounts.read_text(), 10, fault)
 
 
-def hang(name: str, hanging: bool) -> None:
-    """Let every access through the valve wait, or go on.
+def hang(name: str, init_pid: int) -> None:
+    """Let every access through the valve wait, from a moment on at which none is under way: the kernel lets nobody be
+    killed who waits for one that the valve has begun.
+
+    :param init_pid: the node's PID 1 as this machine numbers it.
+    :raises LabError: the node has no valve, or there is no such moment.
+    """
+    if not is_there(name):
+        raise LabError(f"{name} has no valve: put one there while the VM is elsewhere")
+    end = time.monotonic() + CALM_S
+    while True:
+        cgroups.freeze(group(name), True)
+        if not under_way(init_pid):
+            return
+        cgroups.freeze(group(name), False)
+        if time.monotonic() > end:
+            raise LabError(f"the valve of {name} always had something to do for {CALM_S:g} s")
+        time.sleep(0.01)
+
+
+def under_way(init_pid: int) -> int:
+    """How many accesses the kernel has handed to a node's valve, or is about to, that are not answered yet."""
+    mounts = Path(f"/proc/{init_pid}/mountinfo").read_text().splitlines()
+    (device,) = (line.split()[2] for line in mounts if f" {TARGET} " in line and f" {NAME} " in line)
+    # The kernel's own count, in a mount that ends with the command.
+    look = f"mount -t fusectl none {CONNECTIONS} && cat {CONNECTIONS}/{device.split(':')[1]}/waiting"
+    return int(run(["unshare", "--mount", "sh", "-c", look]).stdout)
+
+
+def free(name: str) -> None:
+    """Let what waits go on.
 
     :raises LabError: the node has no valve.
     """
     if not is_there(name):
-        raise LabError(f"{name} has no valve: put one there while the VM is elsewhere")
-    cgroups.freeze(group(name), hanging)
+        raise LabError(f"{name} has no valve")
+    cgroups.freeze(group(name), False)
 
 
 def stop(name: str) -> None:
