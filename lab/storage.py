@@ -30,6 +30,7 @@ TARGET = "/srv/shared"
 NAME = "lab-valve"
 CONNECTIONS = "/sys/fs/fuse/connections"
 CALM_S = 5.0
+"""A guest writes some times a second, for milliseconds: a moment without any access comes long before."""
 
 _CLONE_NEWNS = 0x00020000
 _MS_NOSUID, _MS_NODEV = 2, 4

@@ -36,7 +36,7 @@ ROLES_WAIT_S = 45.0
 
 def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
     """How the cluster stands: VMs, nodes, guards, Consul. Ends as soon as all nodes that Consul sees have
-    answered, or the rest is silent for longer than the answers took.
+    answered, or the rest is silent for longer than the answers took; a holder that has just renewed is waited for.
 
     CLI Example:
 

@@ -16,9 +16,11 @@ TIMINGS = PROFILES["default"]
 DATA = "/var/lib/mnha/consul"
 KEPT = "/var/lib/mnha/consul-before"
 ROOM_KIB = 48 * 1024
+"""Above the 16 MiB below which a guard calls a disk full: the test fills it."""
 LASTS_S = 30.0
 AGAIN_S = 60.0
 RECORDS, MOST_BATCHES = 8, 40
+"""3.2 MB a batch, 128 MB at most."""
 WRITE = f"""
 import http.client, json, pathlib, ssl, sys, urllib.request
 trust = ssl.create_default_context(cafile="/etc/mnha/tls/ca.pem")
