@@ -19,8 +19,13 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import config, consul_admin, consul_client, consul_config, consul_roles, sealed
+from mnha import config
+from mnha.consul import admin
+from mnha.consul import client as consul_client
+from mnha.consul import roles as consul_roles
+from mnha.consul import server_config as consul_config
 from mnha.errors import MnhaError
+from mnha.secrets import sealed
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +53,7 @@ def status() -> dict[str, Any]:
         salt node1 consul_ha.status
     """
     try:
-        health = consul_admin.health(_client("policy"))
+        health = admin.health(_client("policy"))
     except MnhaError as error:
         rows = [{"node": row["node"], "alive": row["status"] == "alive"} for row in members()]
         return {"quorum": False, "leader": None, "healthy": False, "may_fail": 0, "servers": rows, "why": error.message}
@@ -172,7 +177,7 @@ def kv_prune(prefix: str, keep: int = consul_client.KEEP) -> int:
 
         salt node1 consul_ha.kv_prune history/ 500
     """
-    return _run(lambda: _client("policy").prune(_key(prefix), int(keep), spare=[_key(consul_admin.RESTART_KEY)]))
+    return _run(lambda: _client("policy").prune(_key(prefix), int(keep), spare=[_key(admin.RESTART_KEY)]))
 
 
 def claim(action: str, by: str | None = None) -> dict[str, Any]:
@@ -326,7 +331,7 @@ def restart_in_turn(wait_s: float = 300) -> bool:
         if not __salt__["service.restart"]("consul"):
             raise CommandExecutionError("consul does not start; see `journalctl -u consul`")
 
-    turn = consul_admin.RestartInTurn(
+    turn = admin.RestartInTurn(
         client=_client("policy"),
         prefix=f"mnha/{conf['cluster']['name']}",
         node=conf["node"],
@@ -369,7 +374,7 @@ def _roles(cluster: dict[str, Any] | None = None) -> consul_roles.Roles:
     return consul_roles.Roles(cluster["name"], __opts__["id"], list(cluster["vms"]), len(cluster["nodes"]))
 
 
-def _asked(missing: Callable[[], consul_admin.Changes], test: bool) -> consul_admin.Changes:
+def _asked(missing: Callable[[], admin.Changes], test: bool) -> admin.Changes:
     """Ask a master for what is missing; what that was."""
     cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
 

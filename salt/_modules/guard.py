@@ -16,9 +16,11 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import consul_client, guard_client, lease
+from mnha.consul import client as consul_client
+from mnha.core import lease
+from mnha.core.timing import Timings
+from mnha.daemon import client as guard_client
 from mnha.errors import DeadlineError, MnhaError, RefusedError
-from mnha.timing import Timings
 
 log = logging.getLogger(__name__)
 

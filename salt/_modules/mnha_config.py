@@ -16,8 +16,9 @@ import mnha
 
 mnha.forget_if_changed()
 
-from mnha import config, libvirt_config  # noqa: E402
+from mnha import config  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
+from mnha.host import libvirtd as libvirt_config  # noqa: E402
 
 log = logging.getLogger(__name__)
 

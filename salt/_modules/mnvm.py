@@ -16,8 +16,10 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import choose, config, domain, domains, kvm
+from mnha import config
+from mnha.core import choose
 from mnha.errors import MnhaError
+from mnha.guest import domain, kvm, libvirt_domains
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def status(vm: str | None = None) -> dict[str, Any]:
     """
     name, _ = _vm(vm)
     guard = (__salt__["guard.status"]().get("vms") or {}).get(name) or {}
-    return {"vm": name, "node": __opts__["id"], "domain": _run(lambda: domains.state(name)), **guard}
+    return {"vm": name, "node": __opts__["id"], "domain": _run(lambda: libvirt_domains.state(name)), **guard}
 
 
 def wanted_xml(vm: str | None = None) -> str:
@@ -78,7 +80,7 @@ def defined_xml(vm: str | None = None) -> str | None:
         salt node1 mnvm.defined_xml
     """
     name, _ = _vm(vm)
-    return _run(lambda: domains.defined_xml(name))
+    return _run(lambda: libvirt_domains.defined_xml(name))
 
 
 def define(vm: str | None = None, xml: str | None = None, test: bool = False) -> list[str]:
@@ -97,10 +99,10 @@ def define(vm: str | None = None, xml: str | None = None, test: bool = False) ->
     wanted = xml or wanted_xml(name)
 
     def work() -> list[str]:
-        defined = domains.defined_xml(name)
+        defined = libvirt_domains.defined_xml(name)
         differences = ["is not defined"] if defined is None else domain.differences(wanted, defined)
         if differences and not test:
-            domains.define(wanted)
+            libvirt_domains.define(wanted)
         return differences
 
     return _run(work)
@@ -118,7 +120,7 @@ def undefine(vm: str | None = None) -> bool:
     """
     name, _ = _vm(vm)
 
-    return _run(lambda: domains.undefine(name))
+    return _run(lambda: libvirt_domains.undefine(name))
 
 
 def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
@@ -139,8 +141,8 @@ def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
             file.seek(max(0, path.stat().st_size - 200 * int(lines)))
             tail = "\n".join(file.read().decode("utf-8", "replace").splitlines()[-int(lines) :])
     return {
-        "command": f"virsh -c {domains.URI} console {name}",
-        "display": _run(lambda: domains.display(name)),
+        "command": f"virsh -c {libvirt_domains.URI} console {name}",
+        "display": _run(lambda: libvirt_domains.display(name)),
         "log": str(path),
         "tail": tail,
     }
@@ -158,7 +160,7 @@ def health(vm: str | None = None) -> dict[str, Any]:
     """
     name, cluster = _vm(vm)
     wanted = cluster.vms[name].health
-    found: dict[str, Any] = {"vm": name, "domain": _run(lambda: domains.state(name)), "healthy": False}
+    found: dict[str, Any] = {"vm": name, "domain": _run(lambda: libvirt_domains.state(name)), "healthy": False}
     if found["domain"] != "running":
         return {**found, "why": f"the VM is {found['domain']} on {__opts__['id']}"}
     if wanted.agent:
@@ -364,7 +366,7 @@ def _vm(vm: str | None) -> tuple[str, config.ClusterConfig]:
 def _agent_answers(name: str) -> dict[str, Any]:
     """Whether the QEMU guest agent answers a ping."""
     try:
-        domains.ping_agent(name)
+        libvirt_domains.ping_agent(name)
     except MnhaError as error:
         return {"ok": False, "why": error.message}
     return {"ok": True, "why": ""}

@@ -1,4 +1,4 @@
-"""Hands each node its secrets, and each node that is a master what it needs to serve the cluster.
+"""Hands each node its store, and each node that is a master what it needs to serve the cluster.
 
 Master configuration:
 
@@ -25,8 +25,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from mnha import secrets
 from mnha.errors import MnhaError
+from mnha.secrets import store
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, An
     name, nodes = cluster.get("name"), cluster.get("nodes") or {}
     if not name or minion_id not in nodes:
         return {}
-    home = secrets.folder(__opts__) / str(name)
+    home = store.folder(__opts__) / str(name)
     try:
-        result: dict[str, Any] = {"mnha_secrets": secrets.for_node(home, minion_id)}
+        result: dict[str, Any] = {"mnha_secrets": store.for_node(home, minion_id)}
         if (cluster.get("salt") or {}).get("masters_on_nodes", True):
             result["mnha_master"] = _for_master(home, nodes)
     except MnhaError as error:
@@ -57,7 +57,7 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, An
 def _for_master(home: Path, nodes: dict[str, Any]) -> dict[str, Any]:
     accepted = Path(__opts__["pki_dir"]) / "minions"
     keys = {node: (accepted / node).read_text() for node in nodes if (accepted / node).is_file()}
-    return {"secrets": secrets.tree(home), "minion_keys": keys, "pillar_files": _pillar_files()}
+    return {"secrets": store.tree(home), "minion_keys": keys, "pillar_files": _pillar_files()}
 
 
 def _pillar_files() -> dict[str, str]:

@@ -21,9 +21,12 @@ import salt.version
 from salt.exceptions import CommandExecutionError
 
 import mnha
-from mnha import __version__, ask, moving, report, takeover
-from mnha.accepted import Accepted
+from mnha import __version__
 from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
+from mnha.master import failover as takeover
+from mnha.master import migration, report
+from mnha.master import minions as ask
+from mnha.master.inventory import Accepted
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +142,7 @@ def migrate(node: str = "", cluster: str | None = None, vm: str | None = None, w
         salt-run mnha.migrate node2
     """
     who = _who()
-    return _verb(cluster, lambda _, nodes: moving.migrate(_minions(), nodes, vm, node, who, float(wait_s)).told())
+    return _verb(cluster, lambda _, nodes: migration.migrate(_minions(), nodes, vm, node, who, float(wait_s)).told())
 
 
 def maintenance(
@@ -157,7 +160,7 @@ def maintenance(
     """
     who = _who()
     return _verb(
-        cluster, lambda _, nodes: moving.maintenance(_minions(), nodes, node, state, who, reason, force).told()
+        cluster, lambda _, nodes: migration.maintenance(_minions(), nodes, node, state, who, reason, force).told()
     )
 
 
@@ -199,7 +202,7 @@ def prepare() -> bool:
 
         salt-run mnha.prepare
     """
-    mnha.part("pillars")
+    mnha.part("master.clusters")
     with _minions().client():
         return True
 
@@ -290,7 +293,7 @@ def consul_roles(cluster: str | None = None, node: str | None = None, wanted: st
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         if node is not None and node not in nodes:
             raise InputError(f"{node} is no node of cluster {name}; its nodes are {', '.join(nodes)}")
-        secrets, seal = mnha.part("secrets"), mnha.part("sealed").seal
+        secrets, seal = mnha.part("secrets.store"), mnha.part("secrets.sealed").seal
         token, made = secrets.management_token(secrets.folder(__opts__) / name), {}
         for one in nodes if node is None else [node]:
             sealed_token = seal(token, (Path(__opts__["pki_dir"]) / "minions" / one).read_text())
@@ -322,7 +325,7 @@ def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool
 
         salt-run mnha.bootstrap cluster=example
     """
-    secrets = mnha.part("secrets")
+    secrets = mnha.part("secrets.store")
     try:
         conf = _accepted().configuration(cluster)
         plan = secrets.Plan(

@@ -72,7 +72,7 @@ def role_present(name: str) -> Result:
 
 
 def autopilot(name: str) -> Result:
-    """Autopilot never removes a server on its own: see mnha.consul_config for why."""
+    """Autopilot never removes a server on its own: see mnha.consul.server_config for why."""
     return _ensure(name, lambda test: __salt__["consul_ha.autopilot_present"](test=test))
 
 

@@ -16,7 +16,7 @@ from lab.provision import CLUSTER_NAME, MASTER
 from lab.settings import LabError
 from lab.shell import say
 from lab.witness import Witness
-from mnha.timing import PROFILES, Timings
+from mnha.core.timing import PROFILES, Timings
 
 SETTLE_S = 3.0
 """After all is well again: what a recovery leaves behind (state files, logs, retries) is not to be measured."""

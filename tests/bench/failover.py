@@ -15,7 +15,7 @@ from lab.cluster import boottime_ns
 from lab.settings import STORAGE, LabError
 from lab.shell import wait_until
 from lab.witness import Witness
-from mnha.timing import Timings
+from mnha.core.timing import Timings
 from tests.bench.bed import Bed, Round
 from tests.bench.stats import Measure, Target
 

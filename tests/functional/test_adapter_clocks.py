@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mnha import lease as rules
-from mnha.adapters.clock import boottime_s
-from mnha.adapters.consul import ConsulStore
-from mnha.ports import Answered, LeaseSeen
-from mnha.timing import PROFILES
+from mnha.core import lease as rules
+from mnha.core.ports import Answered, LeaseSeen
+from mnha.core.timing import PROFILES
+from mnha.daemon.adapters.clock import boottime_s
+from mnha.daemon.adapters.consul import ConsulStore
 from tests.support.consul_server import ConsulServer, binary, running
 
 STILL_S = 0.6

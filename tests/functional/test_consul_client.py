@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mnha.consul_client import ConsulClient
+from mnha.consul.client import ConsulClient
 from mnha.errors import UnreachableError
 from tests.support.consul_server import NODE, ConsulServer, binary, running
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import requests
 
-from mnha import consul_acl, consul_admin
-from mnha.adapters.consul import Servers
-from mnha.consul_client import ForbiddenError
-from mnha.consul_roles import Roles
+from mnha.consul import acl as consul_acl
+from mnha.consul import admin
+from mnha.consul.client import ForbiddenError
+from mnha.consul.roles import Roles
+from mnha.daemon.adapters.consul import Servers
 from mnha.errors import DeadlineError, FailedError, RefusedError
 from tests.support import consul_rights
 from tests.support.consul_server import NODE, ConsulServer, binary, running
@@ -45,12 +46,12 @@ class Cluster:
         self.management = str(uuid.uuid4())
         self.secrets = {f"{role}_token": str(uuid.uuid4()) for role in consul_acl.ROLES}
 
-    def make(self, roles: Roles = ROLES) -> consul_admin.Changes:
+    def make(self, roles: Roles = ROLES) -> admin.Changes:
         client, anonymous = self.server.client(self.management), self.server.client("")
         return roles.make(client, anonymous, self.management, self.secrets)
 
-    def missing(self, roles: Roles = ROLES) -> consul_admin.Changes:
-        found: consul_admin.Changes = {}
+    def missing(self, roles: Roles = ROLES) -> admin.Changes:
+        found: admin.Changes = {}
         for role in consul_acl.ROLES:
             found |= roles.missing(self.server.client(self.secrets[f"{role}_token"]), role)
         return found | roles.missing_settings(self.server.client(self.secrets["policy_token"]))
@@ -114,12 +115,12 @@ def test_a_cluster_whose_configuration_had_the_token_goes_on_without_it_there(co
         cluster.management = management
         former = server.client(management)
         deadline = time.monotonic() + 10
-        while not consul_admin._is_known(former):
+        while not admin._is_known(former):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         for role in consul_acl.ROLES:
             name = consul_acl.policy_name("t", role, NODE)
-            consul_admin.ensure_policy(former, name, consul_acl.rules("t", role, NODE, ["v"]))
+            admin.ensure_policy(former, name, consul_acl.rules("t", role, NODE, ["v"]))
             payload = {"AccessorID": consul_acl.accessor_id("t", role, NODE), "Description": name,
                        "SecretID": cluster.secrets[f"{role}_token"], "Policies": [{"Name": name}]}  # fmt: skip
             former.call(lambda consul, payload=payload: consul.acl.tokens.create(payload))
@@ -136,7 +137,7 @@ def test_a_cluster_whose_configuration_had_the_token_goes_on_without_it_there(co
 def test_a_cluster_that_somebody_else_set_up_is_not_taken_over(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consul_admin, "BOOTSTRAP_S", 0.5)
+    monkeypatch.setattr(admin, "BOOTSTRAP_S", 0.5)
     anonymous = cluster.server.client("")
     cluster.make()
     stranger = Cluster(cluster.server)
@@ -150,7 +151,7 @@ def test_a_cluster_that_somebody_else_set_up_is_not_taken_over(
 def test_where_a_stranger_was_faster_the_reset_that_the_docs_tell_gives_consul_back(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consul_admin, "BOOTSTRAP_S", 0.5)
+    monkeypatch.setattr(admin, "BOOTSTRAP_S", 0.5)
     anonymous, end_s = cluster.server.client(""), time.monotonic() + 10
     while True:
         try:

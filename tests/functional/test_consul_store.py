@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mnha import lease as rules
-from mnha.adapters.consul import PRUNE_EVERY, ConsulStore, Publisher, Servers
-from mnha.consul_client import KEEP
-from mnha.model import Run
-from mnha.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
-from mnha.timing import PROFILES
+from mnha.consul.client import KEEP
+from mnha.core import lease as rules
+from mnha.core.model import Run
+from mnha.core.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
+from mnha.core.timing import PROFILES
+from mnha.daemon.adapters.consul import PRUNE_EVERY, ConsulStore, Publisher, Servers
 from tests.support.consul_server import ConsulServer, binary, running
 
 PREFIX = "mnha/t/vms/v"

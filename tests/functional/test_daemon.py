@@ -19,18 +19,19 @@ from pathlib import Path
 
 import pytest
 
-from mnha import config, guard_client
+from mnha import config
 from mnha.config.guard import guard_config
+from mnha.daemon import client
 from mnha.errors import InputError, RefusedError, UnreachableError
 from tests.support.example import ROOT, example_with
 
 PATIENCE_S = 30.0
 PROGRAM = """
 import pathlib, sys
-from mnha import daemon
+from mnha.daemon import main
 calm = pathlib.Path(sys.argv.pop(1))
-daemon.is_calm = lambda view: calm.exists()
-sys.exit(daemon.main())
+main.is_calm = lambda view: calm.exists()
+sys.exit(main.main())
 """
 """The guard; it may be replaced as soon as a file is there, as it otherwise may when a start or a migration is over."""
 
@@ -116,8 +117,8 @@ def test_no_thread_of_a_guard_is_interrupted_by_a_signal(service: Service) -> No
 def test_a_reset_of_a_process_that_the_vm_is_not_any_more_is_refused(service: Service) -> None:
     """Every master orders it: the second order must not kill what the first has started."""
     with pytest.raises(RefusedError, match="mnvm is not process 123 any more, but none"):
-        guard_client.request("reset", path=str(service.socket), vm_pid=123)
+        client.request("reset", path=str(service.socket), vm_pid=123)
     with pytest.raises(InputError, match="vm_pid is 'x'"):
-        guard_client.request("reset", path=str(service.socket), vm_pid="x")
+        client.request("reset", path=str(service.socket), vm_pid="x")
     with pytest.raises(UnreachableError, match="has not seen the lease"):
-        guard_client.request("reset", path=str(service.socket))
+        client.request("reset", path=str(service.socket))

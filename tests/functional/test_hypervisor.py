@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from mnha.adapters.libvirt import Connection, LibvirtHypervisor, mark_of, resumed_mark_of
-from mnha.adapters.migration import Route
-from mnha.adapters.processes import birth_of, is_incoming
-from mnha.model import Vm
-from mnha.ports import Event, Moved, StartFailed, VmSeen
+from mnha.core.model import Vm
+from mnha.core.ports import Event, Moved, StartFailed, VmSeen
+from mnha.daemon.adapters.libvirt import Connection, LibvirtHypervisor, mark_of, resumed_mark_of
+from mnha.daemon.adapters.migration import Route
+from mnha.daemon.adapters.processes import birth_of, is_incoming
 
 PATIENCE_S = 10.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mnha.adapters.consul import Maintenance, Servers
+from mnha.daemon.adapters.consul import Maintenance, Servers
 from tests.support.consul_server import ConsulServer, binary, running
 
 KEY = "mnha/t/maintenance/n1"

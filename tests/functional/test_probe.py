@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from lab.shell import mounts_below, wait_until
-from mnha.adapters.clock import boottime_s
-from mnha.adapters.fellows import with_storage
-from mnha.adapters.probe import STORAGE_LIMIT_S, Prober, disks
+from mnha.daemon.adapters.clock import boottime_s
+from mnha.daemon.adapters.other_nodes import with_storage
+from mnha.daemon.adapters.probe import STORAGE_LIMIT_S, Prober, disks
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """

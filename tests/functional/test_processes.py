@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 
-from mnha.adapters.processes import Process, kill_all, qemu_pids
+from mnha.daemon.adapters.processes import Process, kill_all, qemu_pids
 
 
 def stand_in(name: str) -> subprocess.Popen[bytes]:

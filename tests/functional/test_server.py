@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mnha.daemon.server import MAX_CLIENTS, MAX_LINE, Server, Subscribers
 from mnha.errors import RefusedError
-from mnha.server import MAX_CLIENTS, MAX_LINE, Server, Subscribers
 
 ATTACK_S = 3.0
 
@@ -173,7 +173,7 @@ def test_requests_that_come_in_pieces_or_together_are_answered_in_their_order(at
 
 
 def test_a_line_that_does_not_come_to_its_end_is_given_up(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnha.server.LINE_S", 0.5)
+    monkeypatch.setattr("mnha.daemon.server.LINE_S", 0.5)
     client, began_s = attack.connect(), time.monotonic()
     with contextlib.suppress(ConnectionError):
         while time.monotonic() - began_s < 5:
@@ -183,7 +183,7 @@ def test_a_line_that_does_not_come_to_its_end_is_given_up(attack: Attack, monkey
 
 
 def test_a_client_that_reads_no_answer_is_given_up(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnha.server.LINE_S", 0.5)
+    monkeypatch.setattr("mnha.daemon.server.LINE_S", 0.5)
     client, began_s = attack.connect(), time.monotonic()
     client.settimeout(5)
 

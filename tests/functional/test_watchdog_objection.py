@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnha.adapters.watchdog import LinuxWatchdog, check_mode, objection
+from mnha.daemon.adapters.watchdog import LinuxWatchdog, check_mode, objection
 from mnha.errors import ConfigurationError
 
 

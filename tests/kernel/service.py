@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from mnha.adapters import systemd
-from mnha.adapters.clock import boottime_s
-from mnha.adapters.watchdog import MARK, LinuxWatchdog
+from mnha.daemon.adapters import systemd
+from mnha.daemon.adapters.clock import boottime_s
+from mnha.daemon.adapters.watchdog import MARK, LinuxWatchdog
 
 LEFT_S = 5.6
 

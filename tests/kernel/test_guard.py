@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.uml import Machine
-from mnha.timing import PROFILES, Timings
+from mnha.core.timing import PROFILES, Timings
 from tests.support import consul_server
 from tests.support.example import ROOT
 

@@ -11,7 +11,7 @@ import jinja2
 import pytest
 
 from lab.uml import Machine
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.example import ROOT
 
 from .test_watchdog import BOOT_S, NOISE_S, RESET

@@ -19,10 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mnha import config, guard_client, lease
-from mnha.adapters.clock import boottime_s
+from mnha import config
 from mnha.config.guard import guard_config
-from mnha.timing import Timings
+from mnha.core import lease
+from mnha.core.timing import Timings
+from mnha.daemon import client as guard_client
+from mnha.daemon.adapters.clock import boottime_s
 from tests.support.consul_server import ConsulServer, running
 from tests.support.example import example_with
 

@@ -8,7 +8,6 @@ of some seeds in both (``test_sweep.py``), so that what is found with one is rep
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import os
@@ -17,6 +16,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.support.library import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".venv" / "simulation"
@@ -40,26 +41,13 @@ class CompileError(Exception):
     """The compiler failed; its words are the message."""
 
 
-def library(root: Path = ROOT) -> list[str]:
-    """The modules of ``mnha`` that the guard consists of: those that it imports, and those that these import."""
-    names, found = ["guard"], ["__init__"]
-    while names:
-        name = names.pop()
-        if name in found:
-            continue
-        found.append(name)
-        tree = ast.parse((root / "salt/_utils/mnha" / f"{name}.py").read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                names += [node.module] if node.module else [alias.name for alias in node.names]
-    return sorted(found)
-
-
 def sources(root: Path = ROOT) -> list[Path]:
     """All files that what comes of a seed depends on."""
-    guard = [root / "salt/_utils/mnha" / f"{name}.py" for name in library(root)]
+    library = root / "salt/_utils/mnha"
+    guard = closure(library / "core/guard.py", library)
     world = [root / "tests/simulation" / f"{name}.py" for name in ("__init__", *WORLD, "faults", "sweep", "compiled")]
-    return [*guard, root / "tests/__init__.py", *world]
+    support = [root / "tests/support" / name for name in ("__init__.py", "library.py")]
+    return [*guard, root / "tests/__init__.py", *support, *world]
 
 
 @functools.cache
@@ -83,7 +71,8 @@ def build() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     print("compiling the simulation (about a minute, once) …", file=sys.stderr, flush=True)
-    _compile(new / "salt/_utils", [f"mnha/{name}.py" for name in library() if name not in COLD])
+    utils = new / "salt/_utils"
+    _compile(utils, [str(path.relative_to(utils)) for path in sorted(utils.rglob("*.py")) if path.stem not in COLD])
     _compile(new, [f"tests/simulation/{name}.py" for name in WORLD])
     for old in CACHE.iterdir():
         if old.stat().st_mtime < time.time() - KEPT_S:

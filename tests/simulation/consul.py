@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mnha.model import Lease, Run
-from mnha.ports import Answered, DesiredSeen, Outcome, ReadFailed
+from mnha.core.model import Lease, Run
+from mnha.core.ports import Answered, DesiredSeen, Outcome, ReadFailed
 
 from .engine import Engine, us
 

@@ -6,10 +6,10 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING
 
-from mnha import lease as rules
-from mnha.guard import Limits
-from mnha.model import Op, Run
-from mnha.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
+from mnha.core import lease as rules
+from mnha.core.guard import Limits
+from mnha.core.model import Op, Run
+from mnha.core.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 
 from .consul import Link
 from .engine import SECOND, us

@@ -7,8 +7,8 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mnha.model import Lease, Op, Vm
-from mnha.ports import AbilitySeen, Ended, Event, LeaseSeen, Ordered
+from mnha.core.model import Lease, Op, Vm
+from mnha.core.ports import AbilitySeen, Ended, Event, LeaseSeen, Ordered
 
 from .consul import Agent, Link
 from .engine import SECOND, Engine, us
@@ -47,7 +47,7 @@ class Watchdog:
         self._pending_us: int | None = None
 
     def arm(self, until_s: float) -> bool:
-        """See :class:`mnha.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
+        """See :class:`.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
         if not self.kind.device:
             return not self.kind.required
         if self.refuses_until_us > self._engine.now:  # what was set before counts on
@@ -59,12 +59,12 @@ class Watchdog:
         return self.reset_us is not None
 
     def disarm(self) -> None:
-        """See :class:`mnha.ports.Watchdog`."""
+        """See :class:`mnha.core.ports.Watchdog`."""
         self.reset_us = None
 
     @property
     def armed(self) -> bool:
-        """See :class:`mnha.ports.Watchdog`."""
+        """See :class:`mnha.core.ports.Watchdog`."""
         return self.reset_us is not None and self.refuses_until_us <= self._engine.now
 
     def _expect(self) -> None:

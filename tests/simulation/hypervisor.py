@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mnha.model import Vm
-from mnha.ports import Moved, StartFailed, VmSeen
+from mnha.core.model import Vm
+from mnha.core.ports import Moved, StartFailed, VmSeen
 
 from .engine import Engine, us
 

@@ -20,9 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mnha.guard import Limits
-from mnha.model import Op, Run
-from mnha.timing import PROFILES
+from mnha.core.guard import Limits
+from mnha.core.model import Op, Run
+from mnha.core.timing import PROFILES
 
 from .engine import us
 from .faults import KINDS, Fault, strike

@@ -31,16 +31,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from mnha import decide as rules_of_decide
-from mnha import guard as guard_module
-from mnha import lease as rules
-from mnha.adapters import consul as consul_adapter
-from mnha.adapters import processes as processes_adapter
+from mnha.core import decide as rules_of_decide
+from mnha.core import guard as guard_module
+from mnha.core import lease as rules
+from mnha.core.guard import Ask, Guard
+from mnha.core.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
+from mnha.core.ports import Answered, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
+from mnha.core.timing import Timings
+from mnha.daemon.adapters import consul as consul_adapter
+from mnha.daemon.adapters import processes as processes_adapter
 from mnha.errors import ConfigurationError
-from mnha.guard import Ask, Guard
-from mnha.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
-from mnha.ports import Answered, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
-from mnha.timing import Timings
 
 from . import consul as consul_world
 from . import machine

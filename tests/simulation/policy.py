@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mnha import lease as rules
-from mnha.model import Op, Phase, Run, Vm
+from mnha.core import lease as rules
+from mnha.core.model import Op, Phase, Run, Vm
 
 from .engine import Engine, us
 

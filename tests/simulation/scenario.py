@@ -26,10 +26,10 @@ from typing import Any
 
 import yaml
 
-from mnha import lease as rules
-from mnha.guard import Limits
-from mnha.model import Lease, Op, Run
-from mnha.timing import PROFILES
+from mnha.core import lease as rules
+from mnha.core.guard import Limits
+from mnha.core.model import Lease, Op, Run
+from mnha.core.timing import PROFILES
 
 from .engine import SECOND, us
 from .host import Host, WatchdogKind

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnha.model import Run
+from mnha.core.model import Run
 
 from .compiled import digest
 from .engine import SECOND, us

@@ -18,12 +18,12 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
-from mnha import guard as guard_module
-from mnha import lease as rules
-from mnha.guard import Limits
-from mnha.model import Lease, Op, Phase, Run, View
-from mnha.ports import LeaseSeen
-from mnha.timing import LONGEST_S, PROFILES, SKEW, Timings
+from mnha.core import guard as guard_module
+from mnha.core import lease as rules
+from mnha.core.guard import Limits
+from mnha.core.model import Lease, Op, Phase, Run, View
+from mnha.core.ports import LeaseSeen
+from mnha.core.timing import LONGEST_S, PROFILES, SKEW, Timings
 
 from .consul import Consul
 from .engine import SECOND, Engine, us

@@ -13,10 +13,10 @@ from typing import Any
 
 from lab import build, host
 from lab.settings import Settings
-from mnha import secrets
-from mnha.adapters.consul import Servers
-from mnha.consul_client import ConsulClient
+from mnha.consul.client import ConsulClient
+from mnha.daemon.adapters.consul import Servers
 from mnha.errors import FailedError, UnreachableError
+from mnha.secrets import store
 
 NODE = "n1"
 START_LIMIT_S = 20.0
@@ -45,8 +45,8 @@ class ConsulServer:
     def __init__(self, consul: Path, folder: Path, options: Mapping[str, Any] | None = None) -> None:
         self._consul, self._folder = consul, folder
         self._process: subprocess.Popen[bytes] | None = None
-        secrets.bootstrap(folder / "secrets", secrets.Plan("t", "dc1", {NODE: ["127.0.0.1"]}, False))
-        mine = secrets.for_node(folder / "secrets", NODE)
+        store.bootstrap(folder / "secrets", store.Plan("t", "dc1", {NODE: ["127.0.0.1"]}, False))
+        mine = store.for_node(folder / "secrets", NODE)
         for name in ("ca", "certificate", "key"):
             (folder / f"{name}.pem").write_text(mine[name])
         self.ca_file, self.token_file = folder / "ca.pem", folder / "token"

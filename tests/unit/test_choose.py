@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnha.choose import Choice, Needs, Node, choose, objection
+from mnha.core.choose import Choice, Needs, Node, choose, objection
 
 NEEDS = Needs(memory_mib=8192, cpus=4)
 

@@ -8,31 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.example import ROOT
+from tests.support.library import LIBRARY, closure
 
-LIBRARY = ROOT / "salt/_utils/mnha"
-CORE = ("decide", "guard", "lease", "model", "ports", "timing")
-"""Pure: the time comes in as a number."""
+CORE = tuple(path.stem for path in sorted((LIBRARY / "core").glob("*.py")) if path.stem != "choose")
+"""Pure: the time comes in as a number. `choose` is the masters'."""
 CLOCKS = {"time", "time_ns", "clock_gettime", "clock_gettime_ns", "monotonic", "monotonic_ns", "now", "utcnow", "today",
           "perf_counter", "localtime", "gmtime", "ctime", "strftime"}  # fmt: skip
 WALL = CLOCKS - {"clock_gettime", "clock_gettime_ns", "monotonic", "monotonic_ns", "perf_counter"}
 
 
 def modules_of_the_guard() -> list[Path]:
-    """The daemon and all of the library that it imports, directly or not, by the text of the files."""
-    found: set[Path] = set()
-    todo = [LIBRARY / "daemon.py"]
-    while todo:
-        path = todo.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                base = [LIBRARY, path.parent][node.level == 1]
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                todo += [p for name in names if (p := base / f"{name.replace('.', '/')}.py").is_file()]
-    return sorted(found)
+    """The daemon and all of the library that it imports, directly or not."""
+    return closure(LIBRARY / "daemon/main.py")
 
 
 def readings(path: Path, words: set[str]) -> Iterator[str]:
@@ -52,7 +39,7 @@ def test_the_guards_modules_are_found() -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_reads_no_clock_and_can_not(name: str) -> None:
-    tree = ast.parse((LIBRARY / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((LIBRARY / "core" / f"{name}.py").read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
     assert imported & {"time", "datetime", "os", "ctypes"} == set()
@@ -60,10 +47,12 @@ def test_the_core_reads_no_clock_and_can_not(name: str) -> None:
 
 def test_the_guard_reads_the_wall_clock_only_to_write_when_things_happened() -> None:
     found = [reading for path in modules_of_the_guard() for reading in readings(path, WALL)]
-    assert found == ["daemon.py: note: datetime.datetime.now"]
+    assert found == ["main.py: note: datetime.datetime.now"]
 
 
 def test_the_one_clock_of_the_guard_is_boottime() -> None:
     found = [reading for path in modules_of_the_guard() for reading in readings(path, {"clock_gettime"})]
     assert found == ["clock.py: boottime_s: time.clock_gettime"]
-    assert "time.clock_gettime(time.CLOCK_BOOTTIME)" in (LIBRARY / "adapters/clock.py").read_text(encoding="utf-8")
+    assert "time.clock_gettime(time.CLOCK_BOOTTIME)" in (LIBRARY / "daemon/adapters/clock.py").read_text(
+        encoding="utf-8"
+    )

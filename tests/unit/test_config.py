@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from mnha import config
 from mnha.config.reference import reference
+from mnha.core.timing import PROFILES
 from mnha.errors import ConfigurationError, InputError
-from mnha.timing import PROFILES
 from tests.support.example import ROOT, example_pillar, example_with
+from tests.support.library import LIBRARY
 
 MAC = "52:54:00:5a:01:02"
 SECOND_VM = {
@@ -312,10 +313,8 @@ def test_the_guard_gets_all_it_needs_and_nothing_of_other_nodes_but_their_addres
 
 def test_the_guard_gets_nothing_that_nobody_reads() -> None:
     derived = config.guard_config(config.load(example_pillar()), "node2")
-    library = ROOT / "salt/_utils/mnha"
-    sources = [
-        path.read_text(encoding="utf-8") for folder in (library, library / "adapters") for path in folder.glob("*.py")
-    ]
+    readers = [path for folder in ("core", "daemon") for path in (LIBRARY / folder).rglob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in readers]
     parts = [derived, derived["consul"], derived["consul"]["servers"][0], derived["vms"][0]]
     assert [key for part in parts for key in part if not any(f'"{key}"' in text for text in sources)] == []
 
@@ -347,9 +346,6 @@ def test_the_references_values_are_the_models_defaults() -> None:
 
 
 def test_what_does_not_need_the_configuration_does_not_need_pydantic() -> None:
-    code = (
-        "import sys; sys.modules['pydantic'] = None\n"
-        "import mnha.domain, mnha.errors, mnha.timing, mnha.lease, mnha.decide, mnha.guard"
-    )
+    code = "import sys; sys.modules['pydantic'] = None\nimport mnha.guest.domain, mnha.core.decide, mnha.core.guard"
     environment = {"PYTHONPATH": str(ROOT / "salt/_utils")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)

@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnha import config, domain
+from mnha import config
 from mnha.errors import ConfigurationError, Fault
+from mnha.guest import domain
 from tests.support.example import example_pillar
 
 names = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mnha import consul_admin
-from mnha.consul_client import Entry
+from mnha.consul import admin
+from mnha.consul.client import Entry
 from mnha.errors import DeadlineError, RefusedError, UnreachableError
 
 NODES = ("node1", "node2", "node3")
@@ -21,7 +21,7 @@ DOWN_S = 0.05
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same proportions, forty times faster."""
     for name, value in {"STEADY_S": 0.12, "TOUCH_S": 0.1, "STALE_S": 0.6, "LEADERLESS_S": 1.0, "POLL_S": 0.005}.items():
-        monkeypatch.setattr(consul_admin, name, value)
+        monkeypatch.setattr(admin, name, value)
 
 
 class World:
@@ -123,10 +123,8 @@ def world():
     thread.join()
 
 
-def turn(world: World, node: str, wait_s: float = 20.0) -> consul_admin.RestartInTurn:
-    return consul_admin.RestartInTurn(
-        world.client(node), "mnha/c1", node, restart=lambda: world.restart(node), wait_s=wait_s
-    )
+def turn(world: World, node: str, wait_s: float = 20.0) -> admin.RestartInTurn:
+    return admin.RestartInTurn(world.client(node), "mnha/c1", node, restart=lambda: world.restart(node), wait_s=wait_s)
 
 
 def test_three_nodes_at_once_restart_one_after_the_other(world: World) -> None:
@@ -166,7 +164,7 @@ def test_its_own_lock_of_a_run_that_broke_off_is_used(world: World) -> None:
     began = time.monotonic()
     turn(world, "node1").run()
     assert world.restarts == ["node1"]
-    assert time.monotonic() - began < consul_admin.STALE_S
+    assert time.monotonic() - began < admin.STALE_S
 
 
 def test_a_lock_whose_confirmation_got_lost_is_found(world: World) -> None:
@@ -181,7 +179,7 @@ def test_without_a_quorum_for_long_it_is_restarted_alone(world: World) -> None:
     with pytest.raises(RefusedError):
         turn(world, "node1", wait_s=1.5).run()
     assert world.restarts == ["node1"]
-    assert time.monotonic() - began > consul_admin.LEADERLESS_S
+    assert time.monotonic() - began > admin.LEADERLESS_S
 
 
 def test_a_moment_without_a_leader_does_not_count(world: World) -> None:

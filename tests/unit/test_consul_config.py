@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from mnha import consul_acl, consul_config
-from mnha.consul_client import ConsulClient, ForbiddenError, read_token
+from mnha.consul import acl, server_config
+from mnha.consul.client import ConsulClient, ForbiddenError, read_token
 from mnha.errors import ConfigurationError, DeadlineError, FailedError, UnreachableError
 
-SERVER = consul_config.Server(
+SERVER = server_config.Server(
     node="node1", datacenter="c1", address="192.168.93.3", peers=["192.168.93.4", "192.168.93.5"]
 )
 
@@ -27,17 +27,17 @@ SERVER = consul_config.Server(
     ],
 )
 def test_version_is_read_from_the_programs_answer(text: str, version: tuple[int, int, int]) -> None:
-    assert consul_config.parse_version(text) == version
+    assert server_config.parse_version(text) == version
 
 
 @pytest.mark.parametrize("text", ["Consul v1.7.4", "Consul v0.9.0", "bash: consul: command not found", ""])
 def test_an_unusable_version_is_refused(text: str) -> None:
     with pytest.raises(FailedError):
-        consul_config.parse_version(text)
+        server_config.parse_version(text)
 
 
 def test_a_quorum_is_expected_of_all_servers_and_none_is_removed() -> None:
-    config = consul_config.server_config(SERVER, (1, 8, 7))
+    config = server_config.server_config(SERVER, (1, 8, 7))
     assert config["bootstrap_expect"] == 3
     assert config["retry_join"] == ["192.168.93.4:8301", "192.168.93.5:8301"]
     assert config["performance"]["raft_multiplier"] == 1
@@ -47,15 +47,15 @@ def test_a_quorum_is_expected_of_all_servers_and_none_is_removed() -> None:
 
 
 def test_only_https_on_loopback_and_storage_is_open() -> None:
-    config = consul_config.server_config(SERVER, (1, 20, 0))
+    config = server_config.server_config(SERVER, (1, 20, 0))
     assert {name for name, port in config["ports"].items() if port > 0} == {"https", "server", "serf_lan"}
     assert config["addresses"] == {"https": "127.0.0.1 192.168.93.3"}
     assert config["acl"]["default_policy"] == "deny"
 
 
 def test_old_versions_get_the_old_names_and_new_ones_the_new() -> None:
-    old = consul_config.server_config(SERVER, (1, 8, 7))
-    new = consul_config.server_config(SERVER, (1, 20, 0))
+    old = server_config.server_config(SERVER, (1, 8, 7))
+    new = server_config.server_config(SERVER, (1, 20, 0))
     assert old["verify_server_hostname"] is True
     assert old["verify_incoming_rpc"] is True
     assert "tls" not in old
@@ -66,16 +66,16 @@ def test_old_versions_get_the_old_names_and_new_ones_the_new() -> None:
 
 
 def test_secrets_stand_in_their_own_file_only() -> None:
-    assert not {"encrypt", "tokens"} & set(str(consul_config.server_config(SERVER, (1, 20, 0))).split("'"))
+    assert not {"encrypt", "tokens"} & set(str(server_config.server_config(SERVER, (1, 20, 0))).split("'"))
 
 
 def test_the_only_token_in_a_servers_configuration_is_its_agents() -> None:
-    assert consul_config.secret_config("g", "a") == {"encrypt": "g", "acl": {"tokens": {"agent": "a"}}}
+    assert server_config.secret_config("g", "a") == {"encrypt": "g", "acl": {"tokens": {"agent": "a"}}}
 
 
 def test_guard_may_write_leases_and_policy_may_not() -> None:
-    guard = json.loads(consul_acl.rules("c1", "guard", "node1", ["mnvm", "other"]))
-    policy = json.loads(consul_acl.rules("c1", "policy", "node1", ["mnvm", "other"]))
+    guard = json.loads(acl.rules("c1", "guard", "node1", ["mnvm", "other"]))
+    policy = json.loads(acl.rules("c1", "policy", "node1", ["mnvm", "other"]))
     for vm in ("mnvm", "other"):
         assert guard["key"][f"mnha/c1/vms/{vm}/lease"]["policy"] == "write"
         assert f"mnha/c1/vms/{vm}/lease" not in policy["key"]
@@ -86,17 +86,17 @@ def test_guard_may_write_leases_and_policy_may_not() -> None:
 
 
 def test_every_role_has_its_own_accessor_on_every_node() -> None:
-    ids = {consul_acl.accessor_id("c1", role, node) for role in consul_acl.ROLES for node in ("node1", "node2")}
+    ids = {acl.accessor_id("c1", role, node) for role in acl.ROLES for node in ("node1", "node2")}
     assert len(ids) == 6
     assert all(uuid.UUID(text) for text in ids)
-    assert consul_acl.accessor_id("c1", "guard", "node1") in ids
+    assert acl.accessor_id("c1", "guard", "node1") in ids
 
 
 def test_an_unknown_role_is_refused() -> None:
     with pytest.raises(ConfigurationError):
-        consul_acl.rules("c1", "root", "node1", [])
+        acl.rules("c1", "root", "node1", [])
     with pytest.raises(ConfigurationError):
-        consul_acl.policy_name("c1", "root", "node1")
+        acl.policy_name("c1", "root", "node1")
 
 
 def test_a_missing_or_empty_token_names_its_file(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mnha import consul_roles
-from mnha.consul_admin import Changes
+from mnha.consul import roles
+from mnha.consul.admin import Changes
 from mnha.errors import FailedError, UnreachableError
 
 LEFT: Changes = {"token t": {"old": None, "new": "t 1"}}
@@ -21,7 +21,7 @@ class Scene:
         self.asked_s: list[float] = []
 
     def run(self, missing: Callable[[float], Changes], dry_run: bool = False) -> Changes:
-        return consul_roles.asked(
+        return roles.asked(
             lambda: missing(self.now_s),
             lambda: self.asked_s.append(self.now_s),
             dry_run=dry_run,
@@ -78,4 +78,4 @@ def test_in_the_end_it_is_told_what_is_wrong(scene: Scene, fault: str | None, wo
 
     with pytest.raises(FailedError, match=words):
         scene.run(missing)
-    assert consul_roles.WAIT_S < scene.now_s < consul_roles.WAIT_S + 2
+    assert roles.WAIT_S < scene.now_s < roles.WAIT_S + 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mnha.daemon import DEFAULT_WAIT_S, LAST_RECORDS_S, LAST_WORDS_S, is_calm, last_s, wait_of
+from mnha.core.model import Move, Vm
+from mnha.daemon.main import DEFAULT_WAIT_S, LAST_RECORDS_S, LAST_WORDS_S, is_calm, last_s, wait_of
 from mnha.errors import InputError
-from mnha.model import Move, Vm
 from tests.unit.core.views import NOW_S, TIMINGS, view
 
 HALF_S = TIMINGS.deadline_s / 2

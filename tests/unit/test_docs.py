@@ -15,7 +15,7 @@ from tests.simulation.scenario import FOLDER
 from tests.support.example import ROOT
 
 TEXT = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-GUARD, DAEMON = ROOT / "salt/_utils/mnha/guard.py", ROOT / "salt/_utils/mnha/daemon.py"
+GUARD, DAEMON = ROOT / "salt/_utils/mnha/core/guard.py", ROOT / "salt/_utils/mnha/daemon/main.py"
 REACTOR = ROOT / "salt/reactor"
 EVENT = re.compile(
     r"lease_\w+|vm_(running|off|paused|hung|failed|unprotected|protected)|guard_(unreachable|back)|fenced"

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from mnha import config, domain
+from mnha import config
 from mnha.errors import FailedError, InputError
+from mnha.guest import domain
 from tests.support.example import example_with
 
 DATA = Path(__file__).parent / "data/domains"

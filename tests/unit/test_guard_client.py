@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mnha import guard_client
+from mnha.daemon import client as guard_client
 from mnha.errors import BugError, DeadlineError, InputError, RefusedError, UnreachableError
 from tests.support.fake_guard import FakeCluster
 

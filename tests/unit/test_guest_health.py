@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mnha.adapters.health import Health, judge
+from mnha.daemon.adapters.health import Health, judge
 
 SILENT = {"guest agent": "timed out", "port 80": "refused"}
 ONE_ANSWER = {"guest agent": "timed out", "port 80": ""}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnha import kvm
+from mnha.guest import kvm
 
 
 def test_no_device_is_no(tmp_path, monkeypatch):

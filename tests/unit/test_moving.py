@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mnha import moving
-from mnha.ask import Reply
 from mnha.errors import DeadlineError, InputError, UnreachableError
+from mnha.master import migration
+from mnha.master.minions import Reply
 
 NODES = ["node1", "node2", "node3"]
 LEASE = {"epoch": 7, "holder": "node1", "phase": "held"}
@@ -57,7 +57,7 @@ class Minions:
 
 def test_without_a_node_the_best_candidate_gets_it_and_the_holder_is_ordered() -> None:
     ask = Minions()
-    outcome = moving.migrate(ask, NODES, None, "", "root@m1")
+    outcome = migration.migrate(ask, NODES, None, "", "root@m1")
     ((node, order),) = ask.called("guard.migrate")
     assert (node, order["target"], order["vm"]) == ("node1", "node3", "mnvm")
     assert (outcome.ok, outcome.done, outcome.node) == (True, True, "node3")
@@ -75,7 +75,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("target", "changes", "words"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
 def test_it_is_not_ordered_where_it_can_not_be(target: str, changes: dict[str, Any], words: str) -> None:
     ask = Minions(mnvm__plan={**PLAN, **changes})
-    outcome = moving.migrate(ask, NODES, None, target, "root@m1")
+    outcome = migration.migrate(ask, NODES, None, target, "root@m1")
     assert not outcome.ok
     assert words in outcome.text
     assert ask.called("guard.migrate") == []
@@ -83,11 +83,11 @@ def test_it_is_not_ordered_where_it_can_not_be(target: str, changes: dict[str, A
 
 def test_to_where_it_is_nothing_is_done_and_an_unknown_node_is_an_error() -> None:
     ask = Minions()
-    outcome = moving.migrate(ask, NODES, None, "node1", "root@m1")
+    outcome = migration.migrate(ask, NODES, None, "node1", "root@m1")
     assert (outcome.ok, outcome.done) == (True, False)
     assert ask.called("guard.migrate") == []
     with pytest.raises(InputError, match="node9 is no node"):
-        moving.migrate(ask, NODES, None, "node9", "root@m1")
+        migration.migrate(ask, NODES, None, "node9", "root@m1")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_to_where_it_is_nothing_is_done_and_an_unknown_node_is_an_error() -> Non
 )
 def test_what_went_wrong_is_told_and_recorded(answer: Any) -> None:
     ask = Minions(guard__migrate=answer)
-    outcome = moving.migrate(ask, NODES, None, "node2", "root@m1")
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
     assert not outcome.ok
     assert "was not migrated from node1 to node2" in outcome.text
     assert [record["event"] for _, record in ask.called("mnvm.record")] == ["migration failed"]
@@ -104,23 +104,23 @@ def test_what_went_wrong_is_told_and_recorded(answer: Any) -> None:
 def test_a_lost_answer_of_a_migration_that_was_done_is_no_failure() -> None:
     plans = [PLAN, {**PLAN, "lease": {"epoch": 8, "holder": "node2", "phase": "held"}}]
     ask = Minions(guard__migrate=UnreachableError("closed"), mnvm__plan=plans)
-    outcome = moving.migrate(ask, NODES, None, "node2", "root@m1")
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
     assert (outcome.ok, outcome.node) == (True, "node2")
     assert "was migrated from node1 to node2, epoch 8" in outcome.text
 
 
 def test_a_vm_that_does_not_run_where_its_lease_went_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moving, "RESUME_WAIT_S", 0.0)
-    monkeypatch.setattr(moving, "POLL_S", 0.0)
+    monkeypatch.setattr(migration, "RESUME_WAIT_S", 0.0)
+    monkeypatch.setattr(migration, "POLL_S", 0.0)
     ask = Minions(guard__status={"vms": {"mnvm": {"vm": "off", "sentence": "it is starting"}}})
-    outcome = moving.migrate(ask, NODES, None, "node2", "root@m1")
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
     assert not outcome.ok
     assert "went from node1 to node2, but there the VM is off: it is starting" in outcome.text
 
 
 def test_a_holder_is_marked_only_after_its_vm_has_left() -> None:
     ask = Minions()
-    outcome = moving.maintenance(ask, NODES, "node1", True, "root@m1", "new memory")
+    outcome = migration.maintenance(ask, NODES, "node1", True, "root@m1", "new memory")
     assert outcome.ok
     order = [fun for _, fun, _ in ask.calls]
     assert order.index("guard.migrate") < order.index("consul_ha.kv_put")
@@ -131,18 +131,18 @@ def test_a_holder_is_marked_only_after_its_vm_has_left() -> None:
 def test_a_holder_whose_vm_stays_is_not_marked_unless_forced() -> None:
     stays = Reply("node1", "failed: no way", False)
     ask = Minions(guard__migrate=stays)
-    outcome = moving.maintenance(ask, NODES, "node1", "on", "root@m1")
+    outcome = migration.maintenance(ask, NODES, "node1", "on", "root@m1")
     assert not outcome.ok
     assert "no way" in outcome.text
     assert ask.called("consul_ha.kv_put") == []
     forced = Minions(guard__migrate=stays)
-    assert moving.maintenance(forced, NODES, "node1", "on", "root@m1", force=True).ok
+    assert migration.maintenance(forced, NODES, "node1", "on", "root@m1", force=True).ok
     assert len(forced.called("consul_ha.kv_put")) == 1
 
 
 def test_another_node_is_marked_and_nothing_moves() -> None:
     ask = Minions()
-    assert moving.maintenance(ask, NODES, "node2", "on", "root@m1").ok
+    assert migration.maintenance(ask, NODES, "node2", "on", "root@m1").ok
     assert ask.called("guard.migrate") == []
 
 
@@ -151,13 +151,13 @@ def test_another_node_is_marked_and_nothing_moves() -> None:
 )
 def test_after_maintenance_it_comes_back_only_where_that_is_preferred(prefer: list[str], comes_back: bool) -> None:
     ask = Minions(mnvm__plan={**PLAN, "prefer": prefer})
-    assert moving.maintenance(ask, NODES, "node2", False, "root@m1").ok
+    assert migration.maintenance(ask, NODES, "node2", False, "root@m1").ok
     assert ask.called("consul_ha.kv_delete")[0][1] == {"key": "maintenance/node2"}
     assert [order["target"] for _, order in ask.called("guard.migrate")] == (["node2"] if comes_back else [])
 
 
 def test_only_on_and_off_are_understood() -> None:
     with pytest.raises(InputError, match="on or off, not 'maybe'"):
-        moving.maintenance(Minions(), NODES, "node2", "maybe", "root@m1")
+        migration.maintenance(Minions(), NODES, "node2", "maybe", "root@m1")
     with pytest.raises(InputError, match="'node9' is no node"):
-        moving.maintenance(Minions(), NODES, "node9", "on", "root@m1")
+        migration.maintenance(Minions(), NODES, "node9", "on", "root@m1")

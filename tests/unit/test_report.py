@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mnha import report
-from mnha.ask import Reply
+from mnha.master import report
+from mnha.master.minions import Reply
 
 NODES = ["node1", "node2", "node3"]
 LEASE = {"holder": "node1", "epoch": 7, "phase": "held", "seq": 5}

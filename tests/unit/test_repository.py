@@ -17,8 +17,6 @@ import mnha
 from lab.__main__ import parser
 from tests.support.example import ROOT
 
-LONGEST_FUNCTION = 70
-SALT_FOLDERS = ("_modules", "_states", "_beacons", "_runners", "_output")
 CONSTRAINTS = ROOT / "requirements/constraints.txt"
 
 
@@ -44,28 +42,6 @@ def test_the_file_root_does_not_shadow_salt() -> None:
 def test_every_function_an_operator_can_call_shows_how(path: Path) -> None:
     silent = [f.name for f in public_functions(path) if "CLI Example:" not in (ast.get_docstring(f) or "")]
     assert silent == []
-
-
-@pytest.mark.parametrize("path", sources("salt/**/*.py", "lab/*.py"), ids=name_of)
-def test_functions_stay_short(path: Path) -> None:
-    long = {
-        node.name: node.end_lineno - node.lineno + 1
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno + 1 >= LONGEST_FUNCTION
-    }
-    assert long == {}
-
-
-@pytest.mark.parametrize(
-    ("path", "limit"),
-    [(ROOT / "salt/_utils/mnha/decide.py", 300)]
-    + [(path, 400) for path in sources(*(f"salt/{folder}/*.py" for folder in SALT_FOLDERS))],
-    ids=lambda value: name_of(value) if isinstance(value, Path) else str(value),
-)
-def test_modules_stay_small(path: Path, limit: int) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < limit
 
 
 def test_there_is_one_version() -> None:

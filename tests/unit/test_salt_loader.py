@@ -11,7 +11,7 @@ import salt.config
 import salt.loader
 import yaml
 
-from mnha import secrets
+from mnha.secrets import store
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ROOT / "salt"
@@ -108,7 +108,7 @@ def hand_out(master_opts: dict[str, Any], minion_opts: dict[str, Any], tmp_path:
     """The external pillar on a master that has the secrets of the example cluster and has accepted two of its nodes."""
     cluster = pillar()["mnha"]["cluster"]
     nodes = {name: list(node.values()) for name, node in cluster["nodes"].items()}
-    secrets.bootstrap(tmp_path / "secrets" / "example", secrets.Plan("example", "example", nodes, True))
+    store.bootstrap(tmp_path / "secrets" / "example", store.Plan("example", "example", nodes, True))
     for node in ("node1", "node2"):
         (tmp_path / "pki" / "minions").mkdir(parents=True, exist_ok=True)
         (tmp_path / "pki" / "minions" / node).write_text(f"key of {node}")

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from mnha.errors import FailedError
-from mnha.sealed import seal, unseal
+from mnha.secrets.sealed import seal, unseal
 
 TOKEN = "5b9d1c9e-1d4e-4a53-9f7e-6d6e766d0001"
 PKCS8 = serialization.PrivateFormat.PKCS8

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mnha import takeover
-from mnha.ask import Reply
 from mnha.errors import DeadlineError, FailedError, UnreachableError
+from mnha.master import failover
+from mnha.master.minions import Reply
 
-TROUBLE = takeover.Trouble("mnvm", 7, 1234, 0, "node2", "lease_expired", 99)
+TROUBLE = failover.Trouble("mnvm", 7, 1234, 0, "node2", "lease_expired", 99)
 PLAN = {
     "needed": True,
     "claimed": True,
@@ -46,7 +46,7 @@ class Minions:
 
 def run(answers):
     minions = Minions({("node2", "mnvm.plan_failover"): PLAN, **answers})
-    return minions, takeover.fail_over(minions, TROUBLE, "m1")
+    return minions, failover.fail_over(minions, TROUBLE, "m1")
 
 
 def test_the_first_candidate_takes_it_and_it_is_recorded():

@@ -20,7 +20,8 @@ from lab.provision import CLUSTER_NAME, lab_pillar
 from lab.settings import VM_NAME, LabError, NodePlan
 from lab.shell import say, step
 from lab.witness import Witness
-from mnha import config, domain
+from mnha import config
+from mnha.guest import domain
 from tests.bench.bed import SETTLE_S, fresh_lab, running_node
 from tests.bench.peer.device import FenceDevice
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from lab import guards
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]

@@ -14,8 +14,8 @@ from lab import guards
 from lab.monitor import Life
 from lab.provision import CLUSTER_NAME
 from lab.settings import GUEST_ADDRESS, GUEST_PORT, LabError
-from mnha.libvirt_config import PKI_FOLDER
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
+from mnha.host.libvirtd import PKI_FOLDER
 from tests.support.pulse import Pulse
 from tests.support.scene import Scene, eventually
 

@@ -32,7 +32,7 @@ from lab.provision import CLUSTER_NAME
 from lab.settings import MGMT, STORAGE, LabError
 from lab.shell import say
 from lab.witness import Witness
-from mnha.model import Run
+from mnha.core.model import Run
 
 KINDS = {
     "cut": 6, "cut up": 6, "cut down": 6, "loss": 4, "slow": 4, "management cut": 2,

@@ -17,7 +17,7 @@ import pytest
 
 from lab import guards
 from lab.shell import run
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.renewals import line
 from tests.support.scene import Scene, eventually
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from lab import consul
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support import renewals
 from tests.support.scene import Scene, eventually
 

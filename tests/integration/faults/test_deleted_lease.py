@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mnha.timing import LONGEST_S, PROFILES
+from mnha.core.timing import LONGEST_S, PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from lab import consul, guards
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support import renewals
 from tests.support.load import CPU, DISK, LATENCY, Load
 from tests.support.scene import Scene

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from lab import watchdog
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 from .test_network import assert_untouched

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab import consul, guards
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.leader import lead
 from tests.support.renewals import line
 from tests.support.scene import Scene, eventually

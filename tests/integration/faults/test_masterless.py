@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import guards
-from mnha.lease import RANK_STEP_S
-from mnha.timing import PROFILES
+from mnha.core.lease import RANK_STEP_S
+from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]

@@ -13,7 +13,7 @@ import pytest
 
 from lab import guards
 from lab.settings import GUEST_ADDRESS, GUEST_PORT, MGMT, STORAGE
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]

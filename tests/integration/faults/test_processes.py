@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from lab import consul
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.renewals import line
 from tests.support.scene import Scene, eventually
 

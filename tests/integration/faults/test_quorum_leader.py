@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from lab import guards
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.leader import lead
 from tests.support.renewals import line
 from tests.support.scene import Scene

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab import guards, watchdog
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]

@@ -9,13 +9,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 from .test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
-LIBRARY = "/usr/lib/mnha/mnha/guard.py"
+LIBRARY = "/usr/lib/mnha/mnha/core/guard.py"
 FAILOVER_S = 60.0
 GUEST_S = 60.0
 BOOT_S = 60.0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lab import watchdog
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 from .test_network import assert_untouched

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mnha import secrets
+from mnha.secrets import store
 from tests.support.example import example_with
 from tests.support.fake_guard import FakeCluster
 from tests.support.salt_cluster import ROOT, SaltCluster
@@ -37,8 +37,8 @@ class World:
                          "auth_timeout": 5, "auth_tries": 1},
             per_minion_opts={node: {"mnha_guard_socket": str(folder / f"{node}.sock")} for node in NODES},
         )  # fmt: skip
-        plan = secrets.Plan("example", "example", {node: ["127.0.0.1"] for node in NODES}, True)
-        secrets.bootstrap(folder / "secrets" / "example", plan)
+        plan = store.Plan("example", "example", {node: ["127.0.0.1"] for node in NODES}, True)
+        store.bootstrap(folder / "secrets" / "example", plan)
         self._stop = threading.Event()
         for node in NODES:
             checks = {"storage": {"ok": True, "why": ""}}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mnha import secrets
+from mnha.secrets import store
 from tests.support.salt_cluster import wait_until
 
 NODES = ("node1", "node2", "node3")
@@ -35,7 +35,7 @@ def token_given_to(world, node: str) -> str:
 def test_the_node_that_asks_gets_the_token_for_the_moment_and_no_other_does(nobody_asked) -> None:
     world = nobody_asked
     asks(world, "node2", "example")
-    wanted = secrets.management_token(world.folder / "secrets" / "example") + " this"
+    wanted = store.management_token(world.folder / "secrets" / "example") + " this"
     wait_until(lambda: token_given_to(world, "node2") == wanted, 30, "a master has the tokens of node2 made")
     assert [node for node in NODES if token_given_to(world, node)] == ["node2"]
 

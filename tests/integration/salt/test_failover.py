@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from mnha.report import PATIENCE_S
+from mnha.master.report import PATIENCE_S
 from tests.support.salt_cluster import wait_until
 
 

@@ -15,7 +15,7 @@ from lab.cluster import Cluster
 from lab.network import NETNS
 from lab.provision import CLUSTER_NAME, MASTER
 from lab.settings import STORAGE_NET, SWITCH_HOST
-from mnha import secrets as generated
+from mnha.secrets import store as generated
 from tests.support.scene import Scene, eventually
 
 CAPTURE = """

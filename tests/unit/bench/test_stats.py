@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.settings import plan_nodes
-from mnha.timing import PROFILES
+from mnha.core.timing import PROFILES
 from tests.bench import __main__ as bench
 from tests.bench.bed import Round
 from tests.bench.failover import EXPIRED_TO_QEMU, OLD_DEAD, POWER_LOSS, QEMU, STORAGE_CUT

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnha import decide as rules
-from mnha import lease as lease_rules
-from mnha import outlook
-from mnha.model import MAX_UNANSWERED, Action, Move, Op, Order, Phase, Run, State, View, Vm
+from mnha.core import decide as rules
+from mnha.core import lease as lease_rules
+from mnha.core import state as outlook
+from mnha.core.model import MAX_UNANSWERED, Action, Move, Op, Order, Phase, Run, State, View, Vm
 
 from .views import NOW_S, lease, sighting, view
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from mnha.errors import BugError
-from mnha.guard import BACK_OFF_S, Guard, Limits
-from mnha.lease import renewed
-from mnha.model import MAX_UNANSWERED, NOT_PROBED, Lease, Op, Phase, Run, State, Vm
-from mnha.ports import (
+from mnha.core.guard import BACK_OFF_S, Guard, Limits
+from mnha.core.lease import renewed
+from mnha.core.model import MAX_UNANSWERED, NOT_PROBED, Lease, Op, Phase, Run, State, Vm
+from mnha.core.ports import (
     AbilitySeen,
     Answered,
     DesiredSeen,
@@ -22,6 +21,7 @@ from mnha.ports import (
     StartFailed,
     VmSeen,
 )
+from mnha.errors import BugError
 
 from .views import TIMINGS, lease
 

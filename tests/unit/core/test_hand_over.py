@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mnha.model import Vm
-from mnha.ports import VmSeen
+from mnha.core.model import Vm
+from mnha.core.ports import VmSeen
 
 from .test_migration import ended, moving, written
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mnha import lease as rules
-from mnha.model import Phase
-from mnha.timing import LONGEST_S, PROFILES, Timings
+from mnha.core import lease as rules
+from mnha.core.model import Phase
+from mnha.core.timing import LONGEST_S, PROFILES, Timings
 
 from .views import NOW_S, TIMINGS, lease, sighting, view
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mnha import lease as rules
-from mnha.decide import decide
-from mnha.model import Action, Op, Order, Phase, Run, Vm
+from mnha.core import lease as rules
+from mnha.core.decide import decide
+from mnha.core.model import Action, Op, Order, Phase, Run, Vm
 from tests.unit.core.views import NOW_S, lease, sighting, view
 
 NAMES = ("you", "me", "they")

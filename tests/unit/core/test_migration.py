@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from mnha.guard import OUTCOME_S, Limits
-from mnha.lease import handed_over, renewed
-from mnha.model import Lease, Move, Op, Phase, Run, State, Vm
-from mnha.ports import DesiredSeen, Ended, Moved, Ordered, Outcome, StartFailed, VmSeen
+from mnha.core.guard import OUTCOME_S, Limits
+from mnha.core.lease import handed_over, renewed
+from mnha.core.model import Lease, Move, Op, Phase, Run, State, Vm
+from mnha.core.ports import DesiredSeen, Ended, Moved, Ordered, Outcome, StartFailed, VmSeen
 
 from .test_guard import Rig
 from .views import TIMINGS, lease

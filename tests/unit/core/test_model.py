@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnha.model import SENTENCES, Lease, LeaseRecordError, Phase, State, Vm, json_of
-from mnha.timing import PROFILES
+from mnha.core.model import SENTENCES, Lease, LeaseRecordError, Phase, State, Vm, json_of
+from mnha.core.timing import PROFILES
 
 from .views import lease, view
 

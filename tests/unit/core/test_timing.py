@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnha.core.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 from mnha.errors import ConfigurationError
-from mnha.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 
 SECONDS = st.floats(min_value=0.01, max_value=100.0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnha.model import Lease, Phase, Sighting, View, Vm
-from mnha.timing import PROFILES
+from mnha.core.model import Lease, Phase, Sighting, View, Vm
+from mnha.core.timing import PROFILES
 
 TIMINGS = PROFILES["default"]
 NOW_S = 1000.0

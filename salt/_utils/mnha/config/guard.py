@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from ..libvirt_config import PKI_FOLDER
+from ..host.libvirtd import PKI_FOLDER
 from .fields import value_at
 from .model import ClusterConfig, Vm
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..core.timing import PROFILES, Timings
 from ..errors import InputError
-from ..timing import PROFILES, Timings
 from . import fields, rules
 from .fields import PerNode, Wrong
 

@@ -11,8 +11,8 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ..core.timing import PROFILES, Timings
 from ..errors import ConfigurationError, Fault
-from ..timing import PROFILES, Timings
 from .fields import Wrong, check_mac, check_per_node, check_uuid, items, join, nested, show
 
 NODE_COUNTS = (3, 5)

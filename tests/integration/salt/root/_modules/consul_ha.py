@@ -10,7 +10,7 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import sealed
+from mnha.secrets import sealed
 
 __virtualname__ = "consul_ha"
 

@@ -1,1 +1,0 @@
-"""The only I/O of the guard: each module is one door of :mod:`mnha.ports` to the real world."""

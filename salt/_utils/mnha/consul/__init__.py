@@ -1,0 +1,1 @@
+"""Consul's administration: client, rights, servers' configuration."""

@@ -1,0 +1,238 @@
+"""Consul for Salt's side: typed answers, a timeout on every request, and the other servers when the local one is down.
+
+What it keeps apart, because callers act differently:
+
+- *refused*: Consul said no to a compare-and-set. That is knowledge, so it is a value (`False`), never an exception.
+- *unreachable* (UnreachableError): no server took the request, or none has a leader; nothing happened.
+- *not known* (DeadlineError): a request that may not be repeated was sent and its answer got lost.
+- *forbidden* (ForbiddenError): the token lacks the right. Names the token's file, because that is what to look at.
+
+The guard has its own adapter with other needs (blocking queries, the deadline's clock); both follow these four words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from consul import base as consul_errors
+from consul.std import Consul
+
+from ..errors import ConfigurationError, DeadlineError, FailedError, UnreachableError
+
+HTTPS_PORT = 8501
+TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 1.0
+CA_FILE = Path("/etc/mnha/tls/ca.pem")
+KEEP = 500
+"""So many events of the history are kept, and so many claims of actions."""
+POLICY_TOKEN_FILE = Path("/etc/mnha/tokens/policy")
+
+_STATUS = {0: "none", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
+_NEVER_SENT = (requests.exceptions.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.InvalidURL)
+
+
+class ForbiddenError(FailedError):
+    """Consul knows the token but does not let it do this, or does not know it: the token or its policy is wrong."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key of Consul's store; `index` is what a compare-and-set must name."""
+
+    key: str
+    value: Any
+    index: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one server knows, perhaps some moments old: for people to read, never to decide by.
+
+    :param entries: sorted by key.
+    :param members: as :meth:`ConsulClient.members` has them.
+    :param leader: its address; "" if the server knows none, and all the rest may be as old as that.
+    """
+
+    entries: list[Entry]
+    members: list[dict[str, Any]]
+    leader: str
+
+
+def read_token(path: Path) -> str:
+    """The token in `path`; a missing file is named with the state that writes it."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the Consul token {path}: {error.strerror}; state.apply states.consul writes it"
+        ) from error
+    if not token:
+        raise ConfigurationError(f"the Consul token {path} is empty; state.apply states.consul writes it")
+    return token
+
+
+class ConsulClient:
+    """Requests to whichever of `servers` answers, the first one preferred.
+
+    :param servers: addresses, the local agent first; all speak HTTPS on `port`.
+    :param token_name: what messages call the token (its file or role).
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        token: str,
+        token_name: str = "",
+        ca_file: Path = CA_FILE,
+        port: int = HTTPS_PORT,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        if not servers:
+            raise ConfigurationError("no Consul server given: mnha:cluster:nodes is empty")
+        if not ca_file.is_file():
+            raise ConfigurationError(f"the certificate {ca_file} is missing; state.apply states.consul writes it")
+        self.servers = tuple(servers)
+        self._token_name = token_name or "the token in use"
+        self._clients = {server: connect(server, port, token, ca_file, timeout_s) for server in self.servers}
+
+    def call(self, request: Callable[[Consul], Any], repeatable: bool = True) -> Any:
+        """Run `request` at the first server that answers.
+
+        `repeatable=False` is for requests that must not run twice (compare-and-set): after one was sent and its answer
+        lost, no other server is asked, and the outcome is *not known*.
+        """
+        failures: list[str] = []
+        answered = False
+        for server in self.servers:
+            try:
+                return request(self._clients[server])
+            except consul_errors.ACLPermissionDenied as error:
+                raise ForbiddenError(f"Consul at {server} forbids this to {self._token_name}: {error}") from error
+            except (consul_errors.BadRequest, consul_errors.ACLDisabled, consul_errors.ClientError) as error:
+                raise FailedError(f"Consul at {server} does not accept the request: {error}") from error
+            except consul_errors.NotFound as error:
+                raise FailedError(f"Consul at {server} does not know what was asked for: {error}") from error
+            except (requests.exceptions.RequestException, consul_errors.ConsulException, ValueError) as error:
+                if not repeatable and not _was_never_sent(error):
+                    raise DeadlineError(
+                        f"Consul at {server} gave no usable answer ({cause(error)}); whether it happened is not known"
+                    ) from error
+                failures.append(f"{server}: {cause(error)}")
+                answered = answered or type(error) is consul_errors.ConsulException
+        if answered and self.leader():
+            raise FailedError(f"Consul has a leader but failed the request ({'; '.join(failures)})")
+        raise UnreachableError(f"no Consul server can do it ({'; '.join(failures)})")
+
+    def leader(self, server: str = "") -> str:
+        """Address of the leader as `server`, or the first one that answers, knows it; "" if none does."""
+        for asked in (server,) if server else self.servers:
+            try:
+                return self._clients[asked].status.leader() or ""
+            except (requests.exceptions.RequestException, consul_errors.ConsulException, ValueError):
+                continue
+        return ""
+
+    def get(self, key: str, consistent: bool = False) -> Entry | None:
+        """The entry of `key`, or None. `consistent` asks the leader to make sure that it still is the leader."""
+        mode = "consistent" if consistent else "default"
+        _, row = self.call(lambda consul: consul.kv.get(key, consistency=mode))
+        return None if row is None else _entry(row)
+
+    def index(self, key: str) -> int:
+        """The ModifyIndex of `key`; of the newest write to the whole store if there is no such key."""
+        return int(self.call(lambda consul: consul.kv.get(key, consistency="consistent"))[0])
+
+    def members(self) -> list[dict[str, Any]]:
+        """The servers and clients as the gossip sees them: `node`, `address`, `status`."""
+        return _members(self.call(lambda consul: consul.agent.members()))
+
+    def snapshot(self, prefixes: Sequence[str]) -> Snapshot:
+        """What the first server that answers knows of the entries below `prefixes`; it needs no leader for that."""
+
+        def ask(consul: Consul) -> Snapshot:
+            found = [consul.kv.get(prefix, recurse=True, consistency="stale")[1] for prefix in prefixes]
+            entries = sorted((_entry(row) for rows in found for row in rows or []), key=lambda entry: entry.key)
+            return Snapshot(entries, _members(consul.agent.members()), consul.status.leader() or "")
+
+        return self.call(ask)  # type: ignore[no-any-return]
+
+    def list(self, prefix: str) -> list[Entry]:
+        """Every entry below `prefix`, by key."""
+        _, rows = self.call(lambda consul: consul.kv.get(prefix, recurse=True))
+        return sorted((_entry(row) for row in rows or []), key=lambda entry: entry.key)
+
+    def put(self, key: str, value: Any) -> None:
+        """Write `value` whatever stands there."""
+        if not self.call(lambda consul: consul.kv.put(key, json.dumps(value, sort_keys=True))):
+            raise FailedError(f"Consul did not write {key}")
+
+    def cas(self, key: str, value: Any, index: int) -> bool:
+        """Write `value` if `key` still has `index` (0: does not exist). False means refused: somebody was faster."""
+        body = json.dumps(value, sort_keys=True)
+        return bool(self.call(lambda consul: consul.kv.put(key, body, cas=index), repeatable=False))
+
+    def delete(self, key: str, index: int | None = None) -> bool:
+        """Delete `key` (with `index`: only if unchanged). False means refused."""
+        return bool(self.call(lambda consul: consul.kv.delete(key, cas=index), repeatable=index is None))
+
+    def prune(self, prefix: str, keep: int, spare: Sequence[str] = ()) -> int:
+        """Delete all but the `keep` entries below `prefix` that were written last, those of `spare` aside; how many."""
+        entries = sorted((entry for entry in self.list(prefix) if entry.key not in spare), key=lambda one: one.index)
+        return sum(self.delete(entry.key, entry.index) for entry in entries[: -keep or None])
+
+
+def connect(server: str, port: int, token: str, ca_file: Path, timeout_s: float) -> Consul:
+    """One server's client. python-consul2 lets environment variables win over arguments, for the address and the token:
+    on a host where somebody set CONSUL_HTTP_ADDR that would lead elsewhere, so they are set back afterwards."""
+    limits_s = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
+    client = Consul(host=server, port=port, scheme="https", token=token, verify=str(ca_file), timeout=limits_s)
+    client.token = token
+    client.http.verify = str(ca_file)
+    client.http.base_uri = f"https://{server}:{port}"
+    client.http.session.trust_env = False
+    return client
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Whether the request cannot have reached a server, so that another may be asked."""
+    if isinstance(error, _NEVER_SENT):
+        return True
+    return isinstance(error, requests.exceptions.ConnectionError) and _is_refused_connection(error)
+
+
+def _is_refused_connection(error: BaseException) -> bool:
+    """Whether the chain of causes holds a connection that was never opened (urllib3 wraps it in MaxRetryError)."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return type(reason).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
+
+
+def cause(error: Exception) -> str:
+    """A short reason for a message."""
+    if isinstance(error, requests.exceptions.Timeout):
+        return "timed out"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"certificate not accepted: {error.args[0] if error.args else error}"
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return "connection refused" if _is_refused_connection(error) else "connection lost"
+    return str(error).strip() or type(error).__name__
+
+
+def _members(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"node": row["Name"], "address": row["Addr"], "status": _STATUS.get(row["Status"], str(row["Status"]))}
+        for row in sorted(rows, key=lambda row: row["Name"])
+    ]
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    raw = row["Value"]
+    try:
+        value = None if raw is None else json.loads(raw)
+    except ValueError as error:
+        raise FailedError(f"the value of {row['Key']} in Consul is not JSON: {error}") from error
+    return Entry(key=row["Key"], value=value, index=int(row["ModifyIndex"]))

@@ -1,0 +1,732 @@
+"""The guard of one VM on one node: observe -> decide -> act, nothing else.
+
+What it guarantees
+    Of all nodes whose guards follow this code, at most one has a live QEMU process of the VM that may write, at any
+    moment, whatever happens to the network, Consul, Salt, libvirtd and the other nodes, and whatever is ordered.
+
+What it does not
+    - A node whose *kernel* stands still for longer than L and then goes on (a suspended or frozen host) runs its VM for
+      the moment until its guard is scheduled. Only an armed watchdog covers it.
+    - A guard *process* that is stopped (SIGSTOP) while its VM runs on, with neither a watchdog nor systemd's own
+      (``WatchdogSec``, well below D), which kills the guard and with it the VM.
+    - Clocks (CLOCK_BOOTTIME) that run apart by more than :data:`mnha.core.timing.SKEW`.
+    - A QEMU that can't be killed (uninterruptible sleep in I/O) on a node with no watchdog.
+    - A VM that is started around the guard, on a node with no guard. On a node with one it is killed.
+    - NFSv3, or NFS mounted ``nolock``: the image's lock, the last net, does not work there.
+
+The object is fed with events and with the time; it never waits and never reads a clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import BugError
+from . import lease as rules
+from .decide import decide, off_reason, offered_to, unfit_reason
+from .model import (
+    NOT_PROBED,
+    SENTENCES,
+    Action,
+    Decision,
+    Lease,
+    Move,
+    Op,
+    Order,
+    Phase,
+    Sighting,
+    State,
+    View,
+    Vm,
+    json_of,
+)
+from .ports import (
+    AbilitySeen,
+    Answered,
+    DesiredSeen,
+    Ended,
+    Event,
+    Hypervisor,
+    Journal,
+    LeaseSeen,
+    LeaseStore,
+    MaintenanceSeen,
+    Moved,
+    Ordered,
+    Outcome,
+    ReadFailed,
+    StartFailed,
+    VmSeen,
+    Watchdog,
+)
+from .renewals import Renewals
+from .state import describe, next_moment
+from .timing import Timings
+
+MAX_ROUNDS = 32
+"""Decisions in one reaction. Each changes the view so that it is not taken again; more than this is a bug."""
+
+BACK_OFF_S = 10.0
+"""How long a node that could not start the VM, and gave the lease back, does not take it again."""
+
+OUTCOME_S = 10.0
+"""How long libvirt may take to tell how a migration ended, after it was asked to abort it, or after the VM left."""
+
+KILL_RETRY_S = 0.2
+"""How often a kill that is not confirmed is repeated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """A lease request in flight: what it writes, the index it compares with, and the clock *before* it was sent."""
+
+    action: Action
+    lease: Lease
+    index: int
+    sent_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What is no matter of safety.
+
+    :param failed_starts: so many failures within `window_s` and the lease is given back.
+    :param window_s: after this time without a failure they are forgotten.
+    :param start_s: how long libvirt may take to start it.
+    :param shutdown_s: how long a guest may take to shut down.
+    :param storage_s: how long the image's folder may be gone here, and only here, before a running VM is stopped.
+    :param masterless_s: how long nobody orders a take-over that is needed before this node does it of its own accord;
+        0: never.
+    :param ranking: all nodes in the order in which they do so.
+    """
+
+    failed_starts: int = 3
+    window_s: float = 600.0
+    start_s: float = 30.0
+    shutdown_s: float = 60.0
+    storage_s: float = float("inf")
+    masterless_s: float = 0.0
+    ranking: tuple[str, ...] = ()
+
+
+class Guard:
+    """Keeps or loses the lease of one VM, and starts and kills the VM accordingly.
+
+    :param node: this node's name, as it stands in the lease.
+    :param now_s: CLOCK_BOOTTIME at the start.
+    :param deadline_s: until when a VM found running may run: only a guard that replaced itself (exec) knows one.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        timings: Timings,
+        limits: Limits,
+        *,
+        store: LeaseStore,
+        hypervisor: Hypervisor,
+        watchdog: Watchdog,
+        journal: Journal,
+        now_s: float,
+        deadline_s: float | None = None,
+    ) -> None:
+        self._store, self._hypervisor, self._watchdog, self._journal = store, hypervisor, watchdog, journal
+        self._limits = limits
+        self._asks: dict[int, Ask] = {}
+        self._generation = 0
+        self._moves = 0
+        self._reset_s = float("inf")  # what the watchdog was told last; unknown at first
+        self._tickets = 0
+        self._last_failure_s = float("-inf")
+        self.vm_pid: int | None = None
+        self.state: State | None = None
+        self.last_decision: dict[str, Any] | None = None
+        self.last_fence: dict[str, Any] | None = None
+        self.timeline: dict[str, Any] = {}
+        self.renewals: Renewals | None = None
+        self.view = View(
+            now_s=now_s,
+            node=node,
+            timings=timings,
+            deadline_s=deadline_s,
+            unable=NOT_PROBED,
+            probed=False,
+            start_limit_s=limits.start_s,
+            shutdown_limit_s=limits.shutdown_s,
+            storage_limit_s=limits.storage_s,
+            failed_starts_limit=limits.failed_starts,
+            masterless_s=limits.masterless_s,
+            ranking=limits.ranking,
+        )
+
+    # ---- observe
+
+    def handle(self, event: Event, now_s: float) -> None:
+        """Take in what happened, and act on it."""
+        self._advance(now_s)
+        match event:
+            case LeaseSeen():
+                self._on_lease(event)
+            case Answered():
+                self._on_answer(event)
+            case ReadFailed():
+                self._set(next_read_s=now_s + self.view.timings.renew_s / 4)
+            case VmSeen():
+                self._on_vm(event)
+            case StartFailed():
+                self._on_start_failed(event)
+            case Moved():
+                self._on_moved(event)
+            case DesiredSeen():
+                if event.run is not self.view.desired:
+                    self._set(desired=event.run, desired_since_s=self.view.now_s)
+            case MaintenanceSeen():
+                self._set(maintenance=event.reason)
+            case AbilitySeen():
+                self._set(
+                    unable=event.unable,
+                    probed=True,
+                    storage_lost_s=event.storage_lost_s,
+                    storage_elsewhere=event.storage_elsewhere,
+                )
+            case Ordered():
+                self._on_order(event)
+            case Ended():
+                self._on_end(event)
+        self._react()
+
+    def tick(self, now_s: float) -> None:
+        """Act on the time alone."""
+        self._advance(now_s)
+        self._react()
+
+    def wake_s(self) -> float:
+        """When :meth:`tick` is due if no event comes before."""
+        next_overdue_s = min(map(self._overdue_s, self._asks.values()), default=float("inf"))
+        return min(next_moment(self.view), next_overdue_s)
+
+    @property
+    def done(self) -> bool:
+        """Whether a guard that was asked to end may do so: no VM is alive here, no lease is held or asked for."""
+        return bool(self.view.ending) and self.view.vm is Vm.OFF and not rules.is_mine(self.view) and not self._asks
+
+    def _advance(self, now_s: float) -> None:
+        """Move the view's clock; it never goes back. Give up requests whose grant could not move the deadline any
+        more."""
+        if now_s > self.view.now_s:
+            self._set(now_s=now_s)
+        overdue = [ticket for ticket, ask in self._asks.items() if self._overdue_s(ask) <= self.view.now_s]
+        for ticket in overdue:
+            self._on_answer(Answered(ticket, Outcome.UNREACHABLE, error="no answer within the deadline"))
+
+    def _overdue_s(self, ask: Ask) -> float:
+        """When an answer to `ask` is of no use any more."""
+        return rules.deadline_after(ask.sent_s, self.view.timings)
+
+    def _set(self, **changes: Any) -> None:
+        """Replace the view: the one setter."""
+        self.view = self.view.but(**changes)
+
+    def _on_lease(self, seen: LeaseSeen) -> None:
+        """Fold a received record into the view.
+
+        A copy that nobody vouches for counts only if it is newer; a consistent one also if it was asked for after what
+        is known was received: an answer may be under way for so long that it is old news, and would kill a VM that was
+        started since. The moment of *first* receipt stays: seeing the same index again proves nothing new.
+        """
+        known = self.view.sighting
+        if seen.consistent:
+            if known is not None and seen.index < known.index and seen.asked_s <= known.received_s:
+                return
+            self._set(must_read=False)
+        elif known is not None and seen.index <= known.index:
+            return
+        elif known is None and self.view.deadline_s is not None:
+            return  # handed over by the process before: only who is vouched for may take that away
+        if seen.lease is None:
+            if seen.consistent:
+                self._forget_lease()
+                self._set(sighting=None, missing=True, next_read_s=self.view.now_s + self.view.timings.deadline_s)
+            return
+        if known is None or known.index != seen.index:
+            if seen.consistent:
+                # Only news lets the next request go out at once: a refusal that repeats itself must not become a busy
+                # loop.
+                self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
+            self._sight(Sighting(seen.lease, seen.index, seen.received_s))
+
+    def _sight(self, sighting: Sighting) -> None:
+        """Adopt `sighting`; a lease that is not this node's ends every claim of this node to run the VM."""
+        before, was_mine = self.view.lease, rules.is_mine(self.view)
+        self._set(sighting=sighting, missing=False)
+        after = sighting.lease
+        if not rules.is_mine(self.view):
+            self._forget_lease()
+            if was_mine:
+                self._on_lost(after)
+                self._forget_move()
+            if self.view.order and self.view.order.op is Op.RELEASE:
+                self._end_order("ok", f"{self.view.node} does not hold the lease any more: {after.reason}")
+            if self.view.order and self.view.order.op is Op.MIGRATE and after.holder == self.view.order.target:
+                self._end_order("ok", f"the VM was migrated to {after.holder}, epoch {after.epoch}")
+        if before is None or (before.epoch, before.holder, before.phase) != (after.epoch, after.holder, after.phase):
+            self._journal.log(
+                f"lease: epoch {after.epoch}, {after.phase} by {after.holder or 'nobody'} ({after.reason})"
+            )
+
+    def _forget_lease(self) -> None:
+        """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""
+        if self._asks or self.view.deadline_s is not None:
+            gives = (Action.RELEASE, Action.HAND_OVER)
+            self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action in gives}
+            self._set(deadline_s=None, unanswered=len(self._asks))
+
+    def _on_answer(self, answered: Answered) -> None:
+        """Fold the end of a lease request into the view. Only *granted* moves the deadline."""
+        ask = self._asks.pop(answered.ticket, None)
+        if ask is None:
+            return
+        now_s = self.view.now_s
+        self._set(unanswered=len(self._asks))
+        self._count_renewal(ask, answered.outcome)
+        if answered.outcome is Outcome.UNREACHABLE:
+            # Lost or never sent: nobody knows. A renewal is simply tried again (if the lost one was committed the
+            # next is refused and the lease is read); what changes hands is read first.
+            self._set(next_ask_s=min(self.view.next_ask_s, now_s + self.view.timings.renew_s / 4))
+            if ask.action is not Action.RENEW:
+                self._set(must_read=True, next_read_s=now_s)
+            return
+        if answered.outcome is Outcome.REFUSED:
+            self._set(must_read=True, next_read_s=now_s)
+            return
+        self._drop_superseded(ask, answered.index)
+        known = self.view.sighting
+        if known is None or answered.index > known.index:
+            self._sight(Sighting(ask.lease, answered.index, now_s))
+        if ask.action in (Action.RENEW, Action.TAKE):
+            self._on_granted(ask)
+
+    def _count_renewal(self, ask: Ask, outcome: Outcome) -> None:
+        """Count how a renewal ended, for the status; a lease that is taken begins a new count."""
+        now_s = self.view.now_s
+        if self.renewals is None or (ask.action is Action.TAKE and outcome is Outcome.GRANTED):
+            self.renewals = Renewals(since_s=now_s)
+        match outcome:
+            case Outcome.GRANTED if ask.action is not Action.RELEASE:
+                self.renewals.grant(ask.sent_s, now_s, self.view.timings.renew_s)
+            case Outcome.REFUSED if ask.action is Action.RENEW:
+                self.renewals.refused += 1
+            case Outcome.UNREACHABLE if ask.action is Action.RENEW:
+                self.renewals.lost += 1
+
+    def _drop_superseded(self, granted: Ask, index: int) -> None:
+        """Forget the requests that compare with an older index than the one just written: they can only be refused.
+
+        Their refusals would cost a read each, and while a read is under way nothing is renewed. When the grant took
+        longer than a renewal's pace, the next one goes out at once: with slow answers the deadline is near.
+        """
+        view = self.view
+        self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.index >= index}
+        next_ask_s = min(view.next_ask_s, max(view.now_s, granted.sent_s + view.timings.renew_s))
+        self._set(unanswered=len(self._asks), next_ask_s=next_ask_s)
+
+    def _on_granted(self, ask: Ask) -> None:
+        """Move the deadline, counted from before the request was sent; pet the watchdog with it."""
+        if not rules.is_mine(self.view) or self.view.lease is None or self.view.lease.epoch != ask.lease.epoch:
+            return
+        deadline_s = rules.deadline_after(ask.sent_s, self.view.timings)
+        if self.view.deadline_s is None or deadline_s > self.view.deadline_s:
+            self._set(deadline_s=deadline_s)
+            if self.view.vm.may_write:
+                self._pet(deadline_s + self.view.timings.kill_s)
+        if ask.action is Action.TAKE:
+            self.timeline["taken_s"] = self.view.now_s
+            self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
+
+    def _keep_within(self, deadline_s: float) -> None:
+        """Let the VM run no longer than the record allows that is about to be sent, whether its answer arrives or not.
+
+        The others go by its timings once it is written. When an operator has shortened them, a guard with the longer
+        ones has handed over its deadline, and has told the watchdog: both are shortened before the record is sent.
+        """
+        if self.view.deadline_s is None or not self.view.vm.may_write:
+            return
+        deadline_s = min(deadline_s, self.view.deadline_s)
+        reset_s = deadline_s + self.view.timings.kill_s
+        self._set(deadline_s=deadline_s)
+        if self._reset_s > reset_s:
+            self._pet(reset_s)
+
+    def _arm(self, until_s: float) -> bool:
+        """Arm the watchdog; return whether the node is protected as the configuration requires."""
+        self._reset_s = until_s
+        protected = self._watchdog.arm(until_s)
+        if self._watchdog.armed is not self.view.armed:
+            self._set(armed=self._watchdog.armed)
+        return protected
+
+    def _pet(self, until_s: float) -> None:
+        """Arm the watchdog for the VM that runs; when it is required and can't be, the VM is soon handed over."""
+        before = self.view.unprotected
+        after = 0 if self._arm(until_s) else before + 1
+        if after != before:
+            self._set(unprotected=after)
+        if after == 1:
+            text = (
+                f"the watchdog of {self.view.node} is required and can't be armed; if that lasts the VM is handed over"
+            )
+            self._journal.note("unprotected", text, epoch=self._epoch())
+        elif before and not after:
+            self._journal.note("protected", f"the watchdog of {self.view.node} works again", epoch=self._epoch())
+
+    def _on_lost(self, after: Lease) -> None:
+        """Start afresh after the lease went, however that became known: the answer to a release may be lost."""
+        if self.view.failed_starts >= self.view.failed_starts_limit:
+            self._set(not_before_s=self.view.now_s + BACK_OFF_S)
+        self._set(failed_starts=0, unprotected=0)
+        if after.phase is Phase.RELEASED:
+            self._journal.note("released", f"{self.view.node} gave the lease back: {after.reason}", epoch=after.epoch)
+
+    def _on_vm(self, seen: VmSeen) -> None:
+        """Fold the VM's state into the view; what was seen before the newest start says nothing about it."""
+        if seen.generation < self._generation:
+            return
+        before, self.vm_pid = self.view.vm, seen.pid
+        self._set(vm=seen.vm)
+        if seen.vm is before:
+            return
+        self._journal.log(f"VM: {before} -> {seen.vm}")
+        if seen.vm is Vm.OFF:
+            self._on_vm_off(before, seen.crashed)
+        elif seen.vm is Vm.RUNNING and before is Vm.STARTING:
+            self._on_started()
+
+    def _on_vm_off(self, before: Vm, crashed: bool) -> None:
+        """The VM is confirmed dead: the watchdog is not needed; was it a failure?"""
+        self._watchdog.disarm()
+        self._set(armed=False, shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        if self.view.move is not Move.UNDER_WAY:
+            # While it is, no renewal for this: it would be in flight when the hand-over goes out, and void that.
+            self._set(next_ask_s=float("-inf"))
+        if self.view.move is not Move.NONE:
+            self._set(move_until_s=min(self.view.move_until_s, self.view.now_s + OUTCOME_S))
+        if self.view.order and self.view.order.op is Op.RESET:
+            self._end_order("ok", "the VM was killed and is being started again")
+        elif crashed and before in (Vm.RUNNING, Vm.PAUSED):
+            self._count_failure()
+            self._journal.note("died", f"the VM died on {self.view.node}", epoch=self._epoch())
+        elif before is Vm.RUNNING and not self.view.ending and self.view.move is Move.NONE:
+            self._journal.note("off", f"the VM is off on {self.view.node}", epoch=self._epoch())
+
+    def _on_started(self) -> None:
+        """The VM runs."""
+        self._set(start_asked_s=None)
+        self.timeline["started_s"] = self.view.now_s
+        self._journal.note(
+            "started", f"the VM runs on {self.view.node}", epoch=self._epoch(), timeline=dict(self.timeline)
+        )
+        if self.view.order and self.view.order.op is Op.TAKEOVER:
+            self._end_order("ok", f"the VM runs on {self.view.node}, epoch {self._epoch()}")
+
+    def _on_moved(self, moved: Moved) -> None:
+        """The migration has ended. One that succeeded after nobody waited for it any more has failed: what it brought
+        to the target is killed there, and the VM started from its disk.
+        """
+        if moved.generation != self._moves or self.view.move is not Move.UNDER_WAY:
+            return
+        order = self.view.order
+        if not moved.error and order is not None and order.op is Op.MIGRATE:
+            self._set(move=Move.DONE, next_ask_s=min(self.view.next_ask_s, self.view.now_s))
+            return
+        self._end_move(moved.error or "nobody wanted it any more")
+
+    def _end_move(self, error: str) -> None:
+        """The migration has failed: the next renewal withdraws the offer, and the VM goes on here."""
+        self._forget_move()
+        self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
+        self._journal.note("migration failed", f"{self.view.node}: the VM stays here: {error}", epoch=self._epoch())
+        if self.view.order and self.view.order.op is Op.MIGRATE:
+            self._end_order("failed", f"the VM stays on {self.view.node}: {error}")
+
+    def _forget_move(self) -> None:
+        """Nothing that libvirt still tells of a migration counts."""
+        self._moves += 1
+        self._set(move=Move.NONE, move_until_s=float("inf"), move_aborted=False)
+
+    def _on_start_failed(self, failed: StartFailed) -> None:
+        """Count it. With the image locked, or on an order, give the lease back at once: somebody else may do better.
+
+        Never force a locked image: its lock is the last net under everything else.
+        """
+        if failed.generation < self._generation:
+            return
+        self._count_failure()
+        ordered = self.view.order is not None and self.view.order.op is Op.TAKEOVER
+        if failed.locked or ordered:
+            self._set(failed_starts=self.view.failed_starts_limit)
+        self._journal.note(
+            "start failed", f"{self.view.node} could not start the VM: {failed.error}", epoch=self._epoch()
+        )
+        if ordered:
+            self._end_order("failed", f"{self.view.node} could not start the VM: {failed.error}")
+
+    def _count_failure(self) -> None:
+        """Count a start that failed or a VM that died; the next start waits a little longer each time."""
+        now_s = self.view.now_s
+        recent = now_s - self._last_failure_s < self._limits.window_s
+        count = self.view.failed_starts + 1 if recent else 1
+        self._last_failure_s = now_s
+        self._set(failed_starts=count, not_before_s=now_s + (0.0 if count == 1 else 1.0 * count))
+
+    def _epoch(self) -> int:
+        """The epoch of the newest lease seen."""
+        return self.view.lease.epoch if self.view.lease else 0
+
+    # ---- orders
+
+    def _on_order(self, ordered: Ordered) -> None:
+        """Accept an order, or answer at once why not."""
+        kind, message = self._objection(ordered)
+        if message:
+            self._journal.answer(ordered.ticket, kind, message, {})
+            return
+        sighting = self.view.sighting
+        self._set(
+            order=Order(
+                op=ordered.op,
+                reason=ordered.reason,
+                until_s=self.view.now_s + ordered.wait_s,
+                epoch=ordered.epoch,
+                index=sighting.index if sighting else 0,
+                ticket=ordered.ticket,
+                target=ordered.target,
+            )
+        )
+        if ordered.op is Op.MIGRATE:
+            self.timeline = {"ordered_s": self.view.now_s}
+            self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
+        if ordered.op is Op.TAKEOVER:
+            self.timeline = {"ordered_s": self.view.now_s}
+
+    def _objection(self, ordered: Ordered) -> tuple[str, str]:
+        """Why an order is not even accepted: (kind, message), the message empty when it is."""
+        view, lease = self.view, self.view.lease
+        if lease is None or view.sighting is None:
+            return "unreachable", f"{view.node} has not seen the lease: {SENTENCES[describe(view)]}"
+        if view.ending:
+            return "refused", f"the guard of {view.node} is ending"
+        if view.order is not None:
+            return "refused", f"{view.node} is busy with another order: {view.order.op} ({view.order.reason})"
+        mine = rules.is_mine(view)
+        if ordered.op is Op.MIGRATE and mine:
+            return "refused", self._unmovable(ordered.target)
+        if ordered.op is not Op.TAKEOVER:
+            return "refused", "" if mine else f"{view.node} does not hold the lease: {lease.holder or 'nobody'} does"
+        if mine:
+            return "refused", f"{view.node} holds the lease already, epoch {lease.epoch}"
+        if lease.epoch != ordered.epoch:
+            return "refused", f"the lease has epoch {lease.epoch} ({lease.holder or 'nobody'}), not {ordered.epoch}"
+        age_s = view.now_s - view.sighting.received_s
+        if lease.phase is not Phase.RELEASED and view.now_s < rules.overdue_s(view.sighting, view.timings):
+            return "refused", f"{lease.holder or 'nobody'} holds the lease, seen renewed {age_s:.1f} s ago"
+        return "refused", unfit_reason(view)
+
+    def _unmovable(self, target: str) -> str:
+        """Why the VM can't be migrated from here to `target`; empty when it can, as far as this node knows."""
+        view = self.view
+        if target not in view.ranking or target == view.node:
+            others = ", ".join(node for node in view.ranking if node != view.node) or "none"
+            return f"{target or 'nothing'} is no node to migrate to from {view.node}; known: {others}"
+        if view.vm is not Vm.RUNNING:
+            return f"only a running VM can be migrated: here it is {view.vm}"
+        if view.move is not Move.NONE:
+            return f"a migration from {view.node} is {view.move}"
+        return off_reason(view)
+
+    def _end_order(self, kind: str, message: str) -> None:
+        """Answer the order at hand and forget it."""
+        order = self.view.order
+        if order is None:
+            return
+        self._set(order=None)
+        data = {"epoch": self._epoch(), "node": self.view.node, "timeline": json_of(self.timeline)}
+        self._journal.answer(order.ticket, kind, message, data)
+
+    def _on_end(self, ended: Ended) -> None:
+        """The process is to end: what is held here goes to another node. A VM that has been migrated goes on there: its
+        order ends with the hand-over, as ever.
+        """
+        if self.view.move is not Move.DONE:
+            self._end_order("failed", f"the guard of {self.view.node} is ending")
+        self._set(ending=ended.reason)
+
+    # ---- act
+
+    def _react(self) -> None:
+        """Decide and act until nothing is left to do at this moment."""
+        for _ in range(MAX_ROUNDS):
+            if self.view.shutdown_asked_s is not None and not off_reason(self.view):
+                self._set(shutdown_asked_s=None)
+            decisions = decide(self.view)
+            if not decisions:
+                break
+            self._act(decisions[0])
+        else:
+            raise BugError(f"no end of decisions: {decisions}")
+        state = describe(self.view)
+        if state is not self.state:
+            self._journal.log(f"state: {self.state or 'none'} -> {state} ({SENTENCES[state]})")
+            self.state = state
+
+    def _act(self, decision: Decision) -> None:
+        """Carry out one decision. Each changes the view such that the same one does not come again at once."""
+        if decision.action is not Action.RENEW:
+            self._journal.log(f"{decision.action}: {decision.reason}")
+            self.last_decision = {"action": decision.action, "reason": decision.reason, "at_s": self.view.now_s}
+        match decision.action:
+            case Action.KILL:
+                self._kill(decision.reason)
+            case Action.READ:
+                self._set(next_read_s=self.view.now_s + self.view.timings.renew_s)
+                self._store.read()
+            case Action.RENEW | Action.TAKE | Action.RELEASE | Action.HAND_OVER:
+                self._ask(decision)
+            case Action.START:
+                self._launch(lambda: self._hypervisor.start(self._epoch(), self._generation))
+            case Action.RESUME:
+                self._launch(lambda: self._hypervisor.resume(self._generation))
+            case Action.MIGRATE:
+                self._migrate()
+            case Action.ABORT:
+                self._abort(decision.reason)
+            case Action.SHUTDOWN:
+                self._set(shutdown_asked_s=self.view.now_s)
+                self._hypervisor.shutdown()
+            case Action.VOID_ORDER:
+                timed_out = self.view.order is not None and self.view.now_s >= self.view.order.until_s
+                self._end_order("timeout" if timed_out else "refused", decision.reason)
+
+    def _kill(self, reason: str) -> None:
+        """Kill the VM; the watchdog is not petted again unless a renewal is granted."""
+        alive = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
+        fenced = alive and self.view.move is not Move.DONE and self.last_fence_is_over()
+        self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
+        self._hypervisor.kill()
+        if fenced:
+            self.last_fence = {"at_s": self.view.now_s, "reason": reason, "epoch": self._epoch()}
+            self._journal.note("killed", f"{self.view.node} kills the VM: {reason}", epoch=self._epoch())
+
+    def last_fence_is_over(self) -> bool:
+        """Whether the next kill is a new one, not the repetition of one that is not confirmed yet."""
+        return self.view.next_kill_s == float("-inf")
+
+    def _ask(self, decision: Decision) -> None:
+        """Send a lease request; the clock was read before, by whoever called the guard."""
+        sighting = self.view.sighting
+        if sighting is None:
+            raise BugError(f"{decision.action} without having seen a lease")
+        timings, node = self.view.timings, self.view.node
+        match decision.action:
+            case Action.RENEW:
+                record = rules.renewed(sighting.lease, timings, offered_to(self.view))
+                if rules.has_launched(self.view):
+                    record = dataclasses.replace(record, source=None)
+                self._keep_within(rules.deadline_after(self.view.now_s, timings))
+            case Action.TAKE:
+                record = rules.taken(sighting.lease, node, timings, decision.reason)
+                if self.view.order is None:
+                    self.timeline = {"masterless_s": rules.masterless_at_s(self.view)}
+                if sighting.lease.phase is not Phase.RELEASED:
+                    self.timeline["expired_s"] = rules.expires_s(sighting, timings)
+            case Action.HAND_OVER:
+                record = rules.handed_over(sighting.lease, decision.reason)
+                self._forget_lease()
+            case _:
+                # From here on this node may not run the VM, whatever becomes of the request.
+                record = rules.released(sighting.lease, decision.reason)
+                self._forget_lease()
+        self._tickets += 1
+        self._asks[self._tickets] = Ask(decision.action, record, sighting.index, self.view.now_s)
+        self._set(unanswered=len(self._asks), next_ask_s=self.view.now_s + timings.renew_s)
+        self._store.cas(record, sighting.index, self._tickets)
+
+    def _launch(self, launch: Callable[[], None]) -> None:
+        """Start or resume the VM, with the watchdog armed *before*: a start that hangs is covered as well."""
+        deadline_s = self.view.deadline_s
+        if deadline_s is None:
+            raise BugError("a start without a deadline")
+        self._set(launched_epoch=self._epoch())  # what has arrived here is of no use from now on, if it is not resumed
+        if not self._arm(deadline_s + self.view.timings.kill_s):
+            self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
+            return
+        self._generation += 1
+        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
+        launch()
+
+    def _migrate(self) -> None:
+        """Send the VM to where the record says that it may go."""
+        order = self.view.order
+        if order is None:
+            raise BugError("a migration without an order")
+        self._moves += 1
+        self._set(move=Move.UNDER_WAY, move_until_s=order.until_s, move_aborted=False)
+        self.timeline["migrating_s"] = self.view.now_s
+        self._hypervisor.migrate(order.target, self._moves)
+
+    def _abort(self, reason: str) -> None:
+        """Abort the migration; give up waiting for its end when that was done before."""
+        if self.view.move_aborted:
+            self._end_move(f"{reason}; libvirt does not tell how it ended")
+            return
+        self._set(move_aborted=True, move_until_s=self.view.now_s + OUTCOME_S)
+        self._hypervisor.abort()
+
+    # ---- tell
+
+    def status(self, now_s: float) -> dict[str, Any]:
+        """Return what there is to know, for the socket; the shape stands in docs/architecture.md."""
+        view = dataclasses.replace(self.view, now_s=max(now_s, self.view.now_s))
+        state = describe(view)
+        return {
+            "state": state.value,
+            "sentence": SENTENCES[state],
+            "lease": self._lease_status(view),
+            "may_run_for_s": view.deadline_s - view.now_s if rules.may_run_vm(view) and view.deadline_s else None,
+            "renewals": self.renewals.to_dict() if self.renewals else None,
+            "desired": view.desired,
+            "vm": view.vm.value,
+            "vm_pid": self.vm_pid,
+            "order": {"op": view.order.op.value, "epoch": view.order.epoch} if view.order else None,
+            "unable": view.unable,
+            "maintenance": view.maintenance,
+            "masterless_in_s": self._masterless_in_s(view),
+            "last_decision": json_of(self.last_decision),
+            "last_fence": json_of(self.last_fence),
+            "starts_failed": view.failed_starts,
+            "timeline": json_of(self.timeline),
+        }
+
+    @staticmethod
+    def _masterless_in_s(view: View) -> float | None:
+        """In how many seconds this node takes the lease of its own accord if all stays as it is; None: it does not."""
+        at_s = rules.masterless_at_s(view)
+        if rules.is_mine(view) or unfit_reason(view) or at_s == float("inf"):
+            return None
+        return max(0.0, at_s - view.now_s)
+
+    @staticmethod
+    def _lease_status(view: View) -> dict[str, Any] | None:
+        """The lease's part of the status; None before the first sighting."""
+        sighting = view.sighting
+        if sighting is None:
+            return None
+        return {
+            **json_of(sighting.lease),
+            "index": sighting.index,
+            "age_s": view.now_s - sighting.received_s,
+            "expires_in_s": rules.expires_s(sighting, view.timings) - view.now_s,
+            "overdue": view.now_s >= rules.overdue_s(sighting, view.timings),
+            "expired": rules.is_expired(view),
+        }

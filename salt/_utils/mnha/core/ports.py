@@ -1,0 +1,230 @@
+"""The guard's doors to the world. Everything that does I/O, takes time or reads a clock stands behind one of these.
+
+No method waits. A command is handed over and returns at once; what comes of it arrives later as an event in
+:meth:`mnha.core.guard.Guard.handle`. So a hung libvirtd, Consul or disk can't keep the guard from its deadline, and the
+simulation runs the same guard, unchanged, without a thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import Any, Protocol
+
+from .model import Lease, Op, Run, Vm
+
+# ---- events: what the world tells the guard
+
+
+@dataclasses.dataclass(frozen=True)
+class LeaseSeen:
+    """A lease record was received.
+
+    :param lease: None when the key does not exist.
+    :param index: its ModifyIndex.
+    :param received_s: CLOCK_BOOTTIME when the answer was received; never earlier than the record's commit.
+    :param consistent: whether the leader vouched for it; a stale copy may be older than what was seen already.
+    :param asked_s: of a consistent read, CLOCK_BOOTTIME *before* it was asked: it vouches for no moment before that.
+    """
+
+    lease: Lease | None
+    index: int
+    received_s: float
+    consistent: bool = False
+    asked_s: float = float("-inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadFailed:
+    """A consistent read did not succeed."""
+
+    error: str
+
+
+class Outcome(StrEnum):
+    """What became of a compare-and-set. Only GRANTED is a yes, only REFUSED a no."""
+
+    GRANTED = "granted"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """A compare-and-set has ended.
+
+    :param ticket: the number that the guard gave it.
+    :param index: the record's new ModifyIndex when granted.
+    """
+
+    ticket: int
+    outcome: Outcome
+    index: int = 0
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class VmSeen:
+    """The state of the VM's QEMU process on this node.
+
+    OFF is a promise: no process is left that could write, and no start is under way that could still make one.
+
+    :param generation: the newest :meth:`Hypervisor.start` that this observation took into account.
+    :param crashed: with OFF, whether it ended other than by the guest's own shutdown or a kill of ours.
+    """
+
+    vm: Vm
+    generation: int
+    crashed: bool = False
+    pid: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StartFailed:
+    """A start did not succeed; a :class:`VmSeen` with OFF follows.
+
+    :param locked: somebody else may still have the image open.
+    """
+
+    generation: int
+    error: str
+    locked: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """A migration away from this node has ended.
+
+    :param generation: the one of its :meth:`Hypervisor.migrate`.
+    :param error: why it failed; empty when libvirt says that the VM is at the target, complete and paused, and that it
+        will not go on here.
+    """
+
+    generation: int
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DesiredSeen:
+    """The operator's wish in Consul; None when there is none."""
+
+    run: Run | None
+
+
+@dataclasses.dataclass(frozen=True)
+class MaintenanceSeen:
+    """Why this node is in maintenance; empty when it is not."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AbilitySeen:
+    """Whether this node could run the VM.
+
+    :param unable: why not, empty when it could.
+    :param storage_lost_s: CLOCK_BOOTTIME since when the folder with the image hangs or fails; None: it is well.
+    :param storage_elsewhere: with that, the nodes whose guards find it well, for people; empty if none is known.
+    """
+
+    unable: str
+    storage_lost_s: float | None = None
+    storage_elsewhere: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ordered:
+    """Somebody asks the guard for something; the answer goes to ``Ports.answer(ticket, …)``."""
+
+    op: Op
+    ticket: int
+    reason: str
+    wait_s: float
+    epoch: int = 0
+    target: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """The guard's process was asked to end: shut the VM down, give the lease back."""
+
+    reason: str
+
+
+Event = (
+    LeaseSeen
+    | ReadFailed
+    | Answered
+    | VmSeen
+    | StartFailed
+    | Moved
+    | DesiredSeen
+    | MaintenanceSeen
+    | AbilitySeen
+    | Ordered
+    | Ended
+)
+
+# ---- commands: what the guard asks of the world
+
+
+class LeaseStore(Protocol):
+    """The lease record in Consul."""
+
+    def cas(self, lease: Lease, index: int, ticket: int) -> None:
+        """Write `lease` if the record still has ModifyIndex `index`. Ends as :class:`Answered`, or never."""
+
+    def read(self) -> None:
+        """Read the record, vouched for by the leader. Ends as :class:`LeaseSeen` or :class:`ReadFailed`, or never."""
+
+
+class Hypervisor(Protocol):
+    """The VM on this node. Reports each change as :class:`VmSeen`."""
+
+    def start(self, epoch: int, generation: int) -> None:
+        """Start the VM, telling it its epoch. Ends as :class:`VmSeen`, or :class:`StartFailed` and VmSeen."""
+
+    def migrate(self, target: str, generation: int) -> None:
+        """Migrate the VM, live, to the node `target`, where it stays paused. Ends as :class:`Moved`, or never."""
+
+    def abort(self) -> None:
+        """Ask libvirt to abort the migration; its end is reported as ever."""
+
+    def resume(self, generation: int) -> None:
+        """Resume a VM that a migration has brought. Ends like :meth:`start`."""
+
+    def shutdown(self) -> None:
+        """Ask the guest to shut down."""
+
+    def kill(self) -> None:
+        """SIGKILL the VM's QEMU and void a start that is under way. Ends as :class:`VmSeen` OFF once *confirmed*."""
+
+
+class Watchdog(Protocol):
+    """The device that resets a node which could not stop its VM."""
+
+    def arm(self, until_s: float) -> bool:
+        """Arm it, or move it: the node is reset at `until_s` (CLOCK_BOOTTIME) at the latest unless called again.
+
+        Return whether the node is protected as the configuration requires.
+        """
+
+    def disarm(self) -> None:
+        """Stop it: no VM is alive here."""
+
+    @property
+    def armed(self) -> bool:
+        """Whether it counts, as it was last told to: without another :meth:`arm` the node will be reset."""
+
+
+class Journal(Protocol):
+    """Logs, history and the answers to orders."""
+
+    def note(self, event: str, text: str, **data: Any) -> None:
+        """Write one event for people and for the cluster's history; must not wait."""
+
+    def log(self, text: str) -> None:
+        """Write one line to this node's log only."""
+
+    def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
+        """Answer an order; `kind` is ``ok`` or a kind of the socket's errors."""

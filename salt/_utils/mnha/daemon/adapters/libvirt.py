@@ -1,0 +1,498 @@
+"""The VM on this node: started, watched and shut down through libvirt, killed without it.
+
+A start is the dangerous order: libvirtd may hang with it and carry it out much later. So OFF is reported only
+when no QEMU of the VM is alive **and** no start is under way; and a kill that meets a start under way which
+does not end kills libvirtd, which voids the start. (Waiting instead was rejected: the lease does not wait.
+Starting the VM paused was rejected too: the resume would be just such an order.) systemd starts libvirtd again,
+and running VMs outlive it.
+
+To resume a VM that a migration has brought is such an order too, and is treated as a start. Until then it is ARRIVING,
+which is told by its process alone: its command line says that it was started for an incoming migration, and no mark in
+/run, left *before* each resume, names it.
+
+A start outlives the guard that ordered it, too: so it leaves a mark in /run while it is under way, and whoever
+comes after (the next guard, or ``--fence``) and finds the mark voids the start before it believes that the VM
+is off.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from ...core.model import Vm
+from ...core.ports import Event, Moved, StartFailed, VmSeen
+from ...errors import FailedError
+from ...guest.domain import with_epoch
+from .migration import Route
+from .processes import Process, birth_of, is_incoming, kill_all, libvirt_pids, qemu_pids
+
+log = logging.getLogger(__name__)
+
+URI = "qemu:///system"
+RECONNECT_S = 1.0
+SCAN_S = 5.0
+CONFIRM_S = 0.25
+"""How long one round of a kill waits for QEMU to be gone; the guard repeats a kill that is not confirmed."""
+VOID_AFTER_S = 0.5
+"""How long a kill lets a start under way end by itself before it kills libvirtd."""
+SETTLE_S = 1.0
+"""How long libvirt may take to say how a QEMU ended that is seen to be gone."""
+
+CLEAN_ENDS = (libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
+"""What libvirt says of a QEMU that ended by the guest's own wish, or because it goes on elsewhere."""
+
+# QEMU's own words when another process has the image open; libvirt has no error code for it.
+_LOCKED_WORDS = ('Failed to get "write" lock', "Failed to get shared", "Is another process using the image")
+
+
+def mark_of(run: Path, vm: str) -> Path:
+    """The file that says that a start of `vm` is under way; `run` is the folder of the guard's socket."""
+    return run / f"{vm}.starting"
+
+
+def resumed_mark_of(run: Path, vm: str) -> Path:
+    """The file that names the process of `vm` that was resumed after a migration; `run` as above."""
+    return run / f"{vm}.resumed"
+
+
+def void_start(mark: Path) -> None:
+    """Make sure that a start whose mark is there, ordered by whomever, can't make a QEMU any more."""
+    if mark.exists():
+        log.error("%s: a start was under way; killing libvirtd to void it", mark)
+        while not kill_all(libvirt_pids(), CONFIRM_S):
+            log.error("libvirtd is not gone %g s after SIGKILL", CONFIRM_S)
+        mark.unlink(missing_ok=True)
+
+
+class Connection:
+    """A connection to libvirtd that comes back by itself, and its event loop."""
+
+    def __init__(self, uri: str = URI) -> None:
+        self._uri = uri
+        self._connection: Any = None
+        self._listeners: list[Callable[[str, int, int], None]] = []
+        self.error = "not connected yet"
+
+    def start(self) -> None:
+        """Start the event loop and connect."""
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        libvirt.virEventRegisterDefaultImpl()
+        threading.Thread(target=self._loop, name="libvirt-events", daemon=True).start()
+        threading.Thread(target=self._connect_for_ever, name="libvirt-connect", daemon=True).start()
+
+    def listen(self, listener: Callable[[str, int, int], None]) -> None:
+        """Call `listener(vm, event, detail)` at each lifecycle event, and ``(“”, -1, -1)`` after a
+        reconnection.
+        """
+        self._listeners.append(listener)
+
+    def get(self) -> Any:
+        """The libvirt connection.
+
+        :raises FailedError: there is none now.
+        """
+        connection = self._connection
+        if connection is None:
+            raise FailedError(f"libvirtd does not answer at {self._uri}: {self.error}")
+        return connection
+
+    def is_alive(self) -> bool:
+        """Whether the connection that was given out last still stands."""
+        try:
+            return bool(self.get().isAlive())
+        except (libvirt.libvirtError, FailedError):
+            return False
+
+    @staticmethod
+    def _loop() -> None:
+        """Run libvirt's events."""
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    def _connect_for_ever(self) -> None:
+        """Connect whenever the connection is gone."""
+        gone = threading.Event()
+        while True:
+            try:
+                connection = libvirt.open(self._uri)
+                gone.clear()
+                connection.registerCloseCallback(lambda _connection, _reason, _data: gone.set(), None)
+                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
+                connection.setKeepAlive(5, 3)
+                self._connection, self.error = connection, ""
+                self._tell("", -1, -1)
+                gone.wait()
+                self.error = "the connection was closed"
+                log.warning("libvirtd closed the connection")
+            except libvirt.libvirtError as error:
+                self.error = str(error)
+            self._connection = None
+            time.sleep(RECONNECT_S)
+
+    def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _data: Any) -> None:
+        """Pass an event on."""
+        self._tell(domain.name(), event, detail)
+
+    def _tell(self, vm: str, event: int, detail: int) -> None:
+        """Call the listeners; none may end the event loop."""
+        for listener in self._listeners:
+            try:
+                listener(vm, event, detail)
+            except Exception:
+                log.exception("a listener for libvirt's events failed")
+
+
+class LibvirtHypervisor:
+    """One VM: a :class:`mnha.core.ports.Hypervisor`.
+
+    :param domain_xml: file with its rendered domain.
+    :param run: folder for the mark of a start under way; must not outlive a boot.
+    :param route: how it gets to other nodes.
+    :param post: takes the events, from any thread.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        uuid: str,
+        domain_xml: Path,
+        run: Path,
+        route: Route,
+        post: Callable[[Event], None],
+    ) -> None:
+        self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
+        self._route, self._post = route, post
+        self._mark, self._resumed_mark = mark_of(run, name), resumed_mark_of(run, name)
+        self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._starting = False
+        self._voided = 0
+        self._killing = False
+        self._killed_pid = 0
+        self._process: Process | None = None
+        self._paused = False
+        self._arriving = False
+        self._moving = 0
+        self._stranded: Process | None = None
+        self._stopped_detail: int | None = None
+        self._stopped = threading.Event()
+
+    def open(self) -> None:
+        """Void what a guard before this one had begun, start the threads, and look."""
+        void_start(self._mark)
+        self._connection.listen(self._on_event)
+        threading.Thread(target=self._work, name=f"vm-{self.name}", daemon=True).start()
+        threading.Thread(target=self._scan_for_ever, name=f"vm-{self.name}-scan", daemon=True).start()
+
+    # ---- the port
+
+    def start(self, epoch: int, generation: int) -> None:
+        """See :class:`mnha.core.ports.Hypervisor`."""
+        self._announce(generation)
+        self._orders.put(lambda: self._start(epoch, generation))
+
+    def migrate(self, target: str, generation: int) -> None:
+        """See :class:`mnha.core.ports.Hypervisor`. In a thread of its own: other orders go on meanwhile."""
+        with self._lock:
+            self._moving += 1
+        threading.Thread(
+            target=self._migrate, args=(target, generation), name=f"vm-{self.name}-migrate", daemon=True
+        ).start()
+
+    def abort(self) -> None:
+        """See :class:`mnha.core.ports.Hypervisor`."""
+        self._orders.put(self._abort)
+
+    def resume(self, generation: int) -> None:
+        """See :class:`mnha.core.ports.Hypervisor`. What can't be resumed is killed."""
+        self._announce(generation)
+        self._orders.put(lambda: self._resume(generation))
+
+    def shutdown(self) -> None:
+        """See :class:`mnha.core.ports.Hypervisor`. Agent first (it tells the guest), ACPI if there is none."""
+        self._orders.put(self._shutdown)
+
+    def kill(self) -> None:
+        """See :class:`mnha.core.ports.Hypervisor`."""
+        with self._lock:
+            self._voided = self._generation
+            if self._killing:
+                return
+            self._killing = True
+        threading.Thread(target=self._kill, name=f"vm-{self.name}-kill", daemon=True).start()
+
+    # ---- orders
+
+    def _work(self) -> None:
+        """Carry out orders one by one."""
+        while True:
+            order = self._orders.get()
+            try:
+                order()
+            except Exception:
+                log.exception("an order to libvirt ended in a way nobody expected")
+
+    def _announce(self, generation: int) -> None:
+        """From now on a start is under way, and nothing is said of the VM until it has ended."""
+        with self._lock:
+            self._generation, self._starting = generation, True
+
+    def _start(self, epoch: int, generation: int) -> None:
+        """Define the domain with its epoch and start it, unless a kill came in between."""
+
+        def create() -> None:
+            xml = with_epoch(self._domain_xml.read_text(encoding="utf-8"), epoch)
+            domain = self._connection.get().defineXML(xml)
+            self._wait_until_inactive(domain)
+            self._begin(generation)
+            domain.create()
+
+        self._launch(create, generation)
+
+    def _resume(self, generation: int) -> None:
+        """Resume what a migration has brought, unless a kill came in between."""
+
+        def resume() -> None:
+            domain = self._connection.get().lookupByUUIDString(self._uuid)
+            self._begin(generation)
+            self._note_resumed()
+            domain.resume()
+
+        self._launch(resume, generation, on_error=self._kill_processes)
+
+    def _begin(self, generation: int) -> None:
+        """Leave the mark of a start under way.
+
+        :raises FailedError: it was voided in the meantime.
+        """
+        if self._voided >= generation:
+            raise FailedError("the start was voided before it began")
+        self._stopped.clear()
+        self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._mark.touch()
+
+    def _note_resumed(self) -> None:
+        """Remember, beyond the life of this guard, that the VM's process may run by now.
+
+        :raises FailedError: there is none.
+        """
+        with self._lock:
+            process = self._process
+        if process is None:
+            raise FailedError("what the migration had brought is gone")
+        self._arriving = False
+        self._resumed_mark.write_text(birth_of(process.pid), encoding="ascii")
+
+    def _launch(self, launch: Callable[[], None], generation: int, on_error: Callable[[], None] = lambda: None) -> None:
+        """Start or resume the VM and tell what came of it."""
+        error, locked = "", False
+        try:
+            launch()
+        except libvirt.libvirtError as failure:
+            error = str(failure)
+            locked = any(words in error for words in _LOCKED_WORDS)
+        except (OSError, FailedError) as failure:
+            error = str(failure)
+        except Exception as failure:
+            log.exception("starting %s", self.name)
+            error = repr(failure)
+        self._paused = False
+        if error:
+            if not self._connection.is_alive():
+                void_start(self._mark)  # the call ended because the connection did: libvirtd may still carry it out
+            on_error()
+        self._mark.unlink(missing_ok=True)
+        if error:
+            self._post(StartFailed(generation, error, locked))
+        with self._lock:
+            self._starting = False
+        self._look()
+
+    def _migrate(self, target: str, generation: int) -> None:
+        """Migrate the VM away and tell how that ended, whatever it was."""
+        error, process, self._stranded = "", self._process, None
+        try:
+            self._route.send(self._connection.get().lookupByUUIDString(self._uuid), target)
+        except (libvirt.libvirtError, FailedError) as failure:
+            error = str(failure)
+        except Exception as failure:
+            log.exception("migrating %s to %s", self.name, target)
+            error = repr(failure)
+        self._post(Moved(generation, error))
+        with self._lock:
+            self._moving -= 1
+            self._stranded = process if error else None
+        self._orders.put(self._ask_state)
+
+    def _abort(self) -> None:
+        """Ask libvirt to abort the migration; the call that waits for its end returns then."""
+        try:
+            self._connection.get().lookupByUUIDString(self._uuid).abortJob()
+        except (libvirt.libvirtError, FailedError) as error:
+            log.warning("can't abort the migration of %s: %s", self.name, error)
+
+    def _wait_until_inactive(self, domain: Any) -> None:
+        """Let libvirt notice the end of a QEMU that is seen to be gone; until then it would refuse a start."""
+        end_s = time.monotonic() + SETTLE_S
+        while domain.isActive() and not qemu_pids(self._uuid) and time.monotonic() < end_s:
+            time.sleep(0.02)
+
+    def _shutdown(self) -> None:
+        """Ask the guest to shut down."""
+        try:
+            domain = self._connection.get().lookupByUUIDString(self._uuid)
+            try:
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+            except libvirt.libvirtError as error:
+                log.info("no shutdown through the guest agent (%s); asking through ACPI", error)
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        except (libvirt.libvirtError, FailedError) as error:
+            log.warning("can't ask %s to shut down: %s", self.name, error)
+
+    def _kill(self) -> None:
+        """One attempt to make sure that nothing is left; the guard repeats it."""
+        try:
+            began_s = time.monotonic()
+            self._kill_processes()
+            while self._starting and time.monotonic() - began_s < VOID_AFTER_S:
+                time.sleep(0.02)
+                self._kill_processes()
+            if self._starting:
+                log.error("a start of %s is under way and does not end: killing libvirtd to void it", self.name)
+                kill_all(libvirt_pids(), CONFIRM_S)
+                self._wait_for_start_to_end()
+                self._kill_processes()
+        finally:
+            self._killing = False
+        self._look()
+
+    def _kill_processes(self) -> None:
+        """SIGKILL every QEMU of the VM, and wait a moment."""
+        if pids := qemu_pids(self._uuid):
+            self._killed_pid = pids[0]
+            log.warning("SIGKILL to QEMU of %s: %s", self.name, pids)
+            if not kill_all(pids, CONFIRM_S):
+                log.error("QEMU of %s is not gone %g s after SIGKILL: %s", self.name, CONFIRM_S, pids)
+
+    def _wait_for_start_to_end(self) -> None:
+        """Give the call into the killed libvirtd a moment to return."""
+        end_s = time.monotonic() + VOID_AFTER_S
+        while self._starting and time.monotonic() < end_s:
+            time.sleep(0.02)
+
+    # ---- observation
+
+    def _on_event(self, vm: str, event: int, detail: int) -> None:
+        """libvirt's lifecycle events, in its event thread."""
+        if vm not in ("", self.name):
+            return
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._stopped_detail = detail
+            self._stopped.set()  # the process' end is what counts; its watcher reports it
+        elif event != libvirt.VIR_DOMAIN_EVENT_DEFINED:
+            self._orders.put(self._ask_state)
+
+    def _scan_for_ever(self) -> None:
+        """Look at the start, and now and then: nothing may run unseen, whatever libvirt says."""
+        while True:
+            try:
+                self._look()
+            except Exception:
+                log.exception("looking for %s", self.name)
+            time.sleep(SCAN_S)
+
+    def _look(self) -> None:
+        """Report how the VM stands, by its process alone: libvirt may hang and is not asked here."""
+        with self._lock:
+            generation = self._generation
+            if self._starting:
+                return
+            if self._process is not None and self._process.wait(0):
+                return  # its watcher is about to report the end, and knows more of it
+            process = self._process or self._adopt()
+        if process is None:
+            self._post(VmSeen(Vm.OFF, generation))
+        else:
+            alive = Vm.ARRIVING if self._arriving else Vm.PAUSED if self._paused else Vm.RUNNING
+            self._post(VmSeen(alive, generation, pid=process.pid))
+
+    def _adopt(self) -> Process | None:
+        """Find the VM's QEMU and watch for its end."""
+        self._process = None
+        for pid in qemu_pids(self._uuid):
+            try:
+                self._process = Process(pid)
+            except ProcessLookupError:
+                continue
+            self._stopped.clear()
+            self._arriving = is_incoming(pid) and not self._was_resumed(pid)
+            threading.Thread(target=self._watch, args=(self._process,), name=f"vm-{self.name}-end", daemon=True).start()
+            break
+        return self._process
+
+    def _was_resumed(self, pid: int) -> bool:
+        """Whether this guard, or one before it, has resumed this very process, or has at least begun to."""
+        try:
+            return self._resumed_mark.read_text(encoding="ascii") == birth_of(pid)
+        except OSError:  # no mark, or no process
+            return False
+
+    def _watch(self, process: Process) -> None:
+        """Wait for the end of a QEMU, and report it with what libvirt knows of its cause."""
+        process.wait(None)
+        killed = process.pid == self._killed_pid
+        if not killed:
+            self._stopped.wait(SETTLE_S)
+        clean = self._stopped.is_set() and self._stopped_detail in CLEAN_ENDS
+        with self._lock:
+            current, generation = self._process is process and not self._starting, self._generation
+            if self._process is process:
+                self._process = None
+        if current and not qemu_pids(self._uuid):
+            self._post(VmSeen(Vm.OFF, generation, crashed=not clean and not killed))
+        process.close()
+
+    def _ask_state(self) -> None:
+        """Ask libvirt whether a live VM is paused; while it does not answer, a live process counts as
+        running.
+        """
+        try:
+            self._look()
+            domain = self._connection.get().lookupByUUIDString(self._uuid)
+            state, reason = domain.state()
+            self._paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
+            if self._arriving and state == libvirt.VIR_DOMAIN_RUNNING:
+                log.error("%s was resumed here by somebody else than this guard", self.name)
+                self._note_resumed()
+            elif self._paused and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION:
+                self._go_on(domain)
+        except (libvirt.libvirtError, FailedError, OSError) as error:
+            log.info("libvirt does not tell the state of %s: %s", self.name, error)
+        self._look()
+
+    def _go_on(self, domain: Any) -> None:
+        """Resume a VM that libvirt paused at the end of a migration that has failed. libvirt does so itself, unless it
+        ended, too. What has arrived at the target is killed there in any case.
+
+        Only the very process that was to leave: at a target too libvirt says *paused for migration*, and to resume what
+        is still arriving would let it run as soon as it is there.
+        """
+        with self._lock:
+            if self._moving:  # libvirt has paused it for this one, and will say how it ended
+                return
+            process, self._stranded = self._stranded, None
+        if process is None or process is not self._process or self._arriving:
+            return
+        log.warning("%s stays here after a failed migration: resuming it", self.name)
+        domain.resume()
+        self._paused = False

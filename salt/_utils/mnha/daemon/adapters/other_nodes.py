@@ -1,0 +1,59 @@
+"""What the guards of the other nodes say of themselves: their records in Consul, asked for when they matter."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...errors import MnhaError
+from .consul import Servers
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 2.0
+
+
+class Fellows:
+    """The records ``nodes/<node>`` of the other nodes.
+
+    :param prefix: the cluster's key prefix.
+    :param node: this node, which is none of them.
+    :param alive: tells of each other node whether Consul sees it alive: the record of a dead node is an old one.
+    """
+
+    def __init__(
+        self, servers: Servers, prefix: str, node: str, alive: Callable[[], Mapping[str, Mapping[str, Any]]]
+    ) -> None:
+        self._servers, self._path, self._node, self._alive = servers, f"/v1/kv/{prefix}/nodes/", node, alive
+
+    def with_storage(self) -> str:
+        """The nodes, for people, that are alive and whose guards find their storage well; empty if none is known.
+
+        From the nearest server's own copy; waits for an answer, :data:`TIMEOUT_S` at the most.
+        """
+        try:
+            params = [("recurse", "1"), ("stale", "1")]
+            reply = self._servers.request(self._servers.pick(), "get", self._path, TIMEOUT_S, params=params)
+            rows = json.loads(reply.body) if reply.code == 200 else []
+        except MnhaError as error:
+            log.warning("the records of the other nodes can't be read: %s", error.message)
+            return ""
+        alive = {node for node, seen in self._alive().items() if seen["alive"]}
+        return ", ".join(sorted(alive & with_storage(rows) - {self._node}))
+
+
+def with_storage(rows: list[dict[str, Any]]) -> set[str]:
+    """Of Consul's rows of the nodes' records, those nodes whose storage is well. What can't be read is not well."""
+    found = set()
+    for row in rows:
+        try:
+            record = json.loads(base64.b64decode(row["Value"] or ""))
+            if record["checks"]["storage"]["ok"] is True:
+                found.add(str(record["node"]))
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            continue
+    return found

@@ -1,0 +1,134 @@
+"""``mnha-guard --check``: is this node ready to run its VMs, and if not, what is to be done? Looks, changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from ..core.timing import Timings
+from ..errors import FailedError, MnhaError
+from .adapters import probe
+from .adapters.consul import Reply, Servers
+from .adapters.libvirt import URI
+from .adapters.watchdog import MARK, check_mode, objection
+
+CONSUL_TIMEOUT_S = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `text` says what is the case, or what to do."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def check(config: dict[str, Any]) -> list[Finding]:
+    """Look at everything the guard needs.
+
+    :param config: the guard's configuration, as read from its file.
+    """
+    findings = [
+        _finding("timings", lambda: _timings(config)),
+        _finding("watchdog", lambda: _watchdog(config)),
+        _finding("libvirt", _libvirt),
+    ]
+    consul = config["consul"]
+    servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
+    for number in range(len(consul["servers"])):
+        findings.append(_finding(f"consul {servers.name(number)}", lambda n=number: _consul(servers, n)))  # type: ignore[misc]
+    for vm in config["vms"]:
+        key = f"mnha/{config['cluster']}/vms/{vm['name']}/lease"
+        findings.append(_finding(f"{vm['name']}: lease", lambda k=key: _lease(servers, k)))  # type: ignore[misc]
+        checks = {
+            "storage": probe.storage(Path(config["image_folder"]), config["node"]),
+            "image": probe.image(Path(vm["image"])),
+            "bridge": probe.bridge(vm["bridges"]),
+            "domain": probe.domain(Path(vm["domain_xml"])),
+        }
+        findings += [Finding(f"{vm['name']}: {name}", found.ok, found.why or "fine") for name, found in checks.items()]
+    return findings
+
+
+def report(findings: list[Finding], *, as_json: bool) -> int:
+    """Print the findings; return the exit status: 0 if all is well."""
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], ensure_ascii=False, indent=2))
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<{width}}  {finding.text}")
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _finding(name: str, look: Callable[[], str]) -> Finding:
+    """The finding of `look`, which returns what is the case or raises what is wrong."""
+    try:
+        return Finding(name, True, look())
+    except MnhaError as error:
+        return Finding(name, False, error.message)
+
+
+def _timings(config: dict[str, Any]) -> str:
+    """The timings satisfy their inequalities."""
+    timings = Timings.from_dict(config["timings"])
+    return f"a VM without renewals is killed after {timings.deadline_s:g} s, taken over after {timings.lease_s:g} s"
+
+
+def _watchdog(config: dict[str, Any]) -> str:
+    """The watchdog can be used if it is required. It is not opened: that would start it. While a guard protects a VM
+    with it, that guard has it.
+    """
+    mode, device = check_mode(config["watchdog"]), config.get("watchdog_device", "/dev/watchdog")
+    if mode == "off":
+        return "off by configuration"
+    if (Path(config["socket"]).parent / MARK).exists():
+        return f"{device} counts for a VM on this node"
+    why = objection(Path(device))
+    if why and mode == "required":
+        raise FailedError(why)
+    return f"{why}; a VM that can't be killed is not covered" if why else f"{device} can be used"
+
+
+def _libvirt() -> str:
+    """libvirtd answers."""
+    try:
+        connection = libvirt.open(URI)
+    except libvirt.libvirtError as error:
+        raise FailedError(f"libvirtd does not answer at {URI}: {error}; apply states.hypervisor") from error
+    version = connection.getLibVersion()
+    connection.close()
+    return f"libvirt {version // 1000000}.{version // 1000 % 1000}.{version % 1000} answers"
+
+
+def _consul(servers: Servers, number: int) -> str:
+    """This server answers and knows a leader."""
+    reply = servers.request(number, "get", "/v1/status/leader", CONSUL_TIMEOUT_S)
+    leader = json.loads(reply.body or '""')
+    if not leader:
+        raise FailedError("has no leader: fewer than half of the servers see each other")
+    return f"leader is {leader}"
+
+
+def _lease(servers: Servers, key: str) -> str:
+    """The lease record exists and may be read with the guard's token."""
+    failures = []
+    for number in range(len(servers)):
+        try:
+            reply: Reply = servers.request(number, "get", f"/v1/kv/{key}", CONSUL_TIMEOUT_S, params=[("raw", "1")])
+        except MnhaError as error:
+            failures.append(error.message)
+            continue
+        if reply.code == 404:
+            raise FailedError(f"{key} does not exist: run guard.create_lease, or apply states.guard")
+        record = json.loads(reply.body)
+        return f"epoch {record['epoch']}, {record['phase']} by {record['holder'] or 'nobody'}"
+    raise FailedError("; ".join(failures))

@@ -1,0 +1,1 @@
+"""The guest's libvirt domain: rendered, compared, defined."""

@@ -1,0 +1,106 @@
+"""libvirt's domains on this node, for Salt's side: looked at, defined, undefined. Never started or killed: the
+guard does.
+
+libvirt's errors come out as this project's: not reachable (with the state that installs it) or failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import FailedError, RefusedError, UnreachableError
+from . import domain
+
+URI = "qemu:///system"
+AGENT_TIMEOUT_S = 3
+STATES = ("no state", "running", "blocked", "paused", "shutting down", "off", "crashed", "suspended")
+UNDEFINED = "undefined"
+
+
+@contextlib.contextmanager
+def connection() -> Iterator[tuple[Any, Any]]:
+    """A connection to this node's libvirt, and its Python module.
+
+    :raises UnreachableError: the module is missing or libvirtd does not answer.
+    :raises FailedError: libvirt fails within the block.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise UnreachableError(f"python3-libvirt is missing ({error}); state.apply states.hypervisor") from error
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        opened = libvirt.open(URI)
+    except libvirt.libvirtError as error:
+        raise UnreachableError(f"libvirtd does not answer at {URI}: {error}; state.apply states.hypervisor") from error
+    try:
+        yield opened, libvirt
+    except libvirt.libvirtError as error:
+        raise FailedError(f"libvirt fails: {error}") from error
+    finally:
+        opened.close()
+
+
+def _lookup(opened: Any, name: str) -> Any:
+    """The domain of that name; None if it is not defined."""
+    return next((one for one in opened.listAllDomains() if one.name() == name), None)
+
+
+def state(name: str) -> str:
+    """The domain's state in libvirt's words, or `undefined`."""
+    with connection() as (opened, _):
+        found = _lookup(opened, name)
+        return UNDEFINED if found is None else STATES[found.state()[0]]
+
+
+def defined_xml(name: str) -> str | None:
+    """The persistent definition; None if there is none."""
+    with connection() as (opened, libvirt):
+        found = _lookup(opened, name)
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        return None if found is None else str(found.XMLDesc(flags))
+
+
+def display(name: str) -> str:
+    """Where the VM's VNC display is while it runs here; empty otherwise."""
+    with connection() as (opened, _):
+        found = _lookup(opened, name)
+        return "" if found is None or not found.isActive() else domain.display(str(found.XMLDesc()))
+
+
+def define(xml: str) -> None:
+    """Make `xml` the persistent definition; a VM that runs keeps its present form."""
+    with connection() as (opened, _):
+        opened.defineXML(xml)
+
+
+def undefine(name: str) -> bool:
+    """Take the definition away; False if there was none.
+
+    :raises RefusedError: the VM runs here.
+    """
+    with connection() as (opened, _):
+        found = _lookup(opened, name)
+        if found is None:
+            return False
+        if found.isActive():
+            raise RefusedError(f"{name} runs on this node: stop it first with `salt-run mnha.stop`")
+        found.undefine()
+    return True
+
+
+def ping_agent(name: str) -> None:
+    """Ping the QEMU guest agent.
+
+    :raises FailedError: it does not answer.
+    """
+    with connection() as (opened, _):
+        import libvirt_qemu
+
+        found = _lookup(opened, name)
+        if found is None:
+            raise FailedError(f"{name} is not defined on this node")
+        libvirt_qemu.qemuAgentCommand(found, json.dumps({"execute": "guest-ping"}), AGENT_TIMEOUT_S, 0)

@@ -1,0 +1,1 @@
+"""What a master does: asks minions, fails over, migrates, reports."""

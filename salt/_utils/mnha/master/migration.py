@@ -1,0 +1,215 @@
+"""The steps of a planned move, as a master takes them: a live migration, and a node's maintenance. Pure but for `ask`,
+which reaches the minions.
+
+What they keep: nothing is ordered from a node that does not hold the lease by the newest record, and no node is chosen
+that a failover would not choose either (:mod:`mnha.core.choose`). Whatever is ordered, the guards and the lease decide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
+from .failover import PLAN_S, Ask, value_of
+from .minions import Reply
+
+MOVE_WAIT_S = 600.0
+"""How long a migration may take before it is given up: 32 GiB at 1 Gbit/s take five minutes."""
+SLACK_S = 35.0
+"""On top of that: its abortion, and Salt's way."""
+RESUME_WAIT_S = 10.0
+"""How long the target may take to renew the lease that it was handed, and to resume the VM."""
+POLL_S = 0.3
+
+
+class AskAny(Ask, Protocol):
+    """Asks also several minions; see :class:`mnha.master.minions.Minions`."""
+
+    def first(
+        self, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0
+    ) -> Reply:
+        """The first good answer of any of `nodes`."""
+
+
+@dataclass
+class Outcome:
+    """What became of a move. `done`: something was moved."""
+
+    ok: bool
+    text: str
+    done: bool = False
+    node: str = ""
+    timeline: dict[str, Any] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """What a runner's verb returns."""
+        return {"result": self.ok, "comment": self.text, "done": self.done, "node": self.node,
+                "timeline": self.timeline, "rejected": self.rejected}  # fmt: skip
+
+
+def migrate(
+    ask: AskAny, nodes: Sequence[str], vm: str | None, target: str, by: str, wait_s: float = MOVE_WAIT_S
+) -> Outcome:
+    """Migrate a VM, live, to `target`; without one, to the best node.
+
+    :param nodes: the cluster's.
+    :param by: whose wish it is, for the record.
+    :raises InputError: there is no such node.
+    """
+    if target and target not in nodes:
+        raise InputError(f"{target} is no node of the cluster; its nodes are {', '.join(nodes)}")
+    plan = value_of(ask.first(nodes, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
+    lease, name = plan["lease"], plan["vm"]
+    holder = "" if lease.get("phase") == "released" else str(lease.get("holder") or "")
+    rejected = {node: why for node, why in plan["rejected"].items() if node != holder}
+    if not holder:
+        return Outcome(False, f"{name} runs on no node: nothing can be migrated; `salt-run mnha.start` starts it")
+    if target == holder:
+        return Outcome(True, f"{name} is on {holder} already", node=holder)
+    if target and target not in plan["order"]:
+        return Outcome(False, f"{name} stays on {holder}: {target} {rejected.get(target, 'is no candidate')}",
+                       node=holder, rejected=rejected)  # fmt: skip
+    chosen = target or next(iter(plan["order"]), "")
+    if not chosen:
+        others = "; ".join(f"{node} {why}" for node, why in rejected.items())
+        return Outcome(False, f"{name} stays on {holder}, no other node can take it: {others}", node=holder,
+                       rejected=rejected)  # fmt: skip
+    return _order(ask, name, holder, chosen, by, wait_s)
+
+
+def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: float) -> Outcome:
+    """Order the migration from the holder's guard; record what came of it."""
+    why = ""
+    order = {"target": target, "vm": vm, "wait_s": wait_s, "reason": f"migrated to {target} by {by}"}
+    try:
+        answer = value_of(ask.one(holder, "guard.migrate", order, timeout_s=wait_s + SLACK_S))
+    except (FailedError, UnreachableError, DeadlineError) as error:
+        # Its answer may be lost, and the VM over there all the same: the lease knows.
+        why, answer = error.message, _lease(ask, target, vm)
+    if answer.get("holder", target) != target:
+        outcome = Outcome(False, f"{vm} was not migrated from {holder} to {target}: {why}", node=holder)
+    else:
+        text = f"{vm} was migrated from {holder} to {target}, epoch {answer.get('epoch')}"
+        outcome = Outcome(True, text, done=True, node=target, timeline=dict(answer.get("timeline") or {}))
+        if wrong := _not_running(ask, vm, target):
+            outcome.ok, outcome.text = False, f"the lease of {vm} went from {holder} to {target}, but there {wrong}"
+    _record(ask, [target, holder], "migrated" if outcome.ok else "migration failed", outcome.text, vm=vm)
+    return outcome
+
+
+def _lease(ask: AskAny, node: str, vm: str) -> dict[str, Any]:
+    """A VM's lease as `node` reads it; held by nobody if it can't be asked."""
+    try:
+        return dict(value_of(ask.one(node, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))["lease"])
+    except (FailedError, UnreachableError, DeadlineError):
+        return {"holder": ""}
+
+
+def _not_running(ask: AskAny, vm: str, target: str) -> str:
+    """What the target's guard says of a VM that it was handed and that does not run there; empty when it runs."""
+    end_s = time.monotonic() + RESUME_WAIT_S
+    while True:
+        try:
+            said = value_of(ask.one(target, "guard.status", timeout_s=PLAN_S))["vms"][vm]
+            if said["vm"] == "running":
+                return ""
+            wrong = f"the VM is {said['vm']}: {said['sentence']}"
+        except (FailedError, UnreachableError, DeadlineError) as error:
+            wrong = f"nobody could be asked: {error.message}"
+        if time.monotonic() > end_s:
+            return wrong
+        time.sleep(POLL_S)
+
+
+def maintenance(
+    ask: AskAny, nodes: Sequence[str], node: str, state: str | bool, by: str, reason: str = "", force: bool = False
+) -> Outcome:
+    """Enter it or leave it.
+
+    :param state: `on` or `off`; YAML, and so Salt's command line, makes true and false of these words.
+    :raises InputError: it is neither, or there is no such node.
+    """
+    if state in (True, "on"):
+        return enter_maintenance(ask, nodes, node, by, reason, force)
+    if state in (False, "off"):
+        return leave_maintenance(ask, nodes, node, by)
+    raise InputError(f"the maintenance of {node} is on or off, not {state!r}")
+
+
+def enter_maintenance(
+    ask: AskAny, nodes: Sequence[str], node: str, by: str, reason: str = "", force: bool = False,
+    wait_s: float = MOVE_WAIT_S,
+) -> Outcome:  # fmt: skip
+    """Migrate away what `node` holds, then mark it: from then on it is no candidate.
+
+    :param force: mark it even if something could not be migrated, which then goes on there.
+    """
+    adviser, leases = _leases(ask, nodes, node)
+    held = [vm for vm, lease in leases.items() if lease.get("phase") != "released" and lease.get("holder") == node]
+    moves = [migrate(ask, nodes, vm, "", f"{by}, for the maintenance of {node}", wait_s) for vm in held]
+    left = "; ".join(move.text for move in moves if not move.ok)
+    if left and not force:
+        return Outcome(False, f"{node} is not in maintenance (force=True marks it all the same): {left}", node=node)
+    record = {"by": by, "at": time.time(), "reason": reason}
+    value_of_any(ask.one(adviser, "consul_ha.kv_put", {"key": f"maintenance/{node}", "value": record}))
+    text = f"{node} is in maintenance: it is no candidate any more"
+    _record(ask, [adviser], "maintenance on", text, reason=reason, by=by)
+    told = [text, *(move.text for move in moves)]
+    return Outcome(True, "; ".join(told), done=True, node=node)
+
+
+def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, wait_s: float = MOVE_WAIT_S) -> Outcome:
+    """Take the mark from `node`. A VM comes back only if its `prefer` names this node before the one that it is on."""
+    adviser, leases = _leases(ask, nodes, node)
+    value_of_any(ask.one(adviser, "consul_ha.kv_delete", {"key": f"maintenance/{node}"}))
+    text = f"{node} is a candidate again"
+    _record(ask, [adviser], "maintenance off", text, by=by)
+    told = [text]
+    for vm, lease in leases.items():
+        plan = value_of(ask.one(adviser, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
+        if lease.get("phase") != "released" and is_preferred(plan.get("prefer") or (), node, lease.get("holder") or ""):
+            told.append(migrate(ask, nodes, vm, node, f"{by}, for {node} is preferred", wait_s).text)
+    return Outcome(True, "; ".join(told), done=True, node=node)
+
+
+def is_preferred(prefer: Sequence[str], node: str, holder: str) -> bool:
+    """Whether `prefer` names `node` before `holder`, the node that has the VM."""
+    if not holder or node not in prefer or node == holder:
+        return False
+    return holder not in prefer or prefer.index(node) < prefer.index(holder)
+
+
+def value_of_any(reply: Reply) -> Any:
+    """The value of a good answer, of whatever kind.
+
+    :raises FailedError: the function failed; with what it said.
+    """
+    if not reply.ok:
+        raise FailedError(f"{reply.node}: {reply.value}")
+    return reply.value
+
+
+def _leases(ask: AskAny, nodes: Sequence[str], node: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """A node that reaches Consul, and the lease of each VM as it reads them.
+
+    :raises InputError: there is no node `node`.
+    """
+    if node not in nodes:
+        raise InputError(f"{node!r} is no node of the cluster; its nodes are {', '.join(nodes)}")
+    reply = ask.first(nodes, "consul_ha.kv_list", {"prefix": "vms/"}, timeout_s=PLAN_S)
+    found = {key.split("/")[1]: value for key, value in reply.value.items() if key.endswith("/lease")}
+    return reply.node, found
+
+
+def _record(ask: AskAny, nodes: Sequence[str], event: str, text: str, **data: Any) -> None:
+    """Write it into the history through a node that answers; a record that can't be written is no failure."""
+    for node in nodes:
+        try:
+            if ask.one(node, "mnvm.record", {"event": event, "text": text, **data}, timeout_s=PLAN_S).ok:
+                return
+        except MnhaError:
+            continue

@@ -1,0 +1,162 @@
+"""Asking minions from a master: bounded waiting, and never for a node that is known to be dead.
+
+`LocalClient.cmd` waits for every minion that it targets and then asks which of them still work on it, so that
+one dead node costs seconds. Here the caller says when it has heard enough.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+import salt.client
+from salt.exceptions import SaltClientError
+
+from ..errors import DeadlineError, FailedError, UnreachableError
+
+POLL_S = 0.1
+ALIVE_S = 1.5
+"""After so long without an answer to an order a ping finds out whether the minion lives at all …"""
+PING_S = 6.0
+"""… and after so long without its answer the minion counts as dead."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A minion's answer, `after_s` seconds after the question; `ok` is False if the function failed, `value` then
+    mostly its message.
+    """
+
+    node: str
+    value: Any
+    ok: bool
+    after_s: float = 0.0
+
+
+class Minions:
+    """Minions as one master sees them.
+
+    :param conf_file: the master's configuration file; `__opts__` of an orchestration is that of the master's
+        minion and would not find the master's key.
+    """
+
+    def __init__(self, conf_file: str) -> None:
+        self._conf_file = conf_file
+
+    def each(
+        self,
+        nodes: Sequence[str],
+        fun: str,
+        kwarg: Mapping[str, Any] | None = None,
+        timeout_s: float = 5.0,
+        enough: Callable[[Mapping[str, Reply], float], bool] = lambda replies, waited_s: False,
+    ) -> dict[str, Reply]:
+        """The answers of `nodes` that came within `timeout_s`, or until `enough` says so.
+
+        :param enough: of the answers so far, at least one, and the seconds since the question; asked now and then.
+        """
+        replies: dict[str, Reply] = {}
+        with self.client() as client:
+            jid = self._publish(client, nodes, fun, kwarg)
+            began_s = time.monotonic()
+            for reply in _replies(client, jid, began_s + timeout_s):
+                waited_s = time.monotonic() - began_s
+                if reply is not None:
+                    replies[reply.node] = replace(reply, after_s=waited_s)
+                if len(replies) == len(set(nodes)) or (replies and enough(replies, waited_s)):
+                    break
+        return replies
+
+    def one(self, node: str, fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0) -> Reply:
+        """The answer of one node.
+
+        :raises UnreachableError: its minion does not answer a ping either.
+        :raises DeadlineError: its minion lives but the function did not end within `timeout_s`.
+        """
+        began_s = time.monotonic()
+        pings: set[str] = set()
+        lives = False
+        with self.client() as client:
+            jid = self._publish(client, [node], fun, kwarg)
+            for reply in _replies(client, jid, began_s + timeout_s, pings):
+                if reply is not None and reply.value is _PONG:
+                    lives = True
+                elif reply is not None:
+                    return reply
+                waited_s = time.monotonic() - began_s
+                if not pings and waited_s > ALIVE_S:
+                    pings.add(self._publish(client, [node], "test.ping", None))
+                if not lives and waited_s > ALIVE_S + PING_S:
+                    break
+        if lives:
+            raise DeadlineError(
+                f"{fun} did not end on {node} within {timeout_s:g} s; see the status before repeating it"
+            )
+        raise UnreachableError(f"the minion of {node} does not answer: is the node up, and salt-minion running there?")
+
+    def first(
+        self, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0
+    ) -> Reply:
+        """The first good answer of any of `nodes`. For questions only: all of them are asked.
+
+        :raises UnreachableError: nobody answers.
+        :raises FailedError: those who answer all fail; with what the first of them says.
+        """
+        replies = self.each(nodes, fun, kwarg, timeout_s, lambda found, _: any(reply.ok for reply in found.values()))
+        for reply in replies.values():
+            if reply.ok:
+                return reply
+        if replies:
+            raise FailedError("; ".join(f"{reply.node}: {reply.value}" for reply in replies.values()))
+        raise UnreachableError(
+            f"none of {', '.join(nodes)} answers within {timeout_s:g} s: is salt-minion running there?"
+        )
+
+    def client(self) -> Any:
+        """A client of the master, a context manager."""
+        return salt.client.get_local_client(self._conf_file)
+
+    @staticmethod
+    def _publish(client: Any, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None) -> str:
+        """Send the job; its id."""
+        try:
+            job = client.run_job(list(nodes), fun, [], tgt_type="list", kwarg=dict(kwarg or {}), listen=True, timeout=5)
+        except SaltClientError as error:
+            raise UnreachableError(
+                f"this master does not take the job: {error}; is salt-master running here?"
+            ) from error
+        if not job or not job.get("jid"):
+            raise UnreachableError(
+                f"this master knows no minion of the names {', '.join(nodes)}: accept their keys with `salt-key -a`"
+            )
+        return str(job["jid"])
+
+
+_PONG = object()
+
+
+def _replies(client: Any, jid: str, until_s: float, pings: Set[str] = frozenset()) -> Iterator[Reply | None]:
+    """The answers to job `jid` as they come, a :data:`_PONG` for one to a job of `pings`, and None now and
+    then.
+    """
+    while (left_s := until_s - time.monotonic()) > 0:
+        event = client.event.get_event(
+            wait=min(POLL_S, left_s),
+            tag="salt/job/",
+            match_type="startswith",
+            full=True,
+            no_block=False,
+            auto_reconnect=True,
+        )
+        if not event or "/ret/" not in event["tag"]:
+            yield None
+            continue
+        _, _, found, _, node = event["tag"].split("/", 4)
+        data = event["data"]
+        if found == jid:
+            good = data.get("success", True) is not False and not data.get("retcode")
+            yield Reply(node, data.get("return"), good)
+        elif found in pings:
+            yield Reply(node, _PONG, True)

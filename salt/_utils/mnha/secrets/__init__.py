@@ -1,0 +1,1 @@
+"""A cluster's secrets: made, handed out, sealed on their way."""
