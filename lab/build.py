@@ -270,7 +270,7 @@ def build_guest(settings: Settings) -> Path:
         guest_image.make(files, HERE / "guest", folder)
 
     guest_files = sorted(str(path.relative_to(HERE)) for path in (HERE / "guest").rglob("*") if path.is_file())
-    inputs: list[str | bytes] = [*wanted, debian.mirror(), source_of("guest_image.py", *guest_files)]
+    inputs: list[str | bytes] = [*wanted, debian.mirror(), source_of("guest_image.py", "disk.py", *guest_files)]
     return piece(settings, "guest", inputs, make)
 
 

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from lab import disk
 from lab.records import BOOT, OVERLAP, Record, Ring, read_ring
 
 _LINE = re.compile(
@@ -104,11 +105,11 @@ def parse_console(node: str, text: str) -> list[ConsoleLine]:
 
 
 def check(image: Path, consoles: Mapping[str, Path]) -> Verdict:
-    """The verdict on a raw disk image and the console logs of all nodes (by node)."""
+    """The verdict on the VM's disk image and the console logs of all nodes (by node)."""
     if not image.is_file():
         return Verdict((), (f"there is no disk image {image}: is the cluster up?",))
     lines = [line for node, path in consoles.items() for line in parse_console(node, path.read_text(errors="replace"))]
-    return judge(read_ring(image.read_bytes()), lines)
+    return judge(read_ring(disk.read(image)), lines)
 
 
 def judge(ring: Ring, lines: Sequence[ConsoleLine]) -> Verdict:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lab import disk
 from lab.settings import LabError
 from lab.shell import run, say
 
@@ -36,7 +37,7 @@ APPLETS = (
 
 
 def make(debs: Sequence[Path], recipe: Path, folder: Path) -> None:
-    """Fills `folder` with vmlinuz, initrd.img and mnvm.img (an empty raw disk)."""
+    """Fills `folder` with vmlinuz, initrd.img and mnvm.img (an empty disk)."""
     staging, root = folder / "staging", folder / "initrd"
     staging.mkdir()
     say("guest: unpacking packages")
@@ -53,8 +54,7 @@ def make(debs: Sequence[Path], recipe: Path, folder: Path) -> None:
     if len(kernels) != 1:
         raise LabError(f"expected one kernel among the guest's packages, found {len(kernels)}: see {folder}")
     shutil.copy2(kernels[0], folder / "vmlinuz")
-    with (folder / "mnvm.img").open("wb") as disk:
-        disk.truncate(DISK_BYTES)
+    disk.make(folder / "mnvm.img", DISK_BYTES)
     shutil.rmtree(staging)
     shutil.rmtree(root)
 

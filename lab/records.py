@@ -1,4 +1,4 @@
-"""The records that the guest's heartbeat writer (lab/guest/heartbeat.c) leaves on the VM's disk. Pure."""
+"""The records that the guest's heartbeat writer (lab/guest/heartbeat.c) leaves on the VM's disk."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from lab import disk
 
 SLOT_BYTES = 512
 MAGIC = b"MNHAHB01"
@@ -65,7 +67,7 @@ class Ring:
 
 
 def read_ring(data: bytes) -> Ring:
-    """Every record of a raw disk image, whatever order its slots are in.
+    """Every record of the guest's disk, whatever order its slots are in.
 
     A record in a slot that is not its own (seq % slots) is listed as broken, for the writer never puts one there.
     """
@@ -94,8 +96,9 @@ class Tail:
 
     def __init__(self, image: Path) -> None:
         self.image = image
-        self.slots = image.stat().st_size // SLOT_BYTES
-        records = read_ring(image.read_bytes()).records
+        lies = disk.window(image)
+        self.slots, self._offset = lies.length // SLOT_BYTES, lies.offset
+        records = read_ring(disk.read(image)).records
         self.last: Record | None = records[-1] if records else None
 
     def poll(self) -> list[Record]:
@@ -108,7 +111,7 @@ class Tail:
             while True:
                 seq = self.last.seq + 1 if self.last else 0
                 try:
-                    record = decode(os.pread(descriptor, SLOT_BYTES, seq % self.slots * SLOT_BYTES))
+                    record = decode(os.pread(descriptor, SLOT_BYTES, self._offset + seq % self.slots * SLOT_BYTES))
                 except ValueError:
                     return
                 if record is None or record.seq != seq:
