@@ -97,8 +97,8 @@ def lab_pillar_files(plans: Sequence[NodePlan], timings: str = "default") -> dic
 
 
 def lab_pillar(plans: Sequence[NodePlan], timings: str) -> dict:
-    """The lab's cluster: its nodes and addresses, its package sources, and a guest that is small, emulated and booted without a boot
-    loader. Nothing else differs from the defaults: where it does, faults hide.
+    """The lab's cluster: its nodes and addresses, its package sources, and a guest that is small, emulated and booted
+    without a boot loader. Nothing else differs from the product's defaults: where something does, faults hide.
     """
     guest = {
         "uuid": "5b9d1c9e-1d4e-4a53-9f7e-6d6e766d0001",

@@ -17,7 +17,7 @@ from typing import Any
 
 from lab.cluster import Cluster
 from lab.provision import CLUSTER_NAME, lab_pillar
-from lab.settings import VM_NAME, LabError, NodePlan
+from lab.settings import IMAGE_FOLDER, VM_NAME, LabError, NodePlan
 from lab.shell import say, step
 from lab.witness import Witness
 from mnha import config
@@ -123,6 +123,9 @@ class PeerBed:
             for name in names:
                 self.cluster.run(name, ["systemctl", "enable", "--now", "corosync", "pacemaker"], check=True)
             self._until(self._missing_nodes, UP_S)
+            # Nobody gives the image to QEMU: libvirt is told to leave it alone, and the product's states are not applied.
+            owner = ["chown", "libvirt-qemu:libvirt-qemu", f"{IMAGE_FOLDER}/mnvm.img"]
+            self.cluster.run(names[0], owner, check=True)
             script = CIB.replace("@NODES@", " ".join(names))
             self.cluster.run(names[0], ["sh", "-c", script], check=True, timeout_s=60)
             self._until(self.ailments, UP_S)
