@@ -123,7 +123,7 @@ class PeerBed:
             for name in names:
                 self.cluster.run(name, ["systemctl", "enable", "--now", "corosync", "pacemaker"], check=True)
             self._until(self._missing_nodes, UP_S)
-            # Nobody gives the image to QEMU: libvirt is told to leave it alone, and the product's states are not applied.
+            # libvirt is told to leave the image alone, and the product's states are not applied here.
             owner = ["chown", "libvirt-qemu:libvirt-qemu", f"{IMAGE_FOLDER}/mnvm.img"]
             self.cluster.run(names[0], owner, check=True)
             script = CIB.replace("@NODES@", " ".join(names))
