@@ -6,8 +6,10 @@ while it is still being rendered: all faults are listed, nothing is applied.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
@@ -137,6 +139,29 @@ def record(test: bool = False) -> dict[str, Any]:
             "another node has recorded another configuration just now: do the masters have the same pillar?"
         )
     return {}
+
+
+def refresh(test: bool = False) -> dict[str, Any]:
+    """Let this minion's daemon take the pillar that is being applied. Returns what changed; nothing if it has it.
+
+    A run of states has the pillar anew, but the daemon goes on with the one of its start. Modules that a master asks
+    later would then know nothing of what was applied.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.refresh test=True
+    """
+    told = Path(__opts__["cachedir"]) / "mnha-pillar"
+    old = told.read_text(encoding="ascii") if told.is_file() else None
+    new = hashlib.sha256(json.dumps(cluster().to_mapping(), sort_keys=True).encode()).hexdigest()[:16]
+    if old == new:
+        return {}
+    if not test:
+        __salt__["saltutil.refresh_pillar"](wait=True)
+        told.write_text(new, encoding="ascii")
+    return {"pillar": {"old": old, "new": new}}
 
 
 def problems() -> list[str]:
