@@ -10,7 +10,6 @@ PY     := .venv/bin/python
 STAMP  := .venv/.made-from-requirements
 APT    := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get -q
 
-TEST_FOLDERS   = $(wildcard tests/unit tests/functional tests/kernel tests/simulation tests/integration)
 PYTEST_OPTIONS ?=
 SEEDS          ?= 0:2000
 MINUTES        ?=
@@ -71,8 +70,8 @@ unit: $(STAMP) ## the tests that need nothing but Python; seconds
 	$(PY) -m pytest $(PYTEST_OPTIONS) tests/unit
 
 .PHONY: test
-test: lint ## everything: lint, unit, simulation, integration in the lab
-	$(PY) -m pytest $(PYTEST_OPTIONS) $(TEST_FOLDERS)
+test: $(STAMP) ## everything: two lanes at once, the lab beside lint, unit tests and the simulation
+	$(PY) -m tests.lanes
 
 .PHONY: simulate
 simulate: $(STAMP) ## look for unsafe schedules: make simulate SEEDS=0:1000000 STATE=million.json (continues there)
@@ -93,7 +92,10 @@ soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk 
 	  $(PY) -m pytest $(PYTEST_OPTIONS) tests/integration/faults/test_false_failover.py
 
 .PHONY: nightly
-nightly: $(STAMP) ## what is too long for CI: half an hour of random faults, then a million seeds (hours)
+nightly: $(STAMP) ## what is too long for CI: what the README offers, load, half an hour of random faults, a million seeds
+	$(MAKE) demo
+	$(MAKE) bench PEER=pacemaker BENCH_OPTIONS="--rounds 1"
+	$(MAKE) soak MINUTES=10
 	$(MAKE) chaos MINUTES=$(or $(MINUTES),30) SEED=$(or $(SEED),7)
 	$(MAKE) simulate SEEDS=0:1000000
 

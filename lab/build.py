@@ -84,9 +84,29 @@ def piece(settings: Settings, kind: str, inputs: Iterable[str | bytes], make: Ca
     its nodes mount them in name spaces of their own, and again at each boot.
     """
     final = settings.cache / f"{kind}-{key_of(inputs)}"
-    if final.is_dir():
-        os.utime(final)
-        return final
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with only_builder(settings, kind):
+        if final.is_dir():
+            os.utime(final)
+        else:
+            _make_piece(settings, kind, final, make)
+    return final
+
+
+@contextlib.contextmanager
+def only_builder(settings: Settings, kind: str) -> Iterator[None]:
+    """Who wants a piece that another process builds in the same cache waits for it, and finds it built."""
+    with (settings.cache / f"lock-{kind}").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"somebody else is building {kind} in {settings.cache}: waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _make_piece(settings: Settings, kind: str, final: Path, make: Callable[[Path], None]) -> None:
+    """Build a piece and remove those that nobody wants any more."""
     temporary = settings.cache / f".building-{kind}"
     remove_tree(temporary)
     temporary.mkdir(parents=True)
@@ -97,7 +117,6 @@ def piece(settings: Settings, kind: str, inputs: Iterable[str | bytes], make: Ca
         unused_s = time.time() - old.stat().st_mtime
         if old != final and unused_s > KEPT_S and not is_in_use(old):
             remove_tree(old)
-    return final
 
 
 def is_in_use(folder: Path) -> bool:
@@ -232,24 +251,6 @@ def build_repository(settings: Settings, kind: str, list_name: str, base: Path) 
 
 def build_all(settings: Settings, *, with_warm: bool = True, with_peer: bool = False) -> Pieces:
     """Builds what is missing and returns where everything lies. Quick when nothing changed."""
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with only_builder(settings):
-        return _build_all(settings, with_warm, with_peer)
-
-
-@contextlib.contextmanager
-def only_builder(settings: Settings) -> Iterator[None]:
-    """Two labs that share the cache build one after the other; the second finds what the first has built."""
-    with (settings.cache / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another lab is building in {settings.cache}: waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _build_all(settings: Settings, with_warm: bool, with_peer: bool) -> Pieces:
     with ThreadPoolExecutor(1) as beside:
         guest = beside.submit(build_guest, settings)
         wheels = beside.submit(build_wheels, settings, "wheels", wanted_on_nodes(settings))

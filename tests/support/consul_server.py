@@ -26,10 +26,8 @@ def binary(folder: Path) -> Path:
     """Consul from the lab's repository of packages, unpacked below `folder`."""
     host.prepare()
     settings = Settings.from_environment()
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with build.only_builder(settings):
-        base = build.build_base(settings)
-        repository = build.build_repository(settings, "packages", "node-packages.txt", base)
+    base = build.build_base(settings)
+    repository = build.build_repository(settings, "packages", "node-packages.txt", base)
     (package,) = repository.glob("consul_*.deb")
     subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
     return folder / "usr/bin/consul"

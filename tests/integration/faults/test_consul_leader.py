@@ -17,11 +17,11 @@ from tests.support.scene import Scene, eventually
 from .test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
-LASTS_S = 90.0
+LASTS_S = 45.0
 QUIET_S = 3.0
 """Between two changes: the servers find each other, the guard renews some times."""
 ELECTION_S = 15.0
-FEWEST_CHANGES = 10
+FEWEST_CHANGES = 5
 AWAY_S = 15.0
 """Long enough that the leader tries the missing server only every few seconds."""
 BACK_S = 20.0

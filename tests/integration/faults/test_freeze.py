@@ -9,11 +9,8 @@ from lab import watchdog
 from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
-from .test_network import assert_untouched
-
 TIMINGS = PROFILES["default"]
 FROZEN_S = 15.0
-SHORT_S = 3.0
 FAILOVER_S = 40.0
 GUEST_S = 60.0
 
@@ -51,13 +48,3 @@ def test_a_frozen_holder_is_reset_by_its_watchdog_before_the_vm_runs_again_anywh
         f"node frozen: reset by its watchdog after {reset_s:.2f} s, VM dead {moments.old_dead_s:.2f} s, "
         f"taken by another {moments.taken_s:.2f} s, QEMU began {moments.qemu_s:.2f} s\n{scene.witness.table()}"
     )
-
-
-def test_a_freeze_shorter_than_the_deadline_costs_nothing(scene: Scene) -> None:
-    pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
-    frozen_s = scene.witness.mark("node frozen", scene.holder, at_ns=scene.cluster.freeze(scene.holder))
-    time.sleep(SHORT_S)
-    scene.cluster.thaw(scene.holder)
-    time.sleep(2 * TIMINGS.lease_s)
-    assert_untouched(scene, frozen_s, pid, epoch)
-    assert resets(scene, scene.holder, frozen_s) == []

@@ -1,0 +1,180 @@
+"""No Salt for two minutes, and in their midst one harmless fault after the other: the same VM runs through all of it.
+
+Every master and every minion is stopped before the first test here and started after the last one. Each test is one
+fault, and demands of it what it would demand alone: the same process, the same epoch, nothing tried in between, and
+three further renewals after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab import consul, guards, health, watchdog
+from lab.cluster import Cluster
+from lab.settings import MGMT
+from lab.witness import Witness
+from mnha.core.timing import PROFILES
+from tests.support.renewals import line
+from tests.support.scene import Scene, eventually
+from tests.support.wall_clock import WallClock
+
+from .test_network import GUEST_S, assert_untouched, guest_answers
+
+TIMINGS = PROFILES["default"]
+SALT = ("salt-minion", "salt-master")
+LASTS_S = 120.0
+STEPS_H = (3, -20, 11, 0)
+"""Below a day: a certificate is valid from a day before it was made, and a new TLS connection looks at that."""
+SHORT_FREEZE_S = 3.0
+KEEPALIVE_S = 35.0
+"""After 5 s, three times, the guard gives up a libvirtd that does not answer."""
+BACK_S = 30.0
+
+
+class Untouched:
+    """The VM as it was when Salt was stopped.
+
+    :param since_s: CLOCK_BOOTTIME of that moment.
+    """
+
+    def __init__(self, scene: Scene, clock: WallClock) -> None:
+        self.scene, self.clock = scene, clock
+        self.pid, self.epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+        self.since_s = scene.witness.mark("Salt is stopped", scene.holder, text="Salt is stopped on every node")
+
+    def check(self) -> None:
+        """Three renewals more, and all is as it was."""
+        self.scene.await_renewals()
+        assert_untouched(self.scene, self.since_s, self.pid, self.epoch)
+
+
+def salt_is_dead(cluster: Cluster) -> bool:
+    """Whether no process of Salt's is left on any node."""
+    return all(cluster.run(name, ["pgrep", "-f", "salt-(master|minion)"]).returncode == 1 for name in cluster.names)
+
+
+@pytest.fixture(scope="module")
+def scene(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One for all tests of this module."""
+    health.heal(cluster, links=True)
+    clock = WallClock(cluster, guards.wait_until_running(cluster))
+    clock.put_in()
+    with Witness(cluster) as witness:
+        yield Scene(cluster, witness, tmp_path_factory.mktemp("without-salt"))
+        health.undo(cluster)
+        clock.take_out()
+        health.heal(cluster)
+
+
+@pytest.fixture(scope="module")
+def vm(scene: Scene) -> Iterator[Untouched]:
+    """The running VM, without Salt."""
+    eventually(lambda: guest_answers(scene), GUEST_S, "the guest answers on the management network")
+    for name in scene.cluster.names:
+        scene.cluster.run(name, ["systemctl", "stop", *SALT], check=True)
+    assert salt_is_dead(scene.cluster)
+    yield Untouched(scene, WallClock(scene.cluster, scene.holder))
+    scene.prove_no_overlap()
+
+
+def test_a_wall_clock_that_jumps_under_the_holders_guard_is_not_noticed(
+    vm: Untouched, tell: Callable[[str], None]
+) -> None:
+    for hours in STEPS_H:
+        vm.clock.shift(hours)
+        vm.check()
+        assert abs(vm.clock.hours_ahead() - hours) < 0.1
+    told = vm.scene.status(vm.scene.holder)["renewals"]
+    assert told["longest_gap_s"] < 3 * TIMINGS.renew_s
+    tell(f"wall clock of the holder's guard stepped by {STEPS_H} h: VM untouched; {line(told)}")
+
+
+def test_a_vm_lives_through_the_loss_of_libvirtd(vm: Untouched, tell: Callable[[str], None]) -> None:
+    scene = vm.scene
+
+    def answers() -> bool:
+        return bool(scene.guard(scene.holder)["checks"]["libvirt"]["ok"])
+
+    stopped_s = scene.send(scene.holder, "STOP", "libvirtd")
+    eventually(lambda: not answers(), KEEPALIVE_S, "the guard says that libvirtd hangs")
+    hung_s = scene.cluster.boottime() - stopped_s
+    vm.check()
+    scene.send(scene.holder, "CONT", "libvirtd")
+    eventually(answers, BACK_S, "libvirtd answers again")
+    before = service_pid(scene, "libvirtd")
+    killed_s = scene.send(scene.holder, "KILL", "libvirtd")
+    eventually(lambda: service_pid(scene, "libvirtd") not in ("0", before), BACK_S, "a new libvirtd runs")
+    eventually(answers, BACK_S, "a new libvirtd answers")
+    vm.check()
+    back_s = scene.cluster.boottime() - killed_s
+    tell(f"libvirtd stopped (told of after {hung_s:.1f} s), then killed (back after {back_s:.1f} s): VM untouched")
+
+
+@pytest.mark.parametrize("signal", ["STOP", "KILL"])
+def test_a_vm_lives_through_the_loss_of_the_local_consul_agent(
+    vm: Untouched, tell: Callable[[str], None], signal: str
+) -> None:
+    scene = vm.scene
+    led = "led" if consul.leader(scene.cluster) == scene.holder else "did not lead"
+    before = service_pid(scene, "consul")
+    scene.send(scene.holder, signal, "consul")
+    if signal == "STOP":
+        eventually(lambda: asked(scene) != "127.0.0.1", 2 * TIMINGS.deadline_s, "the guard asks another server")
+    else:
+        eventually(lambda: service_pid(scene, "consul") not in ("0", before), BACK_S, "a new agent runs")
+    vm.check()
+    told = line(scene.status(scene.holder)["renewals"])
+    scene.send(scene.holder, "CONT", "consul")
+    eventually(lambda: asked(scene) == "127.0.0.1", BACK_S, "the guard asks its own agent again")
+    vm.check()
+    tell(f"SIG{signal} to the holder's Consul agent, which {led}: VM untouched; {told}")
+
+
+def test_a_management_cut_of_the_holder_is_not_noticed_without_salt(vm: Untouched) -> None:
+    scene = vm.scene
+    scene.witness.mark("management cut", scene.holder, at_ns=scene.cluster.cut(scene.holder, MGMT))
+    assert not guest_answers(scene)
+    vm.check()
+    scene.cluster.heal(scene.holder)
+    eventually(lambda: guest_answers(scene), 10, "the guest answers again")
+
+
+def test_a_freeze_shorter_than_the_deadline_costs_nothing(vm: Untouched) -> None:
+    scene = vm.scene
+    frozen_s = scene.witness.mark("node frozen", scene.holder, at_ns=scene.cluster.freeze(scene.holder))
+    time.sleep(SHORT_FREEZE_S)
+    scene.cluster.thaw(scene.holder)
+    vm.check()
+    found = watchdog.history(scene.cluster.settings, scene.holder)
+    assert [one for one in found if one["event"] == "reset" and one["at_s"] >= frozen_s] == []
+
+
+def test_a_guard_replaces_itself_without_touching_the_running_vm(vm: Untouched) -> None:
+    scene = vm.scene
+    since_s = scene.guard(scene.holder)["guard"]["since_s"]
+    scene.cluster.run(scene.holder, ["systemctl", "reload", "mnha-guard"], check=True)
+    eventually(lambda: scene.guard(scene.holder)["guard"]["since_s"] > since_s, 15, "a new guard answers")
+    eventually(lambda: scene.status(scene.holder)["vm"] == "running", 15, "the new guard has found the VM")
+    vm.check()
+
+
+def test_two_minutes_without_salt_have_passed_and_nobody_wants_the_lease(vm: Untouched) -> None:
+    scene = vm.scene
+    time.sleep(max(0.0, vm.since_s + LASTS_S - scene.cluster.boottime()))
+    assert salt_is_dead(scene.cluster)
+    vm.check()
+    assert [name for name in scene.others if scene.status(name)["state"] != "candidate"] == []
+
+
+def asked(scene: Scene) -> str:
+    """Which Consul server the holder's guard listens to."""
+    return str(scene.guard(scene.holder)["consul"]["server"]).rsplit(":", 1)[0]
+
+
+def service_pid(scene: Scene, unit: str) -> str:
+    """The main process of a service on the holder; "0" while there is none."""
+    words = ["systemctl", "show", "--property=MainPID", "--value", unit]
+    return scene.cluster.run(scene.holder, words, check=True).stdout.strip()

@@ -1,0 +1,226 @@
+"""All tests, in lanes at once: the lab waits most of its time, and the simulation computes meanwhile.
+
+    python -m tests.lanes            what `make test` and CI run
+
+===========  =========================================================================================================
+``lab``      on kernels of their own, then in the lab; shown as it goes, for it takes longest
+``rest``     functional tests, then lint, types, unit tests and the simulation; shown when it has ended
+``build``    what the lab's nodes are made of, while the kernel tests run
+===========  =========================================================================================================
+
+The lane ``rest`` runs at idle priority: it gets what the lab leaves, and the lab's timing does not notice. Its
+functional tests, and those of Salt on loopback, have timeouts: they run at normal priority, but on one core only and
+while the kernel tests use the other.
+
+All logs are judged by the same rule: a lane fails if a command of it fails, if a test was skipped, or if none was
+passed. What failed, in any, is named last.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
+IDLE = ("chrt", "--idle", "0")
+LOOPBACK = "tests/integration/salt"
+"""Real masters and minions, but not in the lab."""
+FIRST_CORE = ("taskset", "--cpu-list", "0")
+"""The kernel tests' machines are pinned to the last one."""
+
+CLOSING = re.compile(r"(?:=+ )?(no tests ran|(?:\d+ [a-z]+, )*\d+ [a-z]+) in [\d.]+s(?: \([\d:]+\))?(?: =+)?")
+"""pytest's last line, such as "12 passed, 1 skipped in 0.34s", with or without a frame."""
+NAMED = re.compile(r"(?:FAILED|ERROR) tests/.*")
+NAME_LENGTH = 300
+POLL_S = 0.2
+STOP_S = 30.0
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Commands that run one after the other, all of them, also when one has failed.
+
+    :param live: whether its output is shown as it comes; else when it has ended.
+    :param tests: whether it runs tests; else it is content without one.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    live: bool = False
+    tests: bool = True
+
+
+LANES = (
+    Lane("lab", ((*PYTEST, "tests/kernel", "tests/integration", f"--ignore={LOOPBACK}"),), live=True),
+    Lane("build", (((sys.executable, "-m", "lab", "build")),), tests=False),
+    Lane(
+        "rest",
+        (
+            (*FIRST_CORE, *PYTEST, "tests/functional", LOOPBACK),
+            (*IDLE, str(BIN / "ruff"), "check", "."),
+            (*IDLE, str(BIN / "ruff"), "format", "--check", "."),
+            (*IDLE, str(BIN / "mypy")),
+            (*IDLE, *PYTEST, "tests/unit", "tests/simulation"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a lane's log says.
+
+    :param faults: why it failed, a sentence each; empty if all is well.
+    :param closing: the closing lines of its test runs.
+    :param named: the lines that name failed tests.
+    """
+
+    faults: tuple[str, ...]
+    closing: tuple[str, ...]
+    named: tuple[str, ...]
+
+
+def judge(text: str, failed: Sequence[str], tests: bool = True) -> Verdict:
+    """Judge a lane, with tests or without, by its log and the commands of it that ended with another code than 0. Pure."""
+    lines = text.splitlines()
+    closing = [line for line in lines if CLOSING.fullmatch(line)]
+    faults = [f"failed: {command}" for command in failed]
+    if tests and not any(re.search(r"\b[1-9]\d* passed", line) for line in closing):
+        faults.append("no test was passed")
+    if any(re.search(r"\d+ skipped", line) for line in closing):
+        faults.append("a test was skipped: what can't run here must be made to run, or not be collected")
+    named = [line[:NAME_LENGTH] for line in lines if NAMED.fullmatch(line)]
+    return Verdict(tuple(faults), tuple(closing), tuple(named))
+
+
+class Running:
+    """A lane on its way: a thread, and the process of the command that runs now."""
+
+    def __init__(self, lane: Lane, log: Path, show: Callable[[str], None]) -> None:
+        self.lane, self.log, self._show = lane, log, show
+        self.failed: list[str] = []
+        self.took_s = 0.0
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, name=lane.name)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End it: the command as by Ctrl-C, so that tests tidy up, then, after a while, by force."""
+        self._stopped = True
+        if (process := self._process) is None:
+            return
+        process.send_signal(2)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    def _work(self) -> None:
+        began_s = time.monotonic()
+        with self.log.open("w", encoding="utf-8", errors="replace") as log:
+            for command in self.lane.commands:
+                if self._stopped:
+                    break
+                told = " ".join(word.removeprefix(f"{BIN}/") for word in command)
+                self._tell(log, f"--- {self.lane.name}: {told}\n")
+                try:
+                    code = self._run(command, log)
+                except OSError as error:
+                    self._tell(log, f"{error}\n")
+                    code = 127
+                if code:
+                    self.failed.append(f"{told} ended with {code}")
+        self.took_s = time.monotonic() - began_s
+
+    def _run(self, command: Sequence[str], log: IO[str]) -> int:
+        """Run a command, its output into the log; returns its exit code."""
+        with subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", start_new_session=True,
+        ) as self._process:  # fmt: skip
+            assert self._process.stdout
+            for line in self._process.stdout:
+                self._tell(log, line)
+        return self._process.returncode
+
+    def _tell(self, log: IO[str], text: str) -> None:
+        log.write(text)
+        log.flush()
+        if self.lane.live:
+            self._show(text)
+
+
+@contextmanager
+def started(lanes: Sequence[Lane], folder: Path, show: Callable[[str], None]) -> Iterator[list[Running]]:
+    """The lanes, all running; none is left running at the end, whatever ends it."""
+    running = [Running(lane, folder / f"{lane.name}.log", show) for lane in lanes]
+    try:
+        yield running
+    finally:
+        for one in running:
+            if one.alive:
+                one.stop()
+        for one in running:
+            one.join()
+
+
+def run(lanes: Sequence[Lane], folder: Path, show: Callable[[str], None]) -> bool:
+    """Run all lanes at once and judge them; returns whether all is well.
+
+    :param folder: where their logs go.
+    :param show: takes what a person sees.
+    """
+    with started(lanes, folder, show) as running:
+        while any(one.alive for one in running):
+            time.sleep(POLL_S)
+    for one in running:
+        if not one.lane.live:
+            show(one.log.read_text(encoding="utf-8", errors="replace"))
+    verdicts = {
+        one: judge(one.log.read_text(encoding="utf-8", errors="replace"), one.failed, one.lane.tests) for one in running
+    }
+    show("\n")
+    for one, verdict in verdicts.items():
+        show(f"--- lane {one.lane.name}, {one.took_s / 60:.1f} min: {'; '.join(verdict.faults) or 'well'}\n")
+        show("".join(f"{line}\n" for line in verdict.closing))
+    show("".join(f"{line}\n" for verdict in verdicts.values() for line in verdict.named))
+    return not any(verdict.faults for verdict in verdicts.values())
+
+
+def main() -> int:
+    """Run everything; the exit code."""
+
+    def show(text: str) -> None:
+        print(text, end="", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="mnha-lanes-") as folder:
+        try:
+            return 0 if run(LANES, Path(folder), show) else 1
+        except KeyboardInterrupt:
+            show("\nended by Ctrl-C: nothing was judged\n")
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The two lanes of all tests: judged by the same rule, stricter than pytest's, and never left running."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lanes import LANES, LOOPBACK, Lane, judge, run, started
+from tests.support.example import ROOT
+
+CASES = [
+    # what, a lane's log, the commands of it that failed, what the verdict says
+    ("passed", "12 passed in 0.34s", [], ""),
+    ("passed with a frame and minutes", "===== 12 passed, 1 warning in 83.10s (0:01:23) =====", [], ""),
+    ("passed in two runs", "3 passed in 0.1s\n4 passed in 0.2s", [], ""),
+    ("failed", "1 failed, 11 passed in 0.34s", ["pytest"], "failed: pytest"),
+    ("a linter failed", "11 passed in 0.34s", ["ruff"], "failed: ruff"),
+    ("skipped", "11 passed, 1 skipped in 0.34s", [], "skipped"),
+    ("skipped in the first of two runs", "11 passed, 1 skipped in 0.34s\n3 passed in 0.1s", [], "skipped"),
+    ("no test", "no tests ran in 0.01s", ["pytest"], "no test was passed"),
+    ("no test, but content", "no tests ran in 0.01s", [], "no test was passed"),
+    ("all deselected", "5 deselected in 0.01s", [], "no test was passed"),
+    ("nothing printed", "", [], "no test was passed"),
+    ("ended before its closing line", "tests/unit/test_x.py ....", [], "no test was passed"),
+    ("a test that prints about skips", "checked 3 skipped lines\n2 passed in 0.1s", [], ""),
+]
+
+
+@pytest.mark.parametrize(("text", "failed", "said"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_the_verdict_on_a_lane(text: str, failed: list[str], said: str) -> None:
+    verdict = judge(text, failed)
+    assert bool(verdict.faults) == bool(said)
+    assert said in "; ".join(verdict.faults)
+    assert list(verdict.closing) == [line for line in text.splitlines() if " in " in line]
+
+
+def shell(name: str, *scripts: str, live: bool = False) -> Lane:
+    return Lane(name, tuple(("sh", "-c", script) for script in scripts), live)
+
+
+GOOD = "echo '3 passed in 0.1s'"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "well"),
+    [
+        ((GOOD,), (GOOD,), True),
+        ((GOOD, "false"), (GOOD,), False),
+        ((GOOD,), ("false", GOOD), False),
+        ((GOOD,), ("kill -9 $$",), False),
+        ((GOOD,), ("true",), False),
+        ((GOOD, "no-such-program"), (GOOD,), False),
+    ],
+)
+def test_a_failure_in_either_lane_fails_all(
+    tmp_path: Path, one: tuple[str, ...], other: tuple[str, ...], well: bool
+) -> None:
+    said: list[str] = []
+    assert run([shell("one", *one, live=True), shell("other", *other)], tmp_path, said.append) is well
+
+
+def test_what_failed_in_both_lanes_is_named_last(tmp_path: Path) -> None:
+    said: list[str] = []
+    lanes = [
+        shell(name, f"echo 'FAILED tests/{name}.py::test_x - why'; echo '1 failed, 1 passed in 0.1s'; false", live=live)
+        for name, live in (("one", True), ("other", False))
+    ]
+    assert not run(lanes, tmp_path, said.append)
+    assert "".join(said).splitlines()[-2:] == [f"FAILED tests/{name}.py::test_x - why" for name in ("one", "other")]
+
+
+def test_a_lane_goes_on_after_a_command_that_failed(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert not run([shell("one", "false", GOOD)], tmp_path, said.append)
+    assert "3 passed in 0.1s" in "".join(said)
+
+
+def test_a_lane_that_builds_needs_no_test_but_must_end_well(tmp_path: Path) -> None:
+    assert run([Lane("one", (("true",),), tests=False)], tmp_path, str)
+    assert not run([Lane("one", (("false",),), tests=False)], tmp_path, str)
+
+
+def test_the_lane_that_takes_longest_is_shown_as_it_goes(tmp_path: Path) -> None:
+    said: list[tuple[float, str]] = []
+    began_s = time.monotonic()
+    run([shell("one", f"{GOOD}; sleep 1", live=True)], tmp_path, lambda text: said.append((time.monotonic(), text)))
+    assert next(at_s for at_s, text in said if text.startswith("3 passed")) - began_s < 0.9
+
+
+def test_nothing_is_left_running(tmp_path: Path) -> None:
+    mark = "86399.25"
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        started([shell("one", f"exec sleep {mark}")], tmp_path, str) as (lane,),
+    ):
+        while not running(mark):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert not lane.alive
+    assert not running(mark)
+
+
+def running(mark: str) -> list[Path]:
+    """The processes with this word in their command lines."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [path] if mark.encode() in path.read_bytes() else []
+    return found
+
+
+def test_every_folder_of_tests_is_in_a_lane() -> None:
+    words = {word for lane in LANES for command in lane.commands for word in command}
+    folders = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "tests").glob("*/__init__.py")}
+    with_tests = {name for name in folders if list((ROOT / name).rglob("test_*.py"))}
+    assert with_tests == {word for word in words if word.startswith("tests/")} - {LOOPBACK}
+    assert f"--ignore={LOOPBACK}" in words
+
+
+def test_ci_does_what_a_developer_does() -> None:
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert "exec make test" in script
+    told = subprocess.run(["make", "-n", "-o", ".venv/.made-from-requirements", "test"], cwd=ROOT, capture_output=True,
+                          text=True, check=True, timeout=30)  # fmt: skip
+    assert "-m tests.lanes" in told.stdout
