@@ -92,7 +92,7 @@ class Verdict:
 
 
 def judge(text: str, failed: Sequence[str], tests: bool = True) -> Verdict:
-    """Judge a lane, with tests or without, by its log and the commands of it that ended with another code than 0. Pure."""
+    """Judge a lane, with tests or without, by its log and those of its commands that failed. Pure."""
     lines = text.splitlines()
     closing = [line for line in lines if CLOSING.fullmatch(line)]
     faults = [f"failed: {command}" for command in failed]
@@ -131,6 +131,10 @@ class Running:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
+
+    def text(self) -> str:
+        """All that it has printed so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
     def join(self) -> None:
         """Wait for its end."""
@@ -196,10 +200,8 @@ def run(lanes: Sequence[Lane], folder: Path, show: Callable[[str], None]) -> boo
             time.sleep(POLL_S)
     for one in running:
         if not one.lane.live:
-            show(one.log.read_text(encoding="utf-8", errors="replace"))
-    verdicts = {
-        one: judge(one.log.read_text(encoding="utf-8", errors="replace"), one.failed, one.lane.tests) for one in running
-    }
+            show(one.text())
+    verdicts = {one: judge(one.text(), one.failed, one.lane.tests) for one in running}
     show("\n")
     for one, verdict in verdicts.items():
         show(f"--- lane {one.lane.name}, {one.took_s / 60:.1f} min: {'; '.join(verdict.faults) or 'well'}\n")
