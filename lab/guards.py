@@ -61,7 +61,7 @@ def runners(cluster: Cluster, vm: str = VM_NAME) -> list[str]:
     for node in cluster.names:
         with contextlib.suppress(LabError):
             status = vm_status(cluster, node, vm)
-            if status["state"] == "holding" and status["vm"] == "running":
+            if status["state"] == "running" and status["vm"] == "running":
                 found.append(node)
     return found
 

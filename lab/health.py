@@ -80,9 +80,9 @@ def ailments(cluster: Cluster, vm: str = VM_NAME) -> list[str]:
         if not status["consul"]["known_leader"]:
             wrong.append(f"{name}: Consul has no leader")
         state = status["vms"][vm]
-        if state["state"] == "holding" and state["vm"] == "running":
+        if state["state"] == "running" and state["vm"] == "running":
             running.append(name)
-        elif state["state"] != "candidate":
+        elif state["state"] != "standby":
             wrong.append(f"{name}: {state['sentence']}")
     if not wrong and len(running) != 1:
         wrong.append(f"{vm} runs on {' and '.join(running) or 'no node'}")

@@ -18,7 +18,9 @@ passed. What failed, in any, is named last.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,8 @@ from typing import IO
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
+INTERRUPTIBLE = ("env", "--default-signal=INT")
+"""Also where the one who started all ignores Ctrl-C, as a shell's background does."""
 IDLE = ("chrt", "--idle", "0")
 LOOPBACK = "tests/integration/salt"
 """Real masters and minions, but not in the lab."""
@@ -62,7 +66,7 @@ class Lane:
 
 
 LANES = (
-    Lane("lab", ((*PYTEST, "tests/kernel", "tests/integration", f"--ignore={LOOPBACK}"),), live=True),
+    Lane("lab", ((*PYTEST, "-vv", "tests/kernel", "tests/integration", f"--ignore={LOOPBACK}"),), live=True),
     Lane("build", (((sys.executable, "-m", "lab", "build")),), tests=False),
     Lane(
         "rest",
@@ -111,7 +115,7 @@ class Running:
         self.lane, self.log, self._show = lane, log, show
         self.failed: list[str] = []
         self.took_s = 0.0
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name=lane.name)
         self._thread.start()
@@ -126,7 +130,7 @@ class Running:
         self._stopped = True
         if (process := self._process) is None:
             return
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -160,12 +164,12 @@ class Running:
     def _run(self, command: Sequence[str], log: IO[str]) -> int:
         """Run a command, its output into the log; returns its exit code."""
         with subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", start_new_session=True,
+            (*INTERRUPTIBLE, *command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
         ) as self._process:  # fmt: skip
             assert self._process.stdout
-            for line in self._process.stdout:
-                self._tell(log, line)
+            while part := os.read(self._process.stdout.fileno(), 65536):
+                self._tell(log, part.decode(errors="replace"))
         return self._process.returncode
 
     def _tell(self, log: IO[str], text: str) -> None:

@@ -166,7 +166,7 @@ def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     created = {"lease": f"{prefix}lease" not in existing, "desired": f"{prefix}desired" not in existing}
     if test:
         return created
-    if created["lease"]:  # before the wish: where there is one already, somebody has deleted the lease
+    if created["lease"]:  # before the desired state: where there is one already, somebody has deleted the lease
         created["lease"] = _run(lambda: _create_lease(conf, name, again=not created["desired"]))
     if created["desired"]:
         wish = {"run": "stopped", "by": f"installation on {conf['node']}", "at": time.time()}

@@ -45,7 +45,7 @@ def current(name: str) -> Result:
 
 
 def lease_created(name: str) -> Result:
-    """The lease record of a VM exists in Consul, and a wish. They are created once (held by nobody, stopped),
+    """The lease record of a VM exists in Consul, and a desired state. They are created once (held by nobody, stopped),
     never touched.
 
     name

@@ -34,7 +34,7 @@ def subscribers() -> Subscribers:
 @pytest.fixture
 def path(tmp_path: Path, subscribers: Subscribers) -> Path:
     path = tmp_path / "run" / "guard.sock"
-    handlers = {"status": lambda _request: {"state": "holding"}, "takeover": refuse, "bug": lambda _request: {}["x"]}
+    handlers = {"status": lambda _request: {"state": "running"}, "takeover": refuse, "bug": lambda _request: {}["x"]}
     Server(path, handlers, {"events": lambda _request: subscribers.subscribe({"first": True})}).start()
     return path
 
@@ -60,7 +60,7 @@ def test_only_root_can_reach_the_socket(path: Path) -> None:
 
 def test_several_requests_on_one_connection(path: Path) -> None:
     first, second = talk(path, b'{"v":1,"op":"status"}', b'{"v":1,"op":"takeover"}')
-    assert first == {"v": 1, "ok": True, "result": {"state": "holding"}}
+    assert first == {"v": 1, "ok": True, "result": {"state": "running"}}
     assert second == {"v": 1, "ok": False, "error": {"kind": "refused", "message": "node1 holds the lease"}}
 
 

@@ -83,7 +83,7 @@ def wait_until_armed() -> None:
     end_s = boottime_s() + 90
     while boottime_s() < end_s:
         now = status()
-        if now and now["watchdog"]["armed"] and now["vms"][VM]["state"] == "holding":
+        if now and now["watchdog"]["armed"] and now["vms"][VM]["state"] == "running":
             return
         time.sleep(0.1)
     raise AssertionError(f"the guard does not hold its VM: {now}\n{Path('/run/guard.log').read_text()}")

@@ -213,13 +213,13 @@ class Host:
 
     # ---- the guard's process
 
-    def start_guard(self, deadline_s: float | None = None) -> None:
+    def start_guard(self, granted_until_s: float | None = None) -> None:
         """systemd starts the guard."""
         if self.process is None:
             others = self.world.config.others
             if others is not None and self.engine.chance(0.5):
                 self.timings = others if self.timings is self.world.config.timings else self.world.config.timings
-            self.process = Process(self, deadline_s)
+            self.process = Process(self, granted_until_s)
             self.process.begin()
 
     def guard_died(self, restart_s: float = 1.0) -> None:
@@ -243,7 +243,7 @@ class Process:
     port may be the moment at which the process stands still (`trap_us`) or dies.
     """
 
-    def __init__(self, host: Host, deadline_s: float | None) -> None:
+    def __init__(self, host: Host, granted_until_s: float | None) -> None:
         self.host, self.engine, self.world = host, host.engine, host.world
         self.timings = host.timings
         self.alive, self.busy = True, False
@@ -263,7 +263,7 @@ class Process:
             watchdog=self,
             journal=self,
             now_s=host.now_s(),
-            deadline_s=deadline_s,
+            granted_until_s=granted_until_s,
         )
 
     def begin(self) -> None:
@@ -402,7 +402,7 @@ class Process:
         self.alive = False
         self.host.process = None
         self.world.trace("guard replaced", self.host.name, f"in {pause_us / SECOND:.2f} s")
-        self.host.after(pause_us, self.host.start_guard, self.guard.view.deadline_s)
+        self.host.after(pause_us, self.host.start_guard, self.guard.view.granted_until_s)
 
     def end(self) -> None:
         """SIGTERM."""

@@ -115,8 +115,8 @@ class WatchdogAfterStart(Guard):
         launch()
 
     def _on_started(self) -> None:
-        if self.view.deadline_s is not None:
-            self._watchdog.arm(self.view.deadline_s + self.view.timings.kill_s)
+        if self.view.granted_until_s is not None:
+            self._watchdog.arm(self.view.granted_until_s + self.view.timings.kill_s)
         super()._on_started()
 
 
@@ -236,12 +236,12 @@ class LateGrantRevives(Guard):
     """Answers to requests from before the lease was given back still count."""
 
     def _forget_lease(self) -> None:
-        self._set(deadline_s=None)
+        self._set(granted_until_s=None)
 
     def _on_granted(self, ask: Ask) -> None:
-        self._set(deadline_s=rules.deadline_after(ask.sent_s, self.view.timings))
-        if self.view.vm.may_write and self.view.deadline_s is not None:
-            self._watchdog.arm(self.view.deadline_s + self.view.timings.kill_s)
+        self._set(granted_until_s=rules.deadline_after(ask.sent_s, self.view.timings))
+        if self.view.vm.may_write and self.view.granted_until_s is not None:
+            self._watchdog.arm(self.view.granted_until_s + self.view.timings.kill_s)
 
 
 class RefusedIsUnreachable(Guard):
@@ -281,17 +281,17 @@ class OldStartFailureCounts(Guard):
 class AdoptsWithoutHandover(Guard):
     """A guard that finds a VM running at its start lets it run."""
 
-    def __init__(self, *args: Any, now_s: float, deadline_s: float | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, now_s: float, granted_until_s: float | None = None, **kwargs: Any) -> None:
         timings = args[1]
-        super().__init__(*args, now_s=now_s, deadline_s=deadline_s or now_s + timings.deadline_s, **kwargs)
+        super().__init__(*args, now_s=now_s, granted_until_s=granted_until_s or now_s + timings.deadline_s, **kwargs)
 
 
 class HandoverExtends(Guard):
     """A guard that replaced itself gives the VM a fresh deadline."""
 
-    def __init__(self, *args: Any, now_s: float, deadline_s: float | None = None, **kwargs: Any) -> None:
-        fresh_s = None if deadline_s is None else now_s + args[1].deadline_s
-        super().__init__(*args, now_s=now_s, deadline_s=fresh_s, **kwargs)
+    def __init__(self, *args: Any, now_s: float, granted_until_s: float | None = None, **kwargs: Any) -> None:
+        fresh_s = None if granted_until_s is None else now_s + args[1].deadline_s
+        super().__init__(*args, now_s=now_s, granted_until_s=fresh_s, **kwargs)
 
 
 class LateReadBelieved(Guard):
@@ -321,15 +321,15 @@ class StartsWithoutDeadline(Guard):
     """Who finds its name in the lease starts the VM, confirmed or not."""
 
     def _launch(self, launch: Callable[[], None]) -> None:
-        if self.view.deadline_s is None:
-            self._set(deadline_s=self.view.now_s + self.view.timings.deadline_s)
+        if self.view.granted_until_s is None:
+            self._set(granted_until_s=self.view.now_s + self.view.timings.deadline_s)
         super()._launch(launch)
 
 
 class LongerDeadlineKept(Guard):
     """A deadline that was handed over lasts, whatever the new record's timings."""
 
-    def _keep_within(self, deadline_s: float) -> None:
+    def _keep_within(self, granted_until_s: float) -> None:
         pass
 
 
@@ -381,7 +381,7 @@ def _no_deadline_reason(view: View) -> str:
     """No kill at the deadline."""
     if view.lease is not None and not rules.is_mine(view):
         return "not mine"
-    return "" if view.deadline_s is not None else "no lease"
+    return "" if view.granted_until_s is not None else "no lease"
 
 
 def _expired_after_d(view: View) -> bool:
@@ -675,7 +675,7 @@ MUTANTS: dict[str, Mutant] = {
         patches=((rules, "masterless_at_s", _ranking_alone),),
     ),
     "masterless_never": Mutant(
-        "no guard takes a lease of its own accord",
+        "no guard takes a lease without an order",
         patches=((rules, "masterless_at_s", lambda view: float("inf")),),
     ),
     "stopped_for_storage_nobody_reaches": Mutant(

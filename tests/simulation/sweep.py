@@ -36,7 +36,7 @@ SAVE_EVERY_S = 5.0
 """How often the state is written, and progress told."""
 
 RARE = (
-    "took", "took of its own accord", "gave back", "qemu", "killed", "died", "refused", "reply lost after the commit",
+    "took", "took without an order", "gave back", "qemu", "killed", "died", "refused", "reply lost after the commit",
     "start failed", "reset by watchdog", "reset by operator", "frozen", "guard killed", "guard replaced",
     "guard stands still in a call", "guard ends", "fenced by systemd", "power lost", "storage lost", "deleted",
     "answer",

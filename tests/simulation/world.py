@@ -191,7 +191,7 @@ class World:
             )
         self.counts["took" if after.holder else "gave back"] += 1
         if after.holder and after.reason.startswith(OWN_ACCORD):
-            self.counts["took of its own accord"] += 1
+            self.counts["took without an order"] += 1
         return None
 
     def _check_hands(self, writer: str, before: Lease, after: Lease) -> None:
@@ -304,7 +304,7 @@ class World:
         if len(alive) != 1 or lease is None or lease.holder != alive[0].name or not alive[0].hypervisor.runs:
             return False
         process = alive[0].process
-        return process is not None and process.guard.state is not None and process.guard.state.value == "holding"
+        return process is not None and process.guard.state is not None and process.guard.state.value == "running"
 
     def settle(self, steady_s: float = 5.0) -> float:
         """Wait until all is well, and stays so for `steady_s`; return how long that took in seconds.

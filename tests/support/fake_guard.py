@@ -183,7 +183,7 @@ class FakeGuard:
                 "peers": self.peers,
                 "vms": {
                     world.vm: {
-                        "state": "holding" if mine else "candidate",
+                        "state": "running" if mine else "standby",
                         "sentence": "holds the lease, the VM is running" if mine else "watches the lease",
                         "lease": lease, "desired": world.desired, "vm": self.vm, "last_fence": self.last_fence,
                         "starts_failed": self.starts_failed, "health": self.health, "vm_pid": 123,

@@ -25,27 +25,27 @@ def test_no_time_to_wait_is_refused(wait_s: object) -> None:
 
 @pytest.mark.parametrize("vm", [Vm.RUNNING, Vm.PAUSED, Vm.UNKNOWN])
 def test_a_guard_is_not_replaced_under_a_vm_whose_deadline_is_near(vm: Vm) -> None:
-    assert is_calm(view(vm=vm, deadline_s=NOW_S + HALF_S + 0.1))
-    for deadline_s in (NOW_S + HALF_S, NOW_S + 0.1, NOW_S - 0.1, None):
-        assert not is_calm(view(vm=vm, deadline_s=deadline_s))
+    assert is_calm(view(vm=vm, granted_until_s=NOW_S + HALF_S + 0.1))
+    for granted_until_s in (NOW_S + HALF_S, NOW_S + 0.1, NOW_S - 0.1, None):
+        assert not is_calm(view(vm=vm, granted_until_s=granted_until_s))
 
 
-@pytest.mark.parametrize("deadline_s", [NOW_S + 4.0, NOW_S - 100.0, None])
-def test_where_no_vm_runs_a_guard_may_be_replaced_at_any_time(deadline_s: float | None) -> None:
-    assert is_calm(view(vm=Vm.OFF, deadline_s=deadline_s))
+@pytest.mark.parametrize("granted_until_s", [NOW_S + 4.0, NOW_S - 100.0, None])
+def test_where_no_vm_runs_a_guard_may_be_replaced_at_any_time(granted_until_s: float | None) -> None:
+    assert is_calm(view(vm=Vm.OFF, granted_until_s=granted_until_s))
 
 
 def test_a_guard_is_not_replaced_during_a_start_or_a_migration() -> None:
     far_s = NOW_S + TIMINGS.deadline_s
-    assert not is_calm(view(vm=Vm.STARTING, deadline_s=far_s))
-    assert not is_calm(view(vm=Vm.ARRIVING, deadline_s=far_s))
-    assert not is_calm(view(vm=Vm.RUNNING, deadline_s=far_s, move=Move.UNDER_WAY))
-    assert not is_calm(view(vm=Vm.RUNNING, deadline_s=far_s, move=Move.DONE))
+    assert not is_calm(view(vm=Vm.STARTING, granted_until_s=far_s))
+    assert not is_calm(view(vm=Vm.ARRIVING, granted_until_s=far_s))
+    assert not is_calm(view(vm=Vm.RUNNING, granted_until_s=far_s, move=Move.UNDER_WAY))
+    assert not is_calm(view(vm=Vm.RUNNING, granted_until_s=far_s, move=Move.DONE))
 
 
 def test_last_words_leave_half_of_the_time_to_the_next_deadline() -> None:
-    near, far = view(vm=Vm.RUNNING, deadline_s=NOW_S + 3.0), view(vm=Vm.RUNNING, deadline_s=NOW_S + 60.0)
-    dead = view(vm=Vm.OFF, deadline_s=NOW_S + 0.1)
+    near, far = view(vm=Vm.RUNNING, granted_until_s=NOW_S + 3.0), view(vm=Vm.RUNNING, granted_until_s=NOW_S + 60.0)
+    dead = view(vm=Vm.OFF, granted_until_s=NOW_S + 0.1)
     assert last_s([far, near, dead], NOW_S) == 1.5
     assert last_s([near], NOW_S + 4.0) == 0.0
     assert last_s([far], NOW_S) == last_s([dead], NOW_S) == last_s([], NOW_S) == LAST_WORDS_S + LAST_RECORDS_S

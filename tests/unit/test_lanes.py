@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.lanes import LANES, LOOPBACK, Lane, judge, run, started
+from tests.lanes import LANES, LOOPBACK, STOP_S, Lane, judge, run, started
 from tests.support.example import ROOT
 
 CASES = [
@@ -92,14 +93,16 @@ def test_the_lane_that_takes_longest_is_shown_as_it_goes(tmp_path: Path) -> None
 
 
 def test_nothing_is_left_running(tmp_path: Path) -> None:
-    mark = "86399.25"
+    mark = f"86399.{os.getpid()}"
     with (
         contextlib.suppress(KeyboardInterrupt),
         started([shell("one", f"exec sleep {mark}")], tmp_path, str) as (lane,),
     ):
         while not running(mark):
             time.sleep(0.01)
+        began_s = time.monotonic()
         raise KeyboardInterrupt
+    assert time.monotonic() - began_s < STOP_S
     assert not lane.alive
     assert not running(mark)
 

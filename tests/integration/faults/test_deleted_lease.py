@@ -29,7 +29,7 @@ def test_a_lease_that_somebody_deleted_is_created_for_the_longest_time(
     try:
         ended = scene.witness.wait_for("QEMU ended", TIMINGS.deadline_s + TIMINGS.kill_s)
         eventually(
-            lambda: scene.status(scene.holder)["state"] == "unconfigured", 10, "its guard sees that there is none"
+            lambda: scene.status(scene.holder)["state"] == "uninitialised", 10, "its guard sees that there is none"
         )
     finally:
         created_s = scene.witness.mark("the lease is created again", node)

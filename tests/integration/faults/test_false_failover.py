@@ -60,7 +60,7 @@ def test_load_costs_no_vm(scene: Scene, kinds: tuple[str, ...], tell: Callable[[
         while time.monotonic() < end_s:
             time.sleep(LOOK_EVERY_S)
             status = scene.status(scene.holder)
-            assert status["state"] == "holding", scene.witness.table()
+            assert status["state"] == "running", scene.witness.table()
             least_left_s = min(least_left_s, status["may_run_for_s"] or 0.0)
         measured = load.measured()
         assert_untouched(scene, began_s, pid, epoch)

@@ -43,7 +43,7 @@ def test_a_frozen_holder_is_reset_by_its_watchdog_before_the_vm_runs_again_anywh
     assert moments.taken_s is not None
     assert reset_s <= moments.old_dead_s < moments.taken_s < moments.qemu_s, scene.witness.table()
     eventually(lambda: scene.cluster.node(scene.holder).init_pid() != boot, 60, f"{scene.holder} boots again")
-    eventually(lambda: scene.status(scene.holder)["state"] == "candidate", 90, f"{scene.holder} is a candidate again")
+    eventually(lambda: scene.status(scene.holder)["state"] == "standby", 90, f"{scene.holder} is a candidate again")
     tell(
         f"node frozen: reset by its watchdog after {reset_s:.2f} s, VM dead {moments.old_dead_s:.2f} s, "
         f"taken by another {moments.taken_s:.2f} s, QEMU began {moments.qemu_s:.2f} s\n{scene.witness.table()}"

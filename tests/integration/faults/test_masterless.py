@@ -89,4 +89,4 @@ def reload_with(scene: Scene, node: str, text: str) -> None:
     scene.cluster.write_file(node, CONFIG, text, mode=0o600)
     scene.cluster.run(node, ["systemctl", "reload", "mnha-guard"], check=True)
     eventually(lambda: scene.guard(node)["guard"]["since_s"] > since_s, 15, f"a new guard answers on {node}")
-    eventually(lambda: scene.status(node)["state"] == "candidate", 15, f"{node} is a candidate")
+    eventually(lambda: scene.status(node)["state"] == "standby", 15, f"{node} is a candidate")

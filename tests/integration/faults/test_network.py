@@ -82,7 +82,7 @@ def test_a_holder_that_can_not_renew_is_dead_before_another_may_start(
         f"({scene.status(new)['lease']['reason']})"
     )
     scene.cluster.heal(old)
-    eventually(lambda: scene.status(old)["state"] == "candidate", 60, f"{old} is a candidate again")
+    eventually(lambda: scene.status(old)["state"] == "standby", 60, f"{old} is a candidate again")
     assert guards.runners(scene.cluster) == [new]
     assert scene.status(new)["lease"]["epoch"] == epoch + 1
 
@@ -96,7 +96,9 @@ def test_a_candidate_that_is_cut_off_neither_gets_the_lease_nor_harms_its_holder
         cut_s = scene.witness.mark("cut", candidate, at_ns=at_ns, text=f"storage cut, {direction}")
         time.sleep(lasts_s)
         if direction == "both":
-            assert scene.status(candidate)["state"] in ("armed", "taking"), "it sees nobody renew, and nobody orders it"
+            assert scene.status(candidate)["state"] in ("waiting", "taking-over"), (
+                "it sees nobody renew, and nobody orders it"
+            )
         scene.cluster.heal(candidate)
         eventually(lambda: _watches_again(scene, candidate), 30, f"{candidate} sees the lease renewed again")
         assert_untouched(scene, cut_s, pid, epoch)
@@ -105,4 +107,4 @@ def test_a_candidate_that_is_cut_off_neither_gets_the_lease_nor_harms_its_holder
 def _watches_again(scene: Scene, node: str) -> bool:
     """Whether a node is a candidate again that knows of a renewal of a moment ago."""
     status = scene.status(node)
-    return status["state"] == "candidate" and status["lease"]["age_s"] < 2 * TIMINGS.renew_s
+    return status["state"] == "standby" and status["lease"]["age_s"] < 2 * TIMINGS.renew_s

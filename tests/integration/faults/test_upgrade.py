@@ -85,7 +85,7 @@ def test_a_guard_that_dies_and_can_not_be_started_again_takes_its_vm_along(
         began = scene.witness.wait_for("QEMU began", FAILOVER_S)
         assert began.node in scene.others
         assert ended.at_s < began.at_s
-    eventually(lambda: scene.status(scene.holder)["state"] == "candidate", 60, "the guard of the node is well again")
+    eventually(lambda: scene.status(scene.holder)["state"] == "standby", 60, "the guard of the node is well again")
     tell(
         f"guard killed, no other can be started: VM dead after {ended.at_s - killed_s:.2f} s, QEMU began elsewhere "
         f"after {began.at_s - killed_s:.2f} s"

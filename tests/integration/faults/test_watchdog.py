@@ -82,7 +82,7 @@ def test_a_vm_whose_required_watchdog_breaks_goes_to_another_node_in_an_orderly_
 ) -> None:
     broken = watchdog.broken_mark(scene.cluster.settings, scene.holder)
     with required(scene, scene.holder):
-        eventually(lambda: scene.status(scene.holder)["state"] == "holding", 20, "it holds its VM again")
+        eventually(lambda: scene.status(scene.holder)["state"] == "running", 20, "it holds its VM again")
         broken.touch()
         try:
             broken_s = scene.witness.mark("the watchdog breaks", scene.holder)

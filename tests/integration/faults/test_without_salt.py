@@ -166,7 +166,7 @@ def test_two_minutes_without_salt_have_passed_and_nobody_wants_the_lease(vm: Unt
     time.sleep(max(0.0, vm.since_s + LASTS_S - scene.cluster.boottime()))
     assert salt_is_dead(scene.cluster)
     vm.check()
-    assert [name for name in scene.others if scene.status(name)["state"] != "candidate"] == []
+    assert [name for name in scene.others if scene.status(name)["state"] != "standby"] == []
 
 
 def asked(scene: Scene) -> str:

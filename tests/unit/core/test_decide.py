@@ -47,7 +47,7 @@ VIEWS = st.builds(
     vm=st.sampled_from(Vm),
     sighting=SIGHTINGS,
     missing=st.booleans(),
-    deadline_s=st.none() | st.sampled_from([NOW_S - 1.0, NOW_S, NOW_S + 0.1, NOW_S + 2.5, NOW_S + 5.0]),
+    granted_until_s=st.none() | st.sampled_from([NOW_S - 1.0, NOW_S, NOW_S + 0.1, NOW_S + 2.5, NOW_S + 5.0]),
     unanswered=st.integers(0, MAX_UNANSWERED),
     next_ask_s=MOMENTS,
     must_read=st.booleans(),
@@ -101,8 +101,8 @@ def test_nothing_is_started_but_with_the_lease_a_deadline_and_a_dead_vm(seen: Vi
         assert lease_rules.is_mine(seen)
         assert seen.vm is Vm.OFF
         assert seen.desired is Run.STARTED
-        assert seen.deadline_s is not None
-        assert seen.deadline_s - seen.now_s >= seen.timings.deadline_s / 2
+        assert seen.granted_until_s is not None
+        assert seen.granted_until_s - seen.now_s >= seen.timings.deadline_s / 2
 
 
 @given(VIEWS)
@@ -139,8 +139,8 @@ def test_what_a_migration_brought_is_resumed_only_when_handed_over_and_renewed(s
         assert seen.lease is not None
         assert (seen.lease.holder, seen.lease.phase, seen.lease.source) == ("me", Phase.HELD, "you")
         assert seen.launched_epoch != seen.lease.epoch
-        assert seen.deadline_s is not None
-        assert seen.deadline_s > seen.now_s
+        assert seen.granted_until_s is not None
+        assert seen.granted_until_s > seen.now_s
 
 
 @given(VIEWS)
@@ -181,7 +181,7 @@ def test_nothing_new_is_to_be_done_before_the_next_moment(seen: View, part: floa
 
 
 def test_no_lease_is_taken_while_a_vm_may_be_alive_here() -> None:
-    ready = view(sighting=sighting(lease("you"), 9.0), deadline_s=None, desired=Run.STARTED, order=order())
+    ready = view(sighting=sighting(lease("you"), 9.0), granted_until_s=None, desired=Run.STARTED, order=order())
     assert actions(ready) == [Action.TAKE]
     assert Action.TAKE not in actions(ready.but(vm=Vm.UNKNOWN))
 
@@ -193,8 +193,8 @@ def test_a_running_vm_is_renewed_for_and_left_alone() -> None:
 @pytest.mark.parametrize("unconfirmed", ["deadline over", "no deadline", "held by another", "released"])
 def test_a_vm_is_killed_when_the_lease_is_not_confirmed(unconfirmed: str) -> None:
     fields = {
-        "deadline over": {"deadline_s": NOW_S},
-        "no deadline": {"deadline_s": None},
+        "deadline over": {"granted_until_s": NOW_S},
+        "no deadline": {"granted_until_s": None},
         "held by another": {"sighting": sighting(lease("you"))},
         "released": {"sighting": sighting(lease("", Phase.RELEASED))},
     }[unconfirmed]
@@ -203,7 +203,7 @@ def test_a_vm_is_killed_when_the_lease_is_not_confirmed(unconfirmed: str) -> Non
 
 def test_a_vm_that_was_handed_over_runs_until_its_deadline_though_no_lease_was_seen() -> None:
     assert Action.KILL not in actions(view(vm=Vm.UNKNOWN, sighting=None))
-    assert actions(view(vm=Vm.UNKNOWN, sighting=None, deadline_s=NOW_S))[0] is Action.KILL
+    assert actions(view(vm=Vm.UNKNOWN, sighting=None, granted_until_s=NOW_S))[0] is Action.KILL
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,11 @@ def test_a_vm_whose_image_is_out_of_reach_only_here_is_killed_and_not_renewed_fo
 
 def test_a_guard_wakes_when_the_image_has_been_out_of_reach_for_too_long() -> None:
     seen = view(
-        vm=Vm.RUNNING, deadline_s=NOW_S + 4.9, storage_lost_s=NOW_S - 8.0, storage_elsewhere="you", storage_limit_s=12.0
+        vm=Vm.RUNNING,
+        granted_until_s=NOW_S + 4.9,
+        storage_lost_s=NOW_S - 8.0,
+        storage_elsewhere="you",
+        storage_limit_s=12.0,
     )
     assert outlook.next_moment(seen.but(next_ask_s=float("inf"), sighting=sighting(age_s=0.0))) <= NOW_S + 4.0
 
@@ -257,7 +261,7 @@ def test_with_no_watchdog_a_vm_out_of_its_storages_reach_keeps_the_lease_until_i
 
 
 def test_a_kill_under_way_is_not_repeated_at_once() -> None:
-    assert Action.KILL not in actions(view(vm=Vm.RUNNING, deadline_s=None, next_kill_s=NOW_S + 0.1))
+    assert Action.KILL not in actions(view(vm=Vm.RUNNING, granted_until_s=None, next_kill_s=NOW_S + 0.1))
 
 
 def test_a_missing_answer_keeps_nobody_from_the_next_renewal() -> None:
@@ -270,8 +274,8 @@ def test_after_a_refusal_the_lease_is_read_before_anything_is_asked() -> None:
 
 
 def test_a_start_waits_until_more_than_half_of_the_deadline_is_ahead() -> None:
-    assert Action.START in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.6))
-    assert Action.START not in actions(view(desired=Run.STARTED, deadline_s=NOW_S + 2.5))
+    assert Action.START in actions(view(desired=Run.STARTED, granted_until_s=NOW_S + 2.6))
+    assert Action.START not in actions(view(desired=Run.STARTED, granted_until_s=NOW_S + 2.5))
 
 
 def test_a_lease_with_an_unwanted_vm_is_given_back() -> None:
@@ -280,7 +284,7 @@ def test_a_lease_with_an_unwanted_vm_is_given_back() -> None:
 
 def test_a_lease_is_kept_until_the_first_probes_are_done() -> None:
     """A guard that restarts on a node with nobody to order another must start its VM again itself."""
-    unknown = view(desired=Run.STARTED, unable="not probed", probed=False, deadline_s=None)
+    unknown = view(desired=Run.STARTED, unable="not probed", probed=False, granted_until_s=None)
     assert actions(unknown) == []
     assert actions(unknown.but(probed=True)) == [Action.RELEASE]
     assert actions(unknown.but(probed=True, unable="")) == [Action.RENEW]
@@ -308,39 +312,39 @@ def test_a_guest_is_asked_to_shut_down_once_and_killed_when_it_does_not() -> Non
     ],
 )
 def test_an_order_that_was_overtaken_is_ended_with_the_reason(fields: dict[str, object], word: str) -> None:
-    armed = view(sighting=sighting(lease("you"), 6.0), deadline_s=None, desired=Run.STARTED, order=order())
+    armed = view(sighting=sighting(lease("you"), 6.0), granted_until_s=None, desired=Run.STARTED, order=order())
     assert actions(armed) == []
     [decision] = [one for one in rules.decide(armed.but(**fields)) if one.action is Action.VOID_ORDER]
     assert word in decision.reason
 
 
 def test_while_the_lease_is_in_doubt_no_order_is_ended() -> None:
-    doubtful = view(sighting=sighting(lease("you"), 6.0), deadline_s=None, order=order(), must_read=True)
+    doubtful = view(sighting=sighting(lease("you"), 6.0), granted_until_s=None, order=order(), must_read=True)
     assert actions(doubtful) == [Action.READ]
 
 
 @pytest.mark.parametrize(
     ("fields", "state"),
     [
-        ({"sighting": None, "deadline_s": None}, State.BLIND),
-        ({"sighting": None, "deadline_s": None, "missing": True}, State.UNCONFIGURED),
-        ({"vm": Vm.RUNNING}, State.HOLDING),
+        ({"sighting": None, "granted_until_s": None}, State.NO_QUORUM),
+        ({"sighting": None, "granted_until_s": None, "missing": True}, State.UNINITIALISED),
+        ({"vm": Vm.RUNNING}, State.RUNNING),
         ({"vm": Vm.STARTING}, State.STARTING),
         ({"vm": Vm.RUNNING, "shutdown_asked_s": NOW_S}, State.STOPPING),
-        ({"vm": Vm.RUNNING, "deadline_s": NOW_S}, State.FENCING),
-        ({"deadline_s": NOW_S}, State.FENCED),
-        ({}, State.LIMPING),
-        ({"sighting": sighting(lease("you"))}, State.CANDIDATE),
-        ({"sighting": sighting(lease("you")), "order": order()}, State.ARMED),
-        ({"sighting": sighting(lease("you")), "order": order(), "unanswered": 1}, State.TAKING),
-        ({"sighting": sighting(lease("", Phase.RELEASED)), "desired": Run.STOPPED}, State.IDLE),
+        ({"vm": Vm.RUNNING, "granted_until_s": NOW_S}, State.SELF_FENCING),
+        ({"granted_until_s": NOW_S}, State.RENEWING),
+        ({}, State.DEGRADED),
+        ({"sighting": sighting(lease("you"))}, State.STANDBY),
+        ({"sighting": sighting(lease("you")), "order": order()}, State.WAITING),
+        ({"sighting": sighting(lease("you")), "order": order(), "unanswered": 1}, State.TAKING_OVER),
+        ({"sighting": sighting(lease("", Phase.RELEASED)), "desired": Run.STOPPED}, State.STOPPED),
     ],
 )
 def test_states(fields: dict[str, object], state: State) -> None:
     assert outlook.describe(view(**fields)) is state
 
 
-# ---- of its own accord
+# ---- without an order
 
 
 ALONE = {"masterless_s": 20.0, "ranking": ("you", "me", "she"), "desired": Run.STARTED}

@@ -84,12 +84,12 @@ class Doors:
 class Rig:
     """A guard ``me`` with its doors, on a clock that the test turns."""
 
-    def __init__(self, deadline_s: float | None = None, limits: Limits | None = None) -> None:
+    def __init__(self, granted_until_s: float | None = None, limits: Limits | None = None) -> None:
         self.doors, self.now_s, self.index = Doors(), 100.0, 50
         doors = self.doors
         self.guard = Guard(
             "me", TIMINGS, limits or Limits(), store=doors, hypervisor=doors, watchdog=doors, journal=doors,
-            now_s=self.now_s, deadline_s=deadline_s,
+            now_s=self.now_s, granted_until_s=granted_until_s,
         )  # fmt: skip
 
     def on(self, *events: Any) -> list[str]:
@@ -138,24 +138,24 @@ class Rig:
         self.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7))
         self.on(self.granted())
         self.on(VmSeen(Vm.RUNNING, 1, pid=1))
-        assert self.guard.state is State.HOLDING
+        assert self.guard.state is State.RUNNING
         return self
 
 
 def test_a_guard_that_begins_kills_what_it_does_not_know_and_reads() -> None:
     rig = Rig()
     assert rig.on(AbilitySeen("")) == ["kill", "read"]
-    assert rig.guard.state is State.FENCING
+    assert rig.guard.state is State.SELF_FENCING
 
 
 def test_a_guard_that_took_over_from_its_own_process_kills_nothing_until_the_deadline() -> None:
-    rig = Rig(deadline_s=103.0)
+    rig = Rig(granted_until_s=103.0)
     assert "kill" not in rig.on(VmSeen(Vm.RUNNING, 0)) + rig.after(2.9)
     assert "kill" in rig.after(0.2)
 
 
 def test_a_guard_that_took_over_from_its_own_process_believes_no_copy() -> None:
-    rig = Rig(deadline_s=103.0)
+    rig = Rig(granted_until_s=103.0)
     assert "kill" not in rig.on(VmSeen(Vm.RUNNING, 0), rig.seen(lease("you")))
     assert "kill" in rig.on(rig.seen(lease("you"), consistent=True))
 
@@ -163,12 +163,12 @@ def test_a_guard_that_took_over_from_its_own_process_believes_no_copy() -> None:
 @pytest.mark.parametrize("handed_over_s", [3.0, 9.0])
 def test_a_guard_that_took_over_from_its_own_process_keeps_within_its_own_timings(handed_over_s: float) -> None:
     """The one before may have had longer ones. The others go by the first record, whether its answer arrives or not."""
-    rig = Rig(deadline_s=100.0 + handed_over_s)
+    rig = Rig(granted_until_s=100.0 + handed_over_s)
     rig.on(VmSeen(Vm.RUNNING, 0))
     asked = rig.on(rig.seen(lease("me"), consistent=True))
-    deadline_s = rig.now_s + min(handed_over_s, TIMINGS.deadline_s)
-    assert rig.guard.view.deadline_s == deadline_s
-    assert rig.values("arm") == [deadline_s + TIMINGS.kill_s]
+    granted_until_s = rig.now_s + min(handed_over_s, TIMINGS.deadline_s)
+    assert rig.guard.view.granted_until_s == granted_until_s
+    assert rig.values("arm") == [granted_until_s + TIMINGS.kill_s]
     assert asked.index("arm") < asked.index("cas")
 
 
@@ -221,7 +221,7 @@ def test_a_watchdog_that_works_again_in_time_is_told_of_and_costs_nothing() -> N
     rig.doors.watchdog_works = False
     assert renews(rig) == ["cas", "arm", "note unprotected"]
     assert renews(rig) == ["cas", "arm"], "counted anew"
-    assert rig.guard.state is State.HOLDING
+    assert rig.guard.state is State.RUNNING
 
 
 def test_the_deadline_counts_from_the_question_however_late_the_answer() -> None:
@@ -230,7 +230,7 @@ def test_the_deadline_counts_from_the_question_however_late_the_answer() -> None
     asked_s = rig.now_s
     rig.after(0.9)
     rig.on(rig.granted())
-    assert rig.guard.view.deadline_s == asked_s + TIMINGS.deadline_s
+    assert rig.guard.view.granted_until_s == asked_s + TIMINGS.deadline_s
 
 
 def test_an_answer_later_than_its_deadline_counts_for_nothing() -> None:
@@ -239,17 +239,17 @@ def test_an_answer_later_than_its_deadline_counts_for_nothing() -> None:
     late = rig.granted()
     rig.after(TIMINGS.deadline_s)
     assert rig.on(late) == []
-    assert rig.guard.state is State.FENCING
+    assert rig.guard.state is State.SELF_FENCING
 
 
 def test_no_vm_outlives_the_deadline() -> None:
     rig = Rig().holds()
-    deadline_s = rig.guard.view.deadline_s
-    assert deadline_s is not None
+    granted_until_s = rig.guard.view.granted_until_s
+    assert granted_until_s is not None
     asked = rig.after(TIMINGS.deadline_s + 1.0)
     assert asked.count("cas") == TIMINGS.deadline_s - 1
     assert rig.guard.last_fence is not None
-    assert rig.guard.last_fence["at_s"] == deadline_s
+    assert rig.guard.last_fence["at_s"] == granted_until_s
     assert asked.count("kill") > 2  # repeated until it is confirmed
     assert rig.on(VmSeen(Vm.OFF, 1))[0] == "disarm"
 
@@ -272,7 +272,7 @@ def test_lost_requests_do_not_keep_the_next_from_being_sent() -> None:
     rig = Rig().holds()
     assert rig.after(4.5).count("cas") == 4
     assert rig.on(rig.granted())[:1] == ["arm"]
-    assert rig.guard.state is State.HOLDING
+    assert rig.guard.state is State.RUNNING
 
 
 def test_requests_in_flight_are_limited() -> None:
@@ -304,7 +304,7 @@ def test_an_old_answer_of_a_read_does_not_undo_what_was_seen_since() -> None:
     rig = Rig().holds()
     old = LeaseSeen(lease("you"), 40, rig.now_s, consistent=True, asked_s=rig.now_s - 10.0)
     assert rig.on(old) == []
-    assert rig.guard.state is State.HOLDING
+    assert rig.guard.state is State.RUNNING
 
 
 def test_an_index_that_fell_is_believed_to_who_was_asked_since() -> None:
@@ -330,7 +330,7 @@ def test_a_missing_lease_ends_every_right_and_is_not_free() -> None:
     assert "kill" in asked
     assert "cas" not in asked
     rig.on(VmSeen(Vm.OFF, 1))
-    assert rig.guard.state is State.UNCONFIGURED
+    assert rig.guard.state is State.UNINITIALISED
 
 
 @pytest.mark.parametrize(("age_s", "kind"), [(1.0, "refused"), (3 * TIMINGS.renew_s, ""), (TIMINGS.lease_s, "")])
@@ -510,9 +510,9 @@ def test_a_late_grant_after_a_release_revives_no_deadline() -> None:
     late = rig.granted()
     rig.on(DesiredSeen(Run.STOPPED), VmSeen(Vm.OFF, 1))
     rig.after(1.0)
-    assert rig.guard.view.deadline_s is None
+    assert rig.guard.view.granted_until_s is None
     rig.on(late)
-    assert rig.guard.view.deadline_s is None
+    assert rig.guard.view.granted_until_s is None
 
 
 def test_a_start_without_a_deadline_is_a_bug() -> None:
@@ -536,7 +536,7 @@ def test_the_clock_never_goes_back() -> None:
 def test_the_status_names_what_an_operator_asks_for() -> None:
     rig = Rig().holds()
     status = rig.guard.status(rig.now_s)
-    assert (status["state"], status["vm"], status["desired"]) == ("holding", "running", "started")
+    assert (status["state"], status["vm"], status["desired"]) == ("running", "running", "started")
     assert status["lease"]["holder"] == "me"
     assert 0 < status["may_run_for_s"] <= TIMINGS.deadline_s
     assert status["lease"]["expired"] is False

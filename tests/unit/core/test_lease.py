@@ -16,10 +16,10 @@ def test_the_deadline_counts_from_the_question() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deadline_s", "may"), [(None, False), (NOW_S - 0.001, False), (NOW_S, False), (NOW_S + 0.001, True)]
+    ("granted_until_s", "may"), [(None, False), (NOW_S - 0.001, False), (NOW_S, False), (NOW_S + 0.001, True)]
 )
-def test_a_vm_may_run_until_its_deadline_and_not_at_it(deadline_s: float | None, may: bool) -> None:
-    assert rules.may_run_vm(view(deadline_s=deadline_s)) is may
+def test_a_vm_may_run_until_its_deadline_and_not_at_it(granted_until_s: float | None, may: bool) -> None:
+    assert rules.may_run_vm(view(granted_until_s=granted_until_s)) is may
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A node in maintenance takes nothing of its own accord, and gives nothing up."""
+"""A node in maintenance takes nothing without an order, and gives nothing up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.core.views import NOW_S, lease, sighting, view
 NAMES = ("you", "me", "they")
 FREE = {
     "sighting": sighting(lease("", Phase.RELEASED), age_s=60.0),
-    "deadline_s": None,
+    "granted_until_s": None,
     "desired": Run.STARTED,
     "masterless_s": 20.0,
     "ranking": NAMES,

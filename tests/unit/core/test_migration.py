@@ -32,7 +32,7 @@ def moving() -> Rig:
     rig = source()
     assert rig.on(rig.granted())[-1] == "migrate"
     assert rig.values("migrate")[0][0] == "you"
-    assert rig.guard.state is State.MOVING
+    assert rig.guard.state is State.MIGRATING_OUT
     return rig
 
 
@@ -69,10 +69,10 @@ def test_the_lease_is_handed_over_when_the_vm_is_there_and_dead_here(dead_first:
     assert "cas" in rig.on(second)
     record = written(rig)
     assert (record.holder, record.epoch, record.phase, record.source) == ("you", 9, Phase.HELD, "me")
-    assert rig.guard.view.deadline_s is None
+    assert rig.guard.view.granted_until_s is None
     rig.on(rig.granted())
     assert rig.values("answer")[0][:2] == (9, "ok")
-    assert rig.guard.state is State.CANDIDATE
+    assert rig.guard.state is State.STANDBY
 
 
 def test_what_is_left_of_a_vm_that_was_migrated_is_killed() -> None:
@@ -104,7 +104,7 @@ def test_a_hand_over_whose_answer_is_lost_is_read_up_before_it_is_tried_again() 
     record = handed_over(rig.guard.view.lease, "maintenance") if rig.guard.view.lease else None
     assert record is not None
     assert rig.on(rig.seen(record, consistent=True))[-1] == "answer"
-    assert rig.guard.state is State.CANDIDATE
+    assert rig.guard.state is State.STANDBY
 
 
 def test_nothing_is_started_here_while_a_hand_over_may_still_be_written() -> None:
@@ -193,7 +193,7 @@ def target() -> Rig:
     """A guard to whose node the VM is on its way."""
     rig = Rig(limits=NODES).observes()
     assert rig.on(rig.seen(OFFER), VmSeen(Vm.ARRIVING, 0, pid=1)) == []
-    assert rig.guard.state is State.ARRIVING
+    assert rig.guard.state is State.MIGRATING_IN
     return rig
 
 
@@ -222,7 +222,7 @@ def test_what_has_arrived_is_resumed_when_the_lease_was_handed_over_and_renewed(
     assert written(rig).source == "you"
     assert rig.on(rig.granted()) == ["arm", "arm", "resume"]
     rig.on(VmSeen(Vm.RUNNING, rig.guard._generation, pid=1))
-    assert rig.guard.state is State.HOLDING
+    assert rig.guard.state is State.RUNNING
     rig.after(1.0)
     assert written(rig).source is None
 

@@ -23,5 +23,5 @@ def sighting(seen: Lease | None = None, age_s: float = 0.5, index: int = 50) -> 
 
 def view(**fields: Any) -> View:
     """A view at NOW_S of node ``me``; by default it holds the lease, confirmed, and nothing runs."""
-    defaults: dict[str, Any] = {"sighting": sighting(), "deadline_s": NOW_S + 4.0, "vm": Vm.OFF}
+    defaults: dict[str, Any] = {"sighting": sighting(), "granted_until_s": NOW_S + 4.0, "vm": Vm.OFF}
     return View(now_s=NOW_S, node="me", timings=TIMINGS, **{**defaults, **fields})

@@ -298,7 +298,7 @@ class ClusterConfig(Section):
     )
     masterless_takeover_after_s: SecondsOrOff = Field(
         20.0,
-        description="So long after a lease has expired (or was released) a guard takes over of its own accord, if no "
+        description="So long after a lease has expired (or was released) a guard takes over without a master, if no "
         "master has ordered anybody to. The nodes do so in the order of `prefer`, 2 s apart. 0: never.",
     )
     storage_lost_after_s: SecondsOrOff = Field(

@@ -37,7 +37,7 @@ def fence_reason(view: View) -> str:
     if view.lease is not None and not rules.is_mine(view):
         holder = view.lease.holder or "nobody"
         return f"the lease of epoch {view.lease.epoch} is held by {holder}, not by {view.node}"
-    if view.deadline_s is None:
+    if view.granted_until_s is None:
         return "this node has no confirmed lease"
     if not rules.may_run_vm(view):
         return f"no renewal was confirmed for {view.timings.deadline_s:g} s"
@@ -57,9 +57,9 @@ def storage_reason(view: View) -> str:
 
 
 def off_reason(view: View) -> str:
-    """By whose wish, or for want of what, the VM is to be off here in an orderly way; empty when it is not."""
+    """By whose order, or for want of what, the VM is to be off here in an orderly way; empty when it is not."""
     if view.desired is Run.STOPPED:
-        return "stopped by the operator's wish"
+        return "desired: stopped"
     if view.ending:
         return view.ending
     if view.unprotected >= MAX_UNPROTECTED:

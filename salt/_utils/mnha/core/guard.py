@@ -97,7 +97,7 @@ class Limits:
     :param start_s: how long libvirt may take to start it.
     :param shutdown_s: how long a guest may take to shut down.
     :param storage_s: how long the image's folder may be gone here, and only here, before a running VM is stopped.
-    :param masterless_s: how long nobody orders a take-over that is needed before this node does it of its own accord;
+    :param masterless_s: how long nobody orders a take-over that is needed before this node does it without an order;
         0: never.
     :param ranking: all nodes in the order in which they do so.
     """
@@ -116,7 +116,7 @@ class Guard:
 
     :param node: this node's name, as it stands in the lease.
     :param now_s: CLOCK_BOOTTIME at the start.
-    :param deadline_s: until when a VM found running may run: only a guard that replaced itself (exec) knows one.
+    :param granted_until_s: until when a VM found running may run: only a guard that replaced itself (exec) knows one.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Guard:
         watchdog: Watchdog,
         journal: Journal,
         now_s: float,
-        deadline_s: float | None = None,
+        granted_until_s: float | None = None,
     ) -> None:
         self._store, self._hypervisor, self._watchdog, self._journal = store, hypervisor, watchdog, journal
         self._limits = limits
@@ -150,7 +150,7 @@ class Guard:
             now_s=now_s,
             node=node,
             timings=timings,
-            deadline_s=deadline_s,
+            granted_until_s=granted_until_s,
             unable=NOT_PROBED,
             probed=False,
             start_limit_s=limits.start_s,
@@ -243,7 +243,7 @@ class Guard:
             self._set(must_read=False)
         elif known is not None and seen.index <= known.index:
             return
-        elif known is None and self.view.deadline_s is not None:
+        elif known is None and self.view.granted_until_s is not None:
             return  # handed over by the process before: only who is vouched for may take that away
         if seen.lease is None:
             if seen.consistent:
@@ -278,10 +278,10 @@ class Guard:
 
     def _forget_lease(self) -> None:
         """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""
-        if self._asks or self.view.deadline_s is not None:
+        if self._asks or self.view.granted_until_s is not None:
             gives = (Action.RELEASE, Action.HAND_OVER)
             self._asks = {ticket: ask for ticket, ask in self._asks.items() if ask.action in gives}
-            self._set(deadline_s=None, unanswered=len(self._asks))
+            self._set(granted_until_s=None, unanswered=len(self._asks))
 
     def _on_answer(self, answered: Answered) -> None:
         """Fold the end of a lease request into the view. Only *granted* moves the deadline."""
@@ -336,26 +336,26 @@ class Guard:
         """Move the deadline, counted from before the request was sent; pet the watchdog with it."""
         if not rules.is_mine(self.view) or self.view.lease is None or self.view.lease.epoch != ask.lease.epoch:
             return
-        deadline_s = rules.deadline_after(ask.sent_s, self.view.timings)
-        if self.view.deadline_s is None or deadline_s > self.view.deadline_s:
-            self._set(deadline_s=deadline_s)
+        granted_until_s = rules.deadline_after(ask.sent_s, self.view.timings)
+        if self.view.granted_until_s is None or granted_until_s > self.view.granted_until_s:
+            self._set(granted_until_s=granted_until_s)
             if self.view.vm.may_write:
-                self._pet(deadline_s + self.view.timings.kill_s)
+                self._pet(granted_until_s + self.view.timings.kill_s)
         if ask.action is Action.TAKE:
             self.timeline["taken_s"] = self.view.now_s
             self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
 
-    def _keep_within(self, deadline_s: float) -> None:
+    def _keep_within(self, granted_until_s: float) -> None:
         """Let the VM run no longer than the record allows that is about to be sent, whether its answer arrives or not.
 
         The others go by its timings once it is written. When an operator has shortened them, a guard with the longer
         ones has handed over its deadline, and has told the watchdog: both are shortened before the record is sent.
         """
-        if self.view.deadline_s is None or not self.view.vm.may_write:
+        if self.view.granted_until_s is None or not self.view.vm.may_write:
             return
-        deadline_s = min(deadline_s, self.view.deadline_s)
-        reset_s = deadline_s + self.view.timings.kill_s
-        self._set(deadline_s=deadline_s)
+        granted_until_s = min(granted_until_s, self.view.granted_until_s)
+        reset_s = granted_until_s + self.view.timings.kill_s
+        self._set(granted_until_s=granted_until_s)
         if self._reset_s > reset_s:
             self._pet(reset_s)
 
@@ -654,11 +654,11 @@ class Guard:
 
     def _launch(self, launch: Callable[[], None]) -> None:
         """Start or resume the VM, with the watchdog armed *before*: a start that hangs is covered as well."""
-        deadline_s = self.view.deadline_s
-        if deadline_s is None:
+        granted_until_s = self.view.granted_until_s
+        if granted_until_s is None:
             raise BugError("a start without a deadline")
         self._set(launched_epoch=self._epoch())  # what has arrived here is of no use from now on, if it is not resumed
-        if not self._arm(deadline_s + self.view.timings.kill_s):
+        if not self._arm(granted_until_s + self.view.timings.kill_s):
             self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
             return
         self._generation += 1
@@ -693,7 +693,9 @@ class Guard:
             "state": state.value,
             "sentence": SENTENCES[state],
             "lease": self._lease_status(view),
-            "may_run_for_s": view.deadline_s - view.now_s if rules.may_run_vm(view) and view.deadline_s else None,
+            "may_run_for_s": view.granted_until_s - view.now_s
+            if rules.may_run_vm(view) and view.granted_until_s
+            else None,
             "renewals": self.renewals.to_dict() if self.renewals else None,
             "desired": view.desired,
             "vm": view.vm.value,
@@ -710,7 +712,7 @@ class Guard:
 
     @staticmethod
     def _masterless_in_s(view: View) -> float | None:
-        """In how many seconds this node takes the lease of its own accord if all stays as it is; None: it does not."""
+        """In how many seconds this node takes the lease without an order if all stays as it is; None: it does not."""
         at_s = rules.masterless_at_s(view)
         if rules.is_mine(view) or unfit_reason(view) or at_s == float("inf"):
             return None

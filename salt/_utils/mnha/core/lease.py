@@ -19,18 +19,18 @@ from .model import Lease, Phase, Sighting, View
 from .timing import LONGEST_S, Timings
 
 RANK_STEP_S = 2.0
-"""How much later each next node takes a lease of its own accord: a take-over's compare-and-set is answered, and seen
+"""How much later each next node takes a lease without an order: a take-over's compare-and-set is answered, and seen
 by the others, within milliseconds, and within an election (:data:`.timing.ELECTION_S`) if it falls into one."""
 
 
 def may_run_vm(view: View) -> bool:
     """Whether the VM may run on this node at this moment."""
-    return view.deadline_s is not None and view.now_s < view.deadline_s
+    return view.granted_until_s is not None and view.now_s < view.granted_until_s
 
 
 def has_half_a_deadline(view: View) -> bool:
     """Whether the VM may run on this node for more than half of the deadline."""
-    return view.deadline_s is not None and view.now_s < view.deadline_s - view.timings.deadline_s / 2
+    return view.granted_until_s is not None and view.now_s < view.granted_until_s - view.timings.deadline_s / 2
 
 
 def deadline_after(asked_s: float, timings: Timings) -> float:

@@ -28,7 +28,7 @@ class Phase(StrEnum):
 
 
 class Run(StrEnum):
-    """The operator's wish."""
+    """The desired state: what the operator wants of the VM."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -159,7 +159,7 @@ class View:
 
     :param sighting: the newest lease seen; None before the first.
     :param missing: a consistent read found no lease record at all.
-    :param deadline_s: until when this node may run the VM; None: it may not.
+    :param granted_until_s: until when this node may run the VM; None: it may not.
     :param unanswered: how many lease requests (renew, take, release) are unanswered.
     :param next_ask_s: no further lease request before this moment.
     :param must_read: something was refused or lost: only a consistent read tells how things stand.
@@ -168,8 +168,8 @@ class View:
     :param start_asked_s: when the start that is under way was sent.
     :param start_limit_s: how long a start may take before it is voided.
     :param shutdown_asked_s: when the guest was asked to shut down, while that is still wanted.
-    :param desired: the operator's wish; None while unknown.
-    :param desired_since_s: when this node first knew of that wish.
+    :param desired: the desired state; None while unknown.
+    :param desired_since_s: since when this node knows of that.
     :param shutdown_limit_s: how long a guest may take to shut down before it is killed.
     :param unable: why this node can't run the VM (image, bridge, storage …); empty when it can.
     :param storage_lost_s: since when the folder with the image does not answer, or fails; None while it is well.
@@ -186,10 +186,10 @@ class View:
     :param move_until_s: no waiting for its end after this moment.
     :param launched_epoch: the epoch in which this guard last started or resumed the VM.
     :param move_aborted: libvirt was asked to abort it.
-    :param masterless_s: how long the lease is to be had, and nobody orders a take-over, before one is done of this
-        node's own accord; 0: never.
+    :param masterless_s: how long the lease is to be had, and nobody orders a take-over, before one is done without an
+        order; 0: never.
     :param ranking: all nodes in the order in which they do so.
-    :param maintenance: why this node, which could run the VM, is to take nothing of its own accord; empty when it may.
+    :param maintenance: why this node, which could run the VM, is to take nothing without an order; empty when it may.
     """
 
     now_s: float
@@ -198,7 +198,7 @@ class View:
     vm: Vm = Vm.UNKNOWN
     sighting: Sighting | None = None
     missing: bool = False
-    deadline_s: float | None = None
+    granted_until_s: float | None = None
     unanswered: int = 0
     next_ask_s: float = float("-inf")
     must_read: bool = False
@@ -288,37 +288,37 @@ may be a hiccup; after so many what was armed before covers K at least, as three
 class State(StrEnum):
     """How a guard stands, in a word; :data:`SENTENCES` has the sentence."""
 
-    BLIND = "blind"
-    UNCONFIGURED = "unconfigured"
-    CANDIDATE = "candidate"
-    ARMED = "armed"
-    TAKING = "taking"
+    NO_QUORUM = "no-quorum"
+    UNINITIALISED = "uninitialised"
+    STANDBY = "standby"
+    WAITING = "waiting"
+    TAKING_OVER = "taking-over"
     STARTING = "starting"
-    HOLDING = "holding"
-    LIMPING = "limping"
-    MOVING = "moving"
-    ARRIVING = "arriving"
+    RUNNING = "running"
+    DEGRADED = "degraded"
+    MIGRATING_OUT = "migrating-out"
+    MIGRATING_IN = "migrating-in"
     STOPPING = "stopping"
-    IDLE = "idle"
-    FENCING = "fencing"
-    FENCED = "fenced"
+    STOPPED = "stopped"
+    SELF_FENCING = "self-fencing"
+    RENEWING = "renewing"
 
 
 SENTENCES = {
-    State.BLIND: "has not seen the lease: Consul does not answer",
-    State.UNCONFIGURED: "the lease has not been created: run guard.create_lease",
-    State.CANDIDATE: "watches the lease and may take it",
-    State.ARMED: "is to take the lease as soon as it is free or expired",
-    State.TAKING: "asks Consul for the lease",
+    State.NO_QUORUM: "has not seen the lease: Consul does not answer",
+    State.UNINITIALISED: "the lease has not been created: run guard.create_lease",
+    State.STANDBY: "watches the lease and may take it",
+    State.WAITING: "is to take the lease as soon as it is free or expired",
+    State.TAKING_OVER: "asks Consul for the lease",
     State.STARTING: "holds the lease, the VM is starting",
-    State.HOLDING: "holds the lease, the VM is running",
-    State.LIMPING: "holds the lease, the VM is not running",
-    State.MOVING: "holds the lease, the VM is being migrated away",
-    State.ARRIVING: "the VM is being migrated to this node, paused until the lease is handed over",
+    State.RUNNING: "holds the lease, the VM is running",
+    State.DEGRADED: "holds the lease, the VM is not running",
+    State.MIGRATING_OUT: "holds the lease, the VM is being migrated away",
+    State.MIGRATING_IN: "the VM is being migrated to this node, paused until the lease is handed over",
     State.STOPPING: "holds the lease, the VM is shutting down",
-    State.IDLE: "the VM is stopped by the operator's wish",
-    State.FENCING: "may not run the VM and is killing it",
-    State.FENCED: "is named by the lease but may not run the VM before it has renewed it",
+    State.STOPPED: "the VM is stopped, as desired",
+    State.SELF_FENCING: "may not run the VM and is killing it",
+    State.RENEWING: "is named by the lease but may not run the VM before it has renewed it",
 }
 
 

@@ -106,7 +106,7 @@ class Moved:
 
 @dataclasses.dataclass(frozen=True)
 class DesiredSeen:
-    """The operator's wish in Consul; None when there is none."""
+    """The desired state in Consul; None when there is none."""
 
     run: Run | None
 

@@ -10,31 +10,31 @@ from .model import Move, Op, Run, State, View, Vm
 def describe(view: View) -> State:
     """Return the state, in a word, that `view` amounts to."""
     if view.vm.may_write and (fence_reason(view) or storage_reason(view)):
-        return State.FENCING
+        return State.SELF_FENCING
     if view.vm is Vm.ARRIVING:
-        return State.ARRIVING
+        return State.MIGRATING_IN
     if view.sighting is None:
-        return State.UNCONFIGURED if view.missing else State.BLIND
+        return State.UNINITIALISED if view.missing else State.NO_QUORUM
     if rules.is_mine(view):
-        if view.deadline_s is None or not rules.may_run_vm(view):
-            return State.FENCED
+        if view.granted_until_s is None or not rules.may_run_vm(view):
+            return State.RENEWING
         if view.vm is Vm.STARTING:
             return State.STARTING
         if view.move is not Move.NONE:
-            return State.MOVING
+            return State.MIGRATING_OUT
         if view.shutdown_asked_s is not None and view.vm.may_write:
             return State.STOPPING
-        return State.HOLDING if view.vm is Vm.RUNNING else State.LIMPING
+        return State.RUNNING if view.vm is Vm.RUNNING else State.DEGRADED
     if (view.order is not None and view.order.op is Op.TAKEOVER) or take_reason(view):
-        return State.TAKING if view.unanswered else State.ARMED
-    return State.IDLE if view.desired is Run.STOPPED else State.CANDIDATE
+        return State.TAKING_OVER if view.unanswered else State.WAITING
+    return State.STOPPED if view.desired is Run.STOPPED else State.STANDBY
 
 
 def next_moment(view: View) -> float:
     """When, with no news at all, another decision than at ``view.now_s`` may be due (CLOCK_BOOTTIME seconds)."""
-    moments = [view.deadline_s, view.next_ask_s, view.next_read_s, view.next_kill_s, view.not_before_s]
-    if view.deadline_s is not None:
-        moments.append(view.deadline_s - view.timings.deadline_s / 2)
+    moments = [view.granted_until_s, view.next_ask_s, view.next_read_s, view.next_kill_s, view.not_before_s]
+    if view.granted_until_s is not None:
+        moments.append(view.granted_until_s - view.timings.deadline_s / 2)
     if view.sighting is not None:
         moments.append(rules.overdue_s(view.sighting, view.timings))
         moments.append(rules.expires_s(view.sighting, view.timings))

@@ -188,7 +188,7 @@ class Daemon:
     """The guards of one node and their main loop.
 
     :param config: what :func:`load` returned.
-    :param handover: VM -> deadline_s, from the process that this one replaces.
+    :param handover: VM -> granted_until_s, from the process that this one replaces.
     :param watchdog_fd: the open watchdog device, from the process before this one.
     """
 
@@ -223,7 +223,7 @@ class Daemon:
             vm["name"]: self._protect(vm, handover.get(vm["name"])) for vm in config["vms"]
         }
 
-    def _protect(self, vm: dict[str, Any], deadline_s: float | None) -> Protected:
+    def _protect(self, vm: dict[str, Any], granted_until_s: float | None) -> Protected:
         """Put one VM under guard."""
         name, timings = vm["name"], Timings.from_dict(self._config["timings"])
 
@@ -251,7 +251,7 @@ class Daemon:
             watchdog=self.watchdog.share(name),
             journal=GuardJournal(self, name),
             now_s=boottime_s(),
-            deadline_s=deadline_s,
+            granted_until_s=granted_until_s,
         )
         prober = Prober(
             self.node,
@@ -380,7 +380,7 @@ class Daemon:
         """What the next process must know, None if this one does not ask for one."""
         if not self._replace:
             return None
-        deadlines = {name: protected.guard.view.deadline_s for name, protected in self._protected.items()}
+        deadlines = {name: protected.guard.view.granted_until_s for name, protected in self._protected.items()}
         return {name: deadline for name, deadline in deadlines.items() if deadline is not None}
 
     def _become_prompt(self) -> None:
@@ -550,14 +550,14 @@ class Daemon:
         return self._order(Op.MIGRATE, request)
 
     def _stop(self, request: Request) -> dict[str, Any]:
-        """Wait until the VM is off here and the lease given back; the wish in Consul is what stops it."""
+        """Wait until the VM is off here and the lease given back; the desired state in Consul is what stops it."""
         vm, end_s = self._vm_of(request), boottime_s() + wait_of(request)
         wish_end_s = boottime_s() + 3.0
         while True:
             status = self._in_main(lambda: self._protected[vm].guard.status(boottime_s()))
             lease = status["lease"] or {}
             if status["desired"] != Run.STOPPED and boottime_s() > wish_end_s:
-                raise InputError(f"the wish for {vm} is {status['desired']}, not stopped: set it first")
+                raise InputError(f"{vm} is desired {status['desired']}, not stopped: set that first")
             if status["desired"] == Run.STOPPED and status["vm"] == Vm.OFF and lease.get("holder") != self.node:
                 return {"message": f"{vm} is off on {self.node}", "node": self.node}
             if boottime_s() > end_s:
@@ -582,7 +582,7 @@ def last_s(views: Sequence[View], now_s: float) -> float:
     """How long a process may wait for its last words to be sent, while nobody looks at the deadlines any more. Half of
     the time to the next one is for the process that comes after it.
     """
-    deadlines = [view.deadline_s for view in views if view.vm.may_write and view.deadline_s is not None]
+    deadlines = [view.granted_until_s for view in views if view.vm.may_write and view.granted_until_s is not None]
     ahead_s = min(deadlines, default=float("inf")) - now_s
     return max(0.0, min(LAST_WORDS_S + LAST_RECORDS_S, ahead_s / 2))
 

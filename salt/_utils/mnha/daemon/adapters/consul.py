@@ -180,7 +180,7 @@ class Servers:
 
 
 class ConsulStore:
-    """The lease and the wish of one VM: a :class:`mnha.core.ports.LeaseStore`.
+    """The lease and the desired state of one VM: a :class:`mnha.core.ports.LeaseStore`.
 
     :param post: takes the events, from any thread.
     :param timeout_s: when an unanswered request is given up; the lease's deadline, after which no answer is of
@@ -260,7 +260,7 @@ class ConsulStore:
             self._post(LeaseSeen(lease, index, received_s, consistent=True, asked_s=asked_s))
 
     def _watch(self) -> None:
-        """Watch the VM's keys for ever: the lease, and the wish."""
+        """Watch the VM's keys for ever: the lease, and the desired state."""
         index, pause = "0", threading.Event()
         while True:
             number = self._servers.pick()
@@ -502,9 +502,9 @@ def _maintenance_of(row: dict[str, Any]) -> str:
 
 
 def _run_of(row: dict[str, Any]) -> Run | None:
-    """The wish in a KV row; what can't be read is no wish."""
+    """The desired state in a KV row; None if it can't be read."""
     try:
         return Run(json.loads(base64.b64decode(row["Value"] or ""))["run"])
     except (ValueError, KeyError, TypeError):
-        log.error("the wish in %s can't be read: %r", row["Key"], row["Value"])
+        log.error("the desired state in %s can't be read: %r", row["Key"], row["Value"])
         return None
