@@ -1,6 +1,6 @@
-"""The protected VM: its configuration, its libvirt domain on this node, its health, and the operator's wishes.
+"""The protected VM: its configuration, its libvirt domain on this node, its health, and its desired state.
 
-Nothing here starts or kills a VM: `start` and `stop` write the wish (`desired`) to Consul and order the guard.
+Nothing here starts or kills a VM: `start` and `stop` write the desired state to Consul and order the guard.
 What is read of libvirt and Consul is read directly.
 """
 
@@ -171,19 +171,19 @@ def health(vm: str | None = None) -> dict[str, Any]:
     return {**found, "healthy": not failed, "why": "; ".join(failed)}
 
 
-def wish(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
-    """Write the operator's wish, `started` or `stopped`, and return how the VM stands; nothing is ordered.
+def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
+    """Write the desired state, `started` or `stopped`, and return the plan for the VM; nothing is ordered.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt node1 mnvm.wish started
+        salt node1 mnvm.set_desired started
     """
     name, _ = _vm(vm)
     if run not in ("started", "stopped"):
-        raise CommandExecutionError(f"the wish is 'started' or 'stopped', not {run!r}")
-    record = {"run": run, "by": by or f"mnvm.wish on {__opts__['id']}", "at": time.time()}
+        raise CommandExecutionError(f"desired is 'started' or 'stopped', not {run!r}")
+    record = {"run": run, "by": by or f"mnvm.set_desired on {__opts__['id']}", "at": time.time()}
     if f"vms/{name}/lease" not in __salt__["consul_ha.kv_list"](f"vms/{name}/"):
         raise CommandExecutionError(f"{name} has no lease yet: state.apply states.guard creates it")
     __salt__["consul_ha.kv_put"](f"vms/{name}/desired", record)
@@ -191,7 +191,7 @@ def wish(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
 
 
 def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
-    """Wish the VM started and let this node take it, if nobody has it. For a node of Salt's choice:
+    """Set desired to started and let this node take it, if nobody has it. For a node of Salt's choice:
     `mnha.start`.
 
     CLI Example:
@@ -200,14 +200,14 @@ def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
 
         salt node1 mnvm.start
     """
-    stand = wish("started", vm, by=f"mnvm.start on {__opts__['id']}")
-    if holder := stand["lease"]["holder"]:
-        return {"result": "ok", "message": f"{holder} has the lease and starts it", "plan": stand}
-    return __salt__["guard.takeover"](stand["lease"]["epoch"], vm=stand["vm"], wait_s=wait_s, reason="mnvm.start")
+    planned = set_desired("started", vm, by=f"mnvm.start on {__opts__['id']}")
+    if holder := planned["lease"]["holder"]:
+        return {"result": "ok", "message": f"{holder} has the lease and starts it", "plan": planned}
+    return __salt__["guard.takeover"](planned["lease"]["epoch"], vm=planned["vm"], wait_s=wait_s, reason="mnvm.start")
 
 
 def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
-    """Wish the VM stopped, and wait until it is off here.
+    """Set desired to stopped, and wait until it is off here.
 
     CLI Example:
 
@@ -215,8 +215,8 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
 
         salt node1 mnvm.stop
     """
-    stand = wish("stopped", vm, by=f"mnvm.stop on {__opts__['id']}")
-    return __salt__["guard.stop"](vm=stand["vm"], wait_s=wait_s)
+    planned = set_desired("stopped", vm, by=f"mnvm.stop on {__opts__['id']}")
+    return __salt__["guard.stop"](vm=planned["vm"], wait_s=wait_s)
 
 
 def plan_failover(
@@ -256,7 +256,7 @@ def plan_failover(
 
 
 def plan(vm: str | None = None) -> dict[str, Any]:
-    """Who could run the VM now, best first, why the others could not, and how the lease stands.
+    """Who could run the VM now, best first, why the others could not, and the lease.
 
     CLI Example:
 
@@ -327,7 +327,7 @@ def report() -> dict[str, Any]:
 
 
 def _plan(vm: str) -> dict[str, Any]:
-    """Who could run the VM now, and how it stands."""
+    """Who could run the VM now, and its lease."""
     _, cluster = _vm(vm)
     ask = __salt__["consul_ha.kv_list"]
     keys, records, maintenance = ask(f"vms/{vm}/"), ask("nodes/"), ask("maintenance/")

@@ -71,7 +71,7 @@ def test_start_and_stop(world):
 
 def test_status_does_not_wait_for_a_dead_node(world):
     began_s = time.monotonic()
-    world.salt.run("m1", "mnha.prepare")
+    world.salt.run("m1", "mnha_policy.prepare")
     nothing_s = time.monotonic() - began_s  # what salt-run itself takes; the machine may be busy
     holder_dies(world, "node3")
     world.guards.hold("node1")
@@ -130,7 +130,7 @@ def test_mistakes_are_named_with_a_remedy_and_a_failing_exit_code(world):
     done = world.salt.run("m1", "mnha.start", "vm=other")
     assert done.returncode != 0
     assert "no VM 'other'" in done.stdout
-    done = world.salt.run("m1", "mnha.failover", "example", "mnvm", "7", "node9")
+    done = world.salt.run("m1", "mnha_policy.failover", "example", "mnvm", "7", "node9")
     assert done.returncode != 0
     assert "node9" in done.stdout
     (world.folder / "consul_is_down").touch()
@@ -150,7 +150,9 @@ def test_mistakes_are_named_with_a_remedy_and_a_failing_exit_code(world):
 
 def test_a_late_failover_order_changes_nothing(world):
     world.guards.hold("node2")
-    code, answer = run_json(world, "mnha.failover", "example", "mnvm", str(world.guards.lease["epoch"] - 1), "node3")
+    code, answer = run_json(
+        world, "mnha_policy.failover", "example", "mnvm", str(world.guards.lease["epoch"] - 1), "node3"
+    )
     assert (code, answer["done"]) == (0, False)
     assert "nothing to do" in answer["comment"]
 
