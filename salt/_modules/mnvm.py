@@ -20,6 +20,7 @@ from mnha import config
 from mnha.core import choose
 from mnha.errors import MnhaError
 from mnha.guest import domain, kvm, libvirt_domains
+from mnha.master import history
 
 log = logging.getLogger(__name__)
 
@@ -269,8 +270,8 @@ def plan(vm: str | None = None) -> dict[str, Any]:
 
 
 def record(event: str, text: str, vm: str | None = None, action: str | None = None, **data: Any) -> str:
-    """Write an event into the cluster's history, and prune that; returns its key. With `action`, the claim of that name
-    is marked as done.
+    """Write an event into the cluster's history, and prune that; returns its key. One with the `reason` of the VM's
+    newest event is counted there and gets no entry of its own. With `action`, the claim of that name is marked as done.
 
     CLI Example:
 
@@ -283,12 +284,31 @@ def record(event: str, text: str, vm: str | None = None, action: str | None = No
     more = {key: value for key, value in data.items() if not key.startswith("__")}
     value = {"at": now.isoformat(timespec="milliseconds"), "node": node, "vm": vm, "event": event, "text": text, **more}
     key = f"history/{now:%Y%m%dT%H%M%S.%f}Z-{node}-salt"
-    __salt__["consul_ha.kv_put"](key, value)
-    __salt__["consul_ha.kv_prune"]("history/")
+    key = _count_again(value) or _write(key, value)
     if action:
         __salt__["consul_ha.kv_put"](f"actions/{action}", {"by": data.get("master"), "done": True})
         __salt__["consul_ha.kv_prune"]("actions/")
     return key
+
+
+def _write(key: str, value: dict[str, Any]) -> str:
+    """A new entry of the history; its key."""
+    __salt__["consul_ha.kv_put"](key, value)
+    __salt__["consul_ha.kv_prune"]("history/")
+    return key
+
+
+def _count_again(value: dict[str, Any]) -> str:
+    """Count an entry that repeats a former one there; the key of that, empty if there is none, or it was changed at the
+    same moment: then it gets one of its own.
+    """
+    if not value.get("reason"):
+        return ""
+    key = history.find_same(__salt__["consul_ha.kv_list"]("history/"), value)
+    former = __salt__["consul_ha.kv_get"](key) if key else None
+    if key and former and __salt__["consul_ha.kv_cas"](key, history.repeated(former["value"], value), former["index"]):
+        return key
+    return ""
 
 
 def report() -> dict[str, Any]:

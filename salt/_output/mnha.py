@@ -94,8 +94,16 @@ def _warnings(warnings: Sequence[str]) -> Iterable[str]:
 
 def _history(events: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield ""
-    rows = [[event.get(key, "") for key in ("at", "node", "vm", "epoch", "event", "text")] for event in events]
+    rows = [
+        [*(event.get(key, "") for key in ("at", "node", "vm", "epoch", "event")), event.get("text", "") + _times(event)]
+        for event in events
+    ]
     yield from table(("AT", "NODE", "VM", "EPOCH", "EVENT", "WHAT"), rows)
+
+
+def _times(event: Mapping[str, Any]) -> str:
+    """How often it happened, if more than once."""
+    return f" ({event['count']} times, the last {event.get('last')})" if event.get("count", 1) > 1 else ""
 
 
 def _faults(faults: Mapping[str, Sequence[str]]) -> Iterable[str]:
