@@ -20,7 +20,7 @@ from mnha import config
 from mnha.core import choose
 from mnha.errors import MnhaError
 from mnha.guest import domain, kvm, libvirt_domains
-from mnha.master import history
+from mnha.master import history, view
 
 log = logging.getLogger(__name__)
 
@@ -270,8 +270,8 @@ def plan(vm: str | None = None) -> dict[str, Any]:
 
 
 def record(event: str, text: str, vm: str | None = None, action: str | None = None, **data: Any) -> str:
-    """Write an event into the cluster's history, and prune that; returns its key. One with the `reason` of the VM's
-    newest event is counted there and gets no entry of its own. With `action`, the claim of that name is marked as done.
+    """Write an event into the cluster's history, and prune that; returns its key. One that repeats another (the same
+    event, VM, epoch and `reason`) is counted there. With `action`, the claim of that name is marked as done.
 
     CLI Example:
 
@@ -323,23 +323,20 @@ def report() -> dict[str, Any]:
     """
     found: dict[str, Any] = {"node": __opts__["id"], "errors": {}}
 
-    def part(name: str, ask: Callable[[], Any]) -> None:
+    def add(name: str, ask: Callable[[], Any]) -> None:
         try:
             found[name] = ask()
         except CommandExecutionError as error:
             found[name] = None
             found["errors"][name] = str(error)
 
-    part("config", get_config)
-    part("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
+    add("config", get_config)
+    add("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
     consul = (found["guard"] or {}).get("consul") or {}
     if found["config"] is not None:
-        part("consul", lambda: __salt__["consul_ha.snapshot"](["config", "vms/", "nodes/", "maintenance/"]))
+        add("consul", lambda: __salt__["consul_ha.snapshot"](list(view.SHOWN)))
     if known := found.pop("consul", None):
-        keys = known["keys"]
-        found |= {"members": known["members"], "applied": keys.get("config")}
-        for name in ("vms", "nodes", "maintenance"):
-            found[name] = {key: value for key, value in keys.items() if key.startswith(f"{name}/")}
+        found |= view.view_of(known["keys"], known["members"])
     if (known and not known["leader"]) or (consul and not (consul.get("reachable") and consul.get("known_leader"))):
         why = consul.get("error") or "no leader is known"
         found["errors"].setdefault("consul", f"no quorum of Consul in reach: {why}")

@@ -4,7 +4,8 @@ Every verb returns what `mnha.master.verbs` says, shown by the outputter `mnha`;
 that failed has a `retcode` beside it and a non-zero exit code. The cluster may be left out where the master has one
 only. What reactor and orchestrations run is in `mnha_policy`.
 
-A master need not reach Consul: what concerns it goes through a minion of the cluster.
+A master need not reach Consul: what concerns it goes through a minion of the cluster. Status and history are read from
+Consul directly where this machine is a node.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import mnha
 from mnha import __version__
 from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
 from mnha.master import failover as takeover
+from mnha.master import history as recorded
 from mnha.master import migration, report, verbs
 from mnha.master import minions as ask
 from mnha.master.inventory import Inventory
@@ -30,12 +32,20 @@ log = logging.getLogger(__name__)
 
 STATUS_WAIT_S = 4.0
 """The most that a status waits; `report.heard_enough` mostly ends it sooner."""
+OWN_RECORDS_S = 2.0
+"""The most that a status waits for Consul's records, where this machine can read them."""
 STOP_WAIT_S = 180.0
+GUARD_FILE = "/etc/mnha/guard.json"
+"""Where there is one, this machine is a node (`mnha_guard_file` and `mnha_policy_token` of a master's configuration
+override the paths)."""
 
 
 def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
-    """How the cluster stands: VMs, nodes, guards, Consul. Ends as soon as all nodes that Consul sees have
-    answered, or the rest is silent for longer than the answers took; a holder that has just renewed is waited for.
+    """How the cluster is: VMs, nodes, guards, Consul. Exit code 0: healthy; 1: degraded, or a VM is not as desired; 2:
+    not known, or no quorum.
+
+    Ends as soon as all nodes that Consul sees have answered, or the rest is silent for longer than the answers took; a
+    holder that has just renewed is waited for. On a node it reads Consul itself, and needs neither master nor minions.
 
     CLI Example:
 
@@ -46,17 +56,25 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        began_s = time.monotonic()
-        replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=report.heard_enough)
-        if not replies:
-            raise UnreachableError(f"no node of {name} answers within {wait_s:g} s: is salt-minion running on {nodes}?")
-        return report.status(nodes, replies, now_s=time.time(), waited_s=time.monotonic() - began_s)
+        began_s, why_silent, replies = time.monotonic(), "", {}
+        records = _own_records(name)
+        reading = mnha.on_demand("master.records").Reading(records) if records else None
+        try:
+            replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=report.heard_enough)
+        except UnreachableError as error:
+            why_silent = error.message
+        waited_s = time.monotonic() - began_s
+        view, renewed_s = reading.result(OWN_RECORDS_S, with_renewals=not replies) if reading else (None, {})
+        return report.status(
+            nodes, replies, now_s=time.time(), waited_s=waited_s, records=view, renewed_s=renewed_s,
+            why_silent=why_silent,
+        )  # fmt: skip
 
     return verbs.run(__opts__, cluster, work)
 
 
 def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
-    """The cluster's newest events: who took over when, why, and how long it took.
+    """The cluster's newest events: who took over when, why, and how long it took. On a node it reads Consul itself.
 
     CLI Example:
 
@@ -66,7 +84,9 @@ def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        events = _minions().first(nodes, "guard.history", {"limit": int(limit)}).value
+        events = _own_history(name, int(limit))
+        if events is None:
+            events = _minions().first(nodes, "guard.history", {"limit": int(limit)}).value
         return {"result": True, "comment": f"{len(events)} events", "history": events}
 
     return verbs.run(__opts__, cluster, work)
@@ -261,6 +281,25 @@ def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool
 
 def _minions() -> ask.Minions:
     return ask.Minions(__opts__["conf_file"])
+
+
+def _own_records(cluster: str) -> Any:
+    """Consul's records if this machine is a node of the cluster; None if not."""
+    guard_file = Path(__opts__.get("mnha_guard_file", GUARD_FILE))
+    if not guard_file.is_file():
+        return None
+    records = mnha.on_demand("master.records")
+    return records.of_this_node(cluster, guard_file, Path(__opts__.get("mnha_policy_token", records.POLICY_TOKEN_FILE)))
+
+
+def _own_history(cluster: str, limit: int) -> Any:
+    """The newest events as this machine reads them; None if it can't."""
+    records = _own_records(cluster)
+    try:
+        return recorded.newest(records.history(), limit) if records else None
+    except MnhaError as error:
+        log.info("the minions are asked, for this node can't read the history: %s", error.message)
+        return None
 
 
 def _who() -> str:
