@@ -296,13 +296,14 @@ def autopilot_present(test: bool = False) -> dict[str, Any]:
 def make_roles(sealed_token: str, wanted: str | None = None) -> dict[str, Any]:
     """Make policies and tokens of this node, and autopilot's settings, as they should be; returns what changed.
 
-    For masters (`mnha.consul_roles`), which know the management token and the digest of what the states here want.
+    For masters (`mnha_policy.consul_roles`), which know the management token and the digest of what the states here
+    want.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-run mnha.consul_roles cluster=example node=node1
+        salt-run mnha_policy.consul_roles cluster=example node=node1
     """
     # The pillar that the minion keeps may be older than that of the run of states which asks for this.
     pillar = __salt__["pillar.items"](unmask=True)
@@ -386,8 +387,8 @@ def _asked(missing: Callable[[], admin.Changes], test: bool) -> admin.Changes:
         return consul_roles.asked(missing, ask, dry_run=test)
     except MnhaError as error:
         raise CommandExecutionError(
-            f"{error.message}: run `salt-run mnha.consul_roles cluster={cluster} node={__opts__['id']}` on a master"
-            " that has the secrets of the cluster; it says what is wrong"
+            f"{error.message}: run `salt-run mnha_policy.consul_roles cluster={cluster} node={__opts__['id']}` on a"
+            " master that has the secrets of the cluster; it says what is wrong"
         ) from error
 
 

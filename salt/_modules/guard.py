@@ -21,6 +21,7 @@ from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
 from mnha.errors import DeadlineError, MnhaError, RefusedError
+from mnha.master import history as recorded
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +143,7 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 
         salt node1 guard.history limit=50
     """
-    records = __salt__["consul_ha.kv_list"]("history/")
-    return [records[key] for key in sorted(records)][-max(1, int(limit)) :]
+    return recorded.newest(__salt__["consul_ha.kv_list"]("history/"), int(limit))
 
 
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The protected VM: its configuration, its libvirt domain on this node, its health, and the operator's wishes.
+"""The protected VM: its configuration, its libvirt domain on this node, its health, and its desired state.
 
-Nothing here starts or kills a VM: `start` and `stop` write the wish (`desired`) to Consul and order the guard.
+Nothing here starts or kills a VM: `start` and `stop` write the desired state to Consul and order the guard.
 What is read of libvirt and Consul is read directly.
 """
 
@@ -20,6 +20,7 @@ from mnha import config
 from mnha.core import choose
 from mnha.errors import MnhaError
 from mnha.guest import domain, kvm, libvirt_domains
+from mnha.master import history, view
 
 log = logging.getLogger(__name__)
 
@@ -171,19 +172,19 @@ def health(vm: str | None = None) -> dict[str, Any]:
     return {**found, "healthy": not failed, "why": "; ".join(failed)}
 
 
-def wish(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
-    """Write the operator's wish, `started` or `stopped`, and return how the VM stands; nothing is ordered.
+def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
+    """Write the desired state, `started` or `stopped`, and return the plan for the VM; nothing is ordered.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt node1 mnvm.wish started
+        salt node1 mnvm.set_desired started
     """
     name, _ = _vm(vm)
     if run not in ("started", "stopped"):
-        raise CommandExecutionError(f"the wish is 'started' or 'stopped', not {run!r}")
-    record = {"run": run, "by": by or f"mnvm.wish on {__opts__['id']}", "at": time.time()}
+        raise CommandExecutionError(f"desired is 'started' or 'stopped', not {run!r}")
+    record = {"run": run, "by": by or f"mnvm.set_desired on {__opts__['id']}", "at": time.time()}
     if f"vms/{name}/lease" not in __salt__["consul_ha.kv_list"](f"vms/{name}/"):
         raise CommandExecutionError(f"{name} has no lease yet: state.apply states.guard creates it")
     __salt__["consul_ha.kv_put"](f"vms/{name}/desired", record)
@@ -191,7 +192,7 @@ def wish(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
 
 
 def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
-    """Wish the VM started and let this node take it, if nobody has it. For a node of Salt's choice:
+    """Set desired to started and let this node take it, if nobody has it. For a node of Salt's choice:
     `mnha.start`.
 
     CLI Example:
@@ -200,14 +201,14 @@ def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
 
         salt node1 mnvm.start
     """
-    stand = wish("started", vm, by=f"mnvm.start on {__opts__['id']}")
-    if holder := stand["lease"]["holder"]:
-        return {"result": "ok", "message": f"{holder} has the lease and starts it", "plan": stand}
-    return __salt__["guard.takeover"](stand["lease"]["epoch"], vm=stand["vm"], wait_s=wait_s, reason="mnvm.start")
+    planned = set_desired("started", vm, by=f"mnvm.start on {__opts__['id']}")
+    if holder := planned["lease"]["holder"]:
+        return {"result": "ok", "message": f"{holder} has the lease and starts it", "plan": planned}
+    return __salt__["guard.takeover"](planned["lease"]["epoch"], vm=planned["vm"], wait_s=wait_s, reason="mnvm.start")
 
 
 def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
-    """Wish the VM stopped, and wait until it is off here.
+    """Set desired to stopped, and wait until it is off here.
 
     CLI Example:
 
@@ -215,8 +216,8 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
 
         salt node1 mnvm.stop
     """
-    stand = wish("stopped", vm, by=f"mnvm.stop on {__opts__['id']}")
-    return __salt__["guard.stop"](vm=stand["vm"], wait_s=wait_s)
+    planned = set_desired("stopped", vm, by=f"mnvm.stop on {__opts__['id']}")
+    return __salt__["guard.stop"](vm=planned["vm"], wait_s=wait_s)
 
 
 def plan_failover(
@@ -256,7 +257,7 @@ def plan_failover(
 
 
 def plan(vm: str | None = None) -> dict[str, Any]:
-    """Who could run the VM now, best first, why the others could not, and how the lease stands.
+    """Who could run the VM now, best first, why the others could not, and the lease.
 
     CLI Example:
 
@@ -269,8 +270,8 @@ def plan(vm: str | None = None) -> dict[str, Any]:
 
 
 def record(event: str, text: str, vm: str | None = None, action: str | None = None, **data: Any) -> str:
-    """Write an event into the cluster's history, and prune that; returns its key. With `action`, the claim of that name
-    is marked as done.
+    """Write an event into the cluster's history, and prune that; returns its key. One that repeats another (the same
+    event, VM, epoch and `reason`) is counted there. With `action`, the claim of that name is marked as done.
 
     CLI Example:
 
@@ -283,12 +284,31 @@ def record(event: str, text: str, vm: str | None = None, action: str | None = No
     more = {key: value for key, value in data.items() if not key.startswith("__")}
     value = {"at": now.isoformat(timespec="milliseconds"), "node": node, "vm": vm, "event": event, "text": text, **more}
     key = f"history/{now:%Y%m%dT%H%M%S.%f}Z-{node}-salt"
-    __salt__["consul_ha.kv_put"](key, value)
-    __salt__["consul_ha.kv_prune"]("history/")
+    key = _count_again(value) or _write(key, value)
     if action:
         __salt__["consul_ha.kv_put"](f"actions/{action}", {"by": data.get("master"), "done": True})
         __salt__["consul_ha.kv_prune"]("actions/")
     return key
+
+
+def _write(key: str, value: dict[str, Any]) -> str:
+    """A new entry of the history; its key."""
+    __salt__["consul_ha.kv_put"](key, value)
+    __salt__["consul_ha.kv_prune"]("history/")
+    return key
+
+
+def _count_again(value: dict[str, Any]) -> str:
+    """Count an entry that repeats a former one there; the key of that, empty if there is none, or it was changed at the
+    same moment: then it gets one of its own.
+    """
+    if not value.get("reason"):
+        return ""
+    key = history.find_same(__salt__["consul_ha.kv_list"]("history/"), value)
+    former = __salt__["consul_ha.kv_get"](key) if key else None
+    if key and former and __salt__["consul_ha.kv_cas"](key, history.repeated(former["value"], value), former["index"]):
+        return key
+    return ""
 
 
 def report() -> dict[str, Any]:
@@ -303,23 +323,20 @@ def report() -> dict[str, Any]:
     """
     found: dict[str, Any] = {"node": __opts__["id"], "errors": {}}
 
-    def part(name: str, ask: Callable[[], Any]) -> None:
+    def add(name: str, ask: Callable[[], Any]) -> None:
         try:
             found[name] = ask()
         except CommandExecutionError as error:
             found[name] = None
             found["errors"][name] = str(error)
 
-    part("config", get_config)
-    part("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
+    add("config", get_config)
+    add("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
     consul = (found["guard"] or {}).get("consul") or {}
     if found["config"] is not None:
-        part("consul", lambda: __salt__["consul_ha.snapshot"](["config", "vms/", "nodes/", "maintenance/"]))
+        add("consul", lambda: __salt__["consul_ha.snapshot"](list(view.SHOWN)))
     if known := found.pop("consul", None):
-        keys = known["keys"]
-        found |= {"members": known["members"], "applied": keys.get("config")}
-        for name in ("vms", "nodes", "maintenance"):
-            found[name] = {key: value for key, value in keys.items() if key.startswith(f"{name}/")}
+        found |= view.view_of(known["keys"], known["members"])
     if (known and not known["leader"]) or (consul and not (consul.get("reachable") and consul.get("known_leader"))):
         why = consul.get("error") or "no leader is known"
         found["errors"].setdefault("consul", f"no quorum of Consul in reach: {why}")
@@ -327,7 +344,7 @@ def report() -> dict[str, Any]:
 
 
 def _plan(vm: str) -> dict[str, Any]:
-    """Who could run the VM now, and how it stands."""
+    """Who could run the VM now, and its lease."""
     _, cluster = _vm(vm)
     ask = __salt__["consul_ha.kv_list"]
     keys, records, maintenance = ask(f"vms/{vm}/"), ask("nodes/"), ask("maintenance/")

@@ -37,7 +37,7 @@ def _cluster(name: str, part: Any) -> Iterable[str]:
     if not isinstance(part, Mapping):
         yield f"{name}: {part}"
         return
-    mark = "" if part.get("result", True) else "FAILED: "
+    mark = f"{part['health'].upper()}: " if "health" in part else "" if part.get("result", True) else "FAILED: "
     yield f"{name}: {mark}{part.get('comment', '')}"
     for key, show in _PARTS.items():
         if part.get(key):
@@ -58,18 +58,27 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 def _vms(vms: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     for name, vm in vms.items():
-        lease, start = vm.get("lease") or {}, vm.get("last_start") or {}
-        holder = lease.get("holder") or "nobody"
-        age = vm.get("lease_age_s")
-        sentence = (vm.get("states") or {}).get(holder, {}).get("sentence") or ""
-        yield f"VM {name}: wished {(vm.get('desired') or {}).get('run', 'unknown')}" + (
-            f"; {sentence}" if sentence else ""
-        )
-        yield f"  running on   {vm.get('running_on') or 'no node'}"
-        yield (f"  lease        {lease.get('phase', 'unknown')} by {holder}, epoch {lease.get('epoch', '?')}"
-               + (f", seen renewed {age:.1f} s ago" if age is not None else ""))  # fmt: skip
+        start, run = vm.get("last_start") or {}, (vm.get("desired") or {}).get("run", "not known")
+        yield f"VM {name}: desired {run}; it {vm.get('where') or 'may be running or not: nobody could say'}"
+        yield f"  lease        {_lease(vm)}"
+        if sentence := (vm.get("states") or {}).get(vm.get("on"), {}).get("sentence"):
+            yield f"  guard        {vm['on']}: {sentence}"
+        if vm.get("candidates") is not None:
+            yield f"  candidates   {', '.join(vm['candidates']) or 'none'}"
         if start:
             yield f"  last start   {start.get('at', '?')} on {start.get('node', '?')}, epoch {start.get('epoch', '?')}"
+
+
+def _lease(vm: Mapping[str, Any]) -> str:
+    """Who holds it, and when it was renewed last."""
+    lease, age_s = vm.get("lease"), vm.get("lease_age_s")
+    if not lease:
+        return "not known: nobody could ask Consul"
+    if lease.get("phase") == "released":
+        return f"free: nobody holds the lease, epoch {lease.get('epoch', '?')}"
+    moves = f", migrating to {lease.get('target')}" if lease.get("phase") == "migrating" else ""
+    age = f", renewed {age_s:.1f} s ago" if age_s is not None else ", its last renewal was seen by nobody"
+    return f"held by {lease.get('holder')}, epoch {lease.get('epoch', '?')}{moves}{age}"
 
 
 def _nodes(nodes: Mapping[str, Any]) -> Iterable[str]:
@@ -78,13 +87,20 @@ def _nodes(nodes: Mapping[str, Any]) -> Iterable[str]:
     for name, row in nodes.items():
         guard = row.get("guard") or {}
         states = "; ".join(f"{vm}: {one.get('state')}" for vm, one in (guard.get("vms") or {}).items())
-        checks = guard.get("checks") or (row.get("record") or {}).get("checks") or {}
-        bad = [key for key, check in checks.items() if not check.get("ok")]
-        fit = ", ".join(f"{key}!" for key in bad) if bad else "ok" if checks else "unknown"
-        silent = f"no answer within {row.get('silent_s') or 0:g} s"
-        answer = states or ("guard does not answer" if row.get("answers") else silent)
-        rows.append((name, answer, row.get("consul", "unknown"), fit, "yes" if row.get("maintenance") else "no"))
+        contact = row.get("contact", "")
+        answer = contact if contact != "guard" else states or "no VM"
+        rows.append(
+            (name, answer, row.get("consul", "unknown"), _checks(row), "yes" if row.get("maintenance") else "no")
+        )
     yield from table(("NODE", "GUARD", "CONSUL", "CHECKS", "MAINTENANCE"), rows)
+
+
+def _checks(row: Mapping[str, Any]) -> str:
+    """The checks of a guard that is heard; what an old record says of them is not shown."""
+    checks = (row.get("guard") or {}).get("checks")
+    if row.get("contact") != "guard" or not checks:
+        return "-"
+    return ", ".join(f"{key}!" for key, check in checks.items() if not check.get("ok")) or "ok"
 
 
 def _warnings(warnings: Sequence[str]) -> Iterable[str]:
@@ -94,8 +110,16 @@ def _warnings(warnings: Sequence[str]) -> Iterable[str]:
 
 def _history(events: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield ""
-    rows = [[event.get(key, "") for key in ("at", "node", "vm", "epoch", "event", "text")] for event in events]
+    rows = [
+        [*(event.get(key, "") for key in ("at", "node", "vm", "epoch", "event")), event.get("text", "") + _times(event)]
+        for event in events
+    ]
     yield from table(("AT", "NODE", "VM", "EPOCH", "EVENT", "WHAT"), rows)
+
+
+def _times(event: Mapping[str, Any]) -> str:
+    """How often it happened, if more than once."""
+    return f" ({event['count']} times, the last {event.get('last')})" if event.get("count", 1) > 1 else ""
 
 
 def _faults(faults: Mapping[str, Sequence[str]]) -> Iterable[str]:

@@ -2,11 +2,11 @@
 
       salt-run state.orchestrate orch.failover pillar='{cluster: example, vm: mnvm, epoch: 7, reporter: node2}'
 
-    The reactor runs the same step, mnha.failover, directly: that is 0.4-0.6 s faster (docs/salt-latency.md). #}
+    The reactor runs the same step, mnha_policy.failover, directly: that is 0.4-0.6 s faster (docs/salt-latency.md). #}
 {%- set p = pillar %}
 failover:
   salt.runner:
-    - name: mnha.failover
+    - name: mnha_policy.failover
     - cluster: {{ p.cluster | json }}
     - vm: {{ p.vm | json }}
     - epoch: {{ p.epoch | json }}

@@ -1,6 +1,6 @@
 {#- A lease has expired and nobody has taken it yet. #}
 {{ (data.vm ~ "-lease_expired") | json }}:
-  runner.mnha.failover:
+  runner.mnha_policy.failover:
     - args:
         cluster: {{ data.cluster | json }}
         vm: {{ data.vm | json }}

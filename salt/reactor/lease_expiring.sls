@@ -1,6 +1,6 @@
 {#- A lease is about to expire: let a node prepare the take-over. Its guard waits until the lease has expired. #}
 {{ (data.vm ~ "-lease_expiring") | json }}:
-  runner.mnha.failover:
+  runner.mnha_policy.failover:
     - args:
         cluster: {{ data.cluster | json }}
         vm: {{ data.vm | json }}

@@ -1,6 +1,6 @@
 {#- A lease is free and the VM is wanted. #}
 {{ (data.vm ~ "-lease_released") | json }}:
-  runner.mnha.failover:
+  runner.mnha_policy.failover:
     - args:
         cluster: {{ data.cluster | json }}
         vm: {{ data.vm | json }}

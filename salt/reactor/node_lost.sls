@@ -1,3 +1,3 @@
 {#- Consul has lost a node; its lease may expire in seconds: let this reactor load what a failover needs. #}
 {{ ("prepare-" ~ data.id ~ "-" ~ data.node) | json }}:
-  runner.mnha.prepare: []
+  runner.mnha_policy.prepare: []

@@ -161,3 +161,11 @@ def test_only_on_and_off_are_understood() -> None:
         migration.maintenance(Minions(), NODES, "node2", "maybe", "root@m1")
     with pytest.raises(InputError, match="'node9' is no node"):
         migration.maintenance(Minions(), NODES, "node9", "on", "root@m1")
+
+
+def test_the_last_candidate_goes_into_maintenance_with_a_warning() -> None:
+    outcome = migration.maintenance(Minions(), NODES, "node2", "on", "root@m1")
+    assert outcome.warnings == []
+    outcome = migration.maintenance(Minions(mnvm__plan={**PLAN, "order": []}), NODES, "node2", "on", "root@m1")
+    assert (outcome.ok, outcome.done) == (True, True)
+    assert outcome.warnings == ["mnvm: no candidate is left: if its node fails, no other takes it over"]

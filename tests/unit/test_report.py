@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ from mnha.master import report
 from mnha.master.minions import Reply
 
 NODES = ["node1", "node2", "node3"]
+FREE = {"holder": "", "epoch": 7, "phase": "released", "seq": 5}
 LEASE = {"holder": "node1", "epoch": 7, "phase": "held", "seq": 5}
+
+
+def one_record(node, vm=None):
+    vm = vm or ("running" if node == "node1" else "off")
+    return {"checks": {"storage": {"ok": True}}, "guard": {"vms": {"mnvm": {"state": "", "vm": vm}}}}
 
 
 def one_report(node, alive=NODES, **changes):
@@ -39,7 +46,7 @@ def one_report(node, alive=NODES, **changes):
             "vms/mnvm/desired": {"run": "started"},
             "vms/mnvm/last_start": {"at": "2026-01-01T00:00:00+00:00", "node": "node1", "epoch": 7},
         },
-        "nodes": {f"nodes/{name}": {"checks": {"storage": {"ok": True}}} for name in NODES},
+        "nodes": {f"nodes/{name}": one_record(name) for name in NODES},
         "maintenance": {},
         **changes,
     }
@@ -59,22 +66,24 @@ def shown(data):
 
 def test_a_healthy_cluster_has_no_warning():
     found = summed(**{node: one_report(node) for node in NODES})
-    assert found["result"] is True
+    assert (found["result"], found["code"]) == (True, report.HEALTHY)
     assert found["comment"] == "mnvm runs on node1"
     assert found["warnings"] == []
     text = shown(found)
-    assert "wished started; holds the lease, the VM is running" in text
-    assert "held by node1, epoch 7, seen renewed 0.5 s ago" in text
+    assert "example: HEALTHY: mnvm runs on node1" in text
+    assert "VM mnvm: desired started; it runs on node1" in text
+    assert "guard        node1: holds the lease, the VM is running" in text
+    assert "held by node1, epoch 7, renewed 0.5 s ago" in text
+    assert "candidates   node2, node3" in text
     assert text.count("mnvm: candidate") == 2
 
 
-def test_a_dead_node_is_shown_and_not_warned_about():
+def test_a_dead_node_is_told_and_nothing_of_its_old_record():
     found = summed(node2=one_report("node2", ["node2", "node3"]), node3=one_report("node3", ["node2", "node3"]))
     assert found["nodes"]["node1"]["answers"] is False
     assert found["nodes"]["node1"]["consul"] == "failed"
-    assert found["comment"] == "mnvm is held by node1, which does not answer"
-    assert found["warnings"] == ["mnvm is wished started and is held by node1, which does not answer"]
-    assert "node1  no answer within 0.8 s  failed" in shown(found)
+    assert "node1: down: Consul says failed" in found["warnings"]
+    assert re.search(r"node1  down +failed  -  +no", shown(found))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +103,9 @@ def test_warnings(changes, words):
 
 def test_a_live_node_whose_minion_is_silent_is_warned_about():
     found = summed(node1=one_report("node1"), node2=one_report("node2"))
-    assert found["warnings"] == ["node3: no answer within 0.8 s, but Consul sees it: is salt-minion running?"]
+    assert found["warnings"] == ["node3: minion silent, but Consul sees the node alive: is salt-minion running there?"]
+    assert found["code"] == report.DEGRADED
+    assert re.search(r"node3  minion silent +alive +-", shown(found))
 
 
 def test_without_consul_the_guards_still_speak_and_it_is_no_success():
@@ -150,7 +161,8 @@ def test_a_vm_that_its_silent_node_does_not_hold_is_not_running():
         one["vms"]["vms/mnvm/lease"] = {**LEASE, "holder": "", "phase": "released"}
     found = summed(**others)
     assert found["comment"] == "mnvm is not running"
-    assert "mnvm is wished started and is not running" in found["warnings"]
+    assert "mnvm is not running; desired: started" in found["warnings"]
+    assert "lease        free: nobody holds the lease, epoch 7" in shown(found)
 
 
 @pytest.mark.parametrize(
@@ -187,3 +199,182 @@ def test_timeline_and_history():
         {"result": True, "comment": "1 events", "history": [{"at": "now", "node": "node1", "event": "failover"}]}
     )
     assert "failover" in text
+
+
+# ---- exit codes: what each kind of trouble gives, and what is said of it
+
+
+def cluster(alive=NODES, silent=(), lease=None, age_s=0.5, desired="started", vm="running", records=None, **seen):
+    """The reports of a cluster whose VM is on node1; `silent` nodes don't answer. `seen`: more of what each guard sees
+    of the lease."""
+    lease = lease or LEASE
+    reports = {node: one_report(node, alive) for node in NODES if node in alive and node not in silent}
+    for node, one in reports.items():
+        one["vms"] |= {"vms/mnvm/lease": lease, "vms/mnvm/desired": {"run": desired}}
+        one["nodes"] |= records or {}
+        its = one["guard"]["vms"]["mnvm"]
+        its["lease"] = {**lease, "age_s": age_s, "overdue": False, "expired": False, **seen}
+        its["vm"] = vm if node == "node1" else "off"
+    return reports
+
+
+def of_each(reports, change):
+    for one in reports.values():
+        change(one)
+    return reports
+
+
+def no_quorum(one):
+    one["errors"]["consul"] = "no quorum of Consul in reach: no leader"
+
+
+def no_consul(one):
+    one.update(vms=None, nodes=None, maintenance=None, members=None, applied=None)
+    no_quorum(one)
+
+
+def no_guard(one):
+    one.update(guard=None)
+    one["errors"]["guard"] = "the guard does not answer: systemctl restart mnha-guard"
+
+
+def failing(one):
+    one["guard"]["checks"] = {"image": {"ok": False, "why": "it is missing"}}
+
+
+def hung(one):
+    one["guard"]["vms"]["mnvm"]["health"] = {"hung": True, "why": "its agent is silent"}
+
+
+def in_maintenance(*nodes):
+    return lambda one: one.update(maintenance={f"maintenance/{node}": {"by": "me"} for node in nodes})
+
+
+TWO = ["node2", "node3"]
+CODES = [
+    ("all is well", cluster(), 0, []),
+    ("stopped as desired", cluster(lease=FREE, vm="off", desired="stopped"), 0, []),
+    ("a candidate in maintenance, another is left", of_each(cluster(), in_maintenance("node2")), 0, []),
+    ("a candidate is down", cluster(alive=["node1", "node2"]), 1, ["node3: down: Consul says failed"]),
+    ("a candidate's minion is silent", cluster(silent=["node3"]), 1, ["node3: minion silent, but Consul sees"]),
+    ("the last candidate is in maintenance", of_each(cluster(), in_maintenance("node2", "node3")), 1,
+     ["mnvm: no candidate is left to take it over: node2 is in maintenance by me; node3"]),
+    ("the VM is down", cluster(lease=FREE, vm="off"), 1, ["mnvm is not running; desired: started"]),
+    ("the VM is off where the lease is", cluster(vm="off"), 1,
+     ["mnvm is not running: it is off on node1, which holds the lease; desired: started"]),
+    ("the VM is paused", cluster(vm="paused"), 1, ["mnvm is paused on node1; desired: started"]),
+    ("the VM is starting", cluster(vm="starting"), 1, ["mnvm is starting on node1; desired: started"]),
+    ("the VM runs and shall not", cluster(desired="stopped"), 1, ["mnvm runs on node1; desired: stopped"]),
+    ("the lease is overdue", cluster(age_s=6.1, overdue=True), 1, ["the lease is overdue: node1 renewed it 6.1 s ago"]),
+    ("the holder is down", cluster(alive=TWO, age_s=7.0, overdue=True), 1,
+     ["mnvm is held by node1, which is down; desired: started", "node1: down: Consul says failed"]),
+    ("the holder is down and its lease has expired", cluster(alive=TWO, age_s=9.0, overdue=True, expired=True), 1,
+     ["mnvm is held by node1, which is down; the lease has expired; desired: started"]),
+    ("a check fails", of_each(cluster(), failing), 1, ["node2: image: it is missing"]),
+    ("the guest hangs", of_each(cluster(), hung), 1, ["mnvm: the guest does not answer: its agent is silent"]),
+    ("the holder's minion is silent, and it renews", cluster(silent=["node1"]), 1,
+     ["node1: minion silent, but Consul sees the node alive"]),
+    ("the holder is silent and its lease overdue", cluster(silent=["node1"], age_s=6.0, overdue=True), 2,
+     ["mnvm is held by node1, whose minion is silent: whether it runs is not known"]),
+    ("no guard answers", of_each(cluster(), no_guard), 2,
+     ["mnvm is held by node1, whose guard is silent: whether it runs is not known", "node2: the guard does not"]),
+    ("no quorum", of_each(cluster(), no_quorum), 2, ["no quorum of Consul is in reach", "node1: no quorum of Consul"]),
+    ("no Consul at all", of_each(cluster(), no_consul), 2, ["nobody could ask Consul"]),
+    ("no minion answers", {}, 2, ["nobody could ask Consul", "no minion answers this master"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reports", "code", "words"), [row[1:] for row in CODES], ids=[row[0] for row in CODES])
+def test_the_exit_code_and_its_reasons(reports, code, words):
+    found = summed(**reports)
+    assert found["code"] == code, found["warnings"]
+    assert found["result"] is (code < 2)
+    assert found["health"] == report.WORDS[code]
+    assert report.health(found) == (code, found["warnings"]), "every reason is a warning"
+    assert bool(found["warnings"]) is (code > 0)
+    for part in words:
+        assert any(part in text for text in found["warnings"]), found["warnings"]
+    text = shown(found)
+    assert text.startswith(f"example: {report.WORDS[code].upper()}: ")
+    assert "running on no node" not in text
+
+
+def view(**changes):
+    kept = one_report("node1")
+    return {key: kept[key] for key in ("members", "applied", "vms", "nodes", "maintenance")} | {"errors": {}} | changes
+
+
+def alone(**more):
+    """No minion answers; this machine may read Consul's records."""
+    return report.status(NODES, {}, now_s=1.0, waited_s=2.0, **more)
+
+
+def test_when_no_minion_answers_consul_says_where_it_runs_and_no_healthy_node_is_accused():
+    found = alone(records=view(), renewed_s={"mnvm": 0.7})
+    assert (found["code"], found["result"]) == (1, True)
+    assert found["comment"] == "mnvm runs on node1 by its record, and its lease is being renewed"
+    assert found["vms"]["mnvm"]["running_on"] == "node1"
+    assert len(found["warnings"]) == 1
+    assert "no minion answers this master: the way between them is broken" in found["warnings"][0]
+    assert "held by node1, epoch 7, renewed 0.7 s ago" in shown(found)
+
+
+def test_a_record_of_a_lease_that_nobody_renews_is_not_believed():
+    found = alone(records=view())
+    assert found["code"] == 2
+    assert found["vms"]["mnvm"]["running_on"] is None
+    assert "is held by node1, whose minion is silent: whether it runs is not known" in found["comment"]
+    assert "its last renewal was seen by nobody" in shown(found)
+
+
+def test_without_a_master_that_is_the_reason():
+    found = alone(records=view(), renewed_s={"mnvm": 0.7}, why_silent="no salt-master runs here")
+    assert found["warnings"][0].startswith("no salt-master runs here; this is what Consul holds")
+
+
+def test_a_dead_node_is_told_by_consul_alone():
+    members = [{"node": name, "status": "failed" if name == "node3" else "alive"} for name in NODES]
+    found = alone(records=view(members=members), renewed_s={"mnvm": 0.7})
+    assert "node3: down: Consul says failed" in found["warnings"]
+    assert found["vms"]["mnvm"]["candidates"] == ["node2"]
+
+
+def test_own_records_without_a_quorum_are_old_and_that_is_said():
+    found = alone(records=view(errors={"consul": "no quorum of Consul in reach: no leader is known"}))
+    assert found["code"] == 2
+    assert "no quorum of Consul is in reach" in found["comment"]
+
+
+def test_own_records_that_could_not_be_read_leave_those_of_the_reports():
+    replies = {node: Reply(node, one_report(node), True) for node in NODES}
+    found = report.status(NODES, replies, now_s=1.0, waited_s=0.3, records={"errors": {"consul": "refused"}})
+    assert (found["code"], found["comment"]) == (0, "mnvm runs on node1")
+
+
+def test_own_records_go_before_those_of_the_reports():
+    replies = {node: Reply(node, one_report(node), True) for node in NODES}
+    records = view(maintenance={"maintenance/node2": {"by": "me"}})
+    found = report.status(NODES, replies, now_s=1.0, waited_s=0.3, records=records)
+    assert found["vms"]["mnvm"]["candidates"] == ["node3"]
+
+
+def test_a_cluster_without_any_lease_is_not_healthy():
+    found = summed(**of_each(cluster(), lambda one: (one.update(vms={}), one["guard"].update(vms={}))))
+    assert found["code"] == 1
+    assert found["comment"] == "no VM has a lease yet: `state.apply states.guard` creates it"
+
+
+def test_when_nobody_answers_it_ends_after_two_seconds():
+    assert not report.heard_enough({}, 1.9)
+    assert report.heard_enough({}, 2.0)
+
+
+def test_what_is_no_fault_is_a_warning_and_changes_no_exit_code():
+    found = summed(**of_each(cluster(), lambda one: one.update(applied=None)))
+    assert found["code"] == 0
+    assert found["warnings"] == ["no configuration has been applied yet: state.apply"]
+
+
+def test_a_failure_that_repeats_itself_is_shown_with_its_count():
+    event = {"at": "10:00", "event": "failover failed", "text": "no node", "count": 12, "last": "10:05"}
+    assert "no node (12 times, the last 10:05)" in shown({"result": True, "comment": "", "history": [event]})

@@ -8,7 +8,7 @@ from mnha.errors import DeadlineError, FailedError, UnreachableError
 from mnha.master import failover
 from mnha.master.minions import Reply
 
-TROUBLE = failover.Trouble("mnvm", 7, 1234, 0, "node2", "lease_expired", 99)
+INCIDENT = failover.Incident("mnvm", 7, 1234, 0, "node2", "lease_expired", 99)
 PLAN = {
     "needed": True,
     "claimed": True,
@@ -46,7 +46,7 @@ class Minions:
 
 def run(answers):
     minions = Minions({("node2", "mnvm.plan_failover"): PLAN, **answers})
-    return minions, failover.fail_over(minions, TROUBLE, "m1")
+    return minions, failover.fail_over(minions, INCIDENT, "m1")
 
 
 def test_the_first_candidate_takes_it_and_it_is_recorded():
@@ -142,3 +142,21 @@ def test_a_history_that_can_not_be_written_does_not_spoil_the_failover():
     })  # fmt: skip
     assert outcome.ok
     assert "history could not be written" in outcome.text
+
+
+REFUSED = {"result": "refused", "message": "an order is being carried out, 3.2 s"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({("node2", "mnvm.plan_failover"): {**PLAN, "order": []}}, "no candidate"),
+        ({("node2", "mnvm.plan_failover"): {**PLAN, "desired": "stopped"}}, "not desired"),
+        ({("node2", "guard.takeover"): REFUSED, ("node3", "guard.takeover"): REFUSED}, "node2 refused, node3 refused"),
+        ({("node2", "guard.takeover"): REFUSED}, "node2 refused, node3 unreachable"),
+    ],
+)
+def test_a_failure_has_a_reason_without_what_changes_from_one_time_to_the_next(answers, reason):
+    minions, outcome = run(answers)
+    assert not outcome.ok
+    assert [record["reason"] for record in minions.records()] == [reason]

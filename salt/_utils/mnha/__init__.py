@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _IMPORTED_AT = time.time()
 
 
-def part(name: str) -> ModuleType:
+def on_demand(name: str) -> ModuleType:
     """A module of this library that is slow to import (pydantic, cryptography), when it is needed.
 
     For runners: `salt-run` loads all of them, whatever is asked of it.

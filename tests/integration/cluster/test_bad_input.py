@@ -154,7 +154,7 @@ def test_a_node_without_the_bridge_refuses_by_its_name_and_another_one_takes_ove
     try:
         reload_with(cluster, node, json.dumps(config))
         eventually(lambda: NO_BRIDGE in scene.status(node)["unable"], 30, f"{node} misses the bridge")
-        cluster.run(scene.holder, ["salt-call", "mnvm.wish", "started"], check=True)
+        cluster.run(scene.holder, ["salt-call", "mnvm.set_desired", "started"], check=True)
         answer = guards.ask(cluster, node, "takeover", epoch=before["epoch"], wait_s=5)
         assert answer["error"]["kind"] == "refused", answer
         assert f"{node} can't run the VM: no bridge {NO_BRIDGE} on this node" in answer["error"]["message"]
@@ -219,7 +219,7 @@ def test_a_locked_image_gives_the_lease_back_and_the_message_tells_it(scene: Sce
         )
         time.sleep(2)  # QEMU locks it soon after its start
         epoch = scene.status(scene.holder)["lease"]["epoch"]
-        cluster.run(scene.holder, ["salt-call", "mnvm.wish", "started"], check=True)
+        cluster.run(scene.holder, ["salt-call", "mnvm.set_desired", "started"], check=True)
         answer = guards.ask(cluster, scene.holder, "takeover", epoch=epoch, wait_s=30, timeout_s=40)
         assert not answer["ok"], answer
         assert "lock" in answer["error"]["message"], answer

@@ -32,7 +32,11 @@ class World:
         self.salt = SaltCluster(
             folder / "salt", masters=masters, minions=NODES, salt_roots=[test_root, ROOT / "salt"],
             pillar=example_with({}),
-            master_opts=yaml.safe_load(reactor) | {"mnha_secrets_folder": str(folder / "secrets")},
+            master_opts=yaml.safe_load(reactor) | {
+                "mnha_secrets_folder": str(folder / "secrets"),
+                "mnha_guard_file": str(folder / "guard.json"),  # none: the masters are no nodes, but where a test wants
+                "mnha_policy_token": str(folder / "policy"),
+            },
             minion_opts={"beacons": beacons, "beacons_before_connect": True, "mnha_test_folder": str(folder),
                          "auth_timeout": 5, "auth_tries": 1},
             per_minion_opts={node: {"mnha_guard_socket": str(folder / f"{node}.sock")} for node in NODES},
@@ -69,6 +73,11 @@ class World:
             wish = self.get("vms/mnvm/desired").get("vms/mnvm/desired")
             if wish:
                 self.guards.desired = wish["run"]
+
+    def run_json(self, *args: str, master: str = "m1") -> tuple[int, dict[str, Any]]:
+        """`salt-run` with its exit code and what it says of the cluster."""
+        done = self.salt.run(master, *args, "--out=json")
+        return done.returncode, json.loads(done.stdout)["example"]
 
     def start(self) -> None:
         self.put("vms/mnvm/desired", {"run": "stopped"})

@@ -50,7 +50,7 @@ def test_a_node_that_asks_for_another_cluster_gets_nothing(nobody_asked) -> None
 
 
 def test_the_verb_is_for_nodes_of_the_cluster_only(nobody_asked) -> None:
-    done = nobody_asked.salt.run("m1", "--out=json", "mnha.consul_roles", "example", "node9")
+    done = nobody_asked.salt.run("m1", "--out=json", "mnha_policy.consul_roles", "example", "node9")
     assert done.returncode != 0
     assert "node9 is no node of cluster example" in json.loads(done.stdout)["example"]["comment"]
     assert [node for node in NODES if token_given_to(nobody_asked, node)] == []

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import time
-
-from mnha.master.report import PATIENCE_S
 from tests.support.salt_cluster import wait_until
-
-
-def run_json(world, *args, master="m1"):
-    done = world.salt.run(master, *args, "--out=json")
-    return done.returncode, json.loads(done.stdout)["example"]
 
 
 def holder_dies(world, node="node1"):
@@ -25,7 +16,7 @@ def holder_dies(world, node="node1"):
 def test_every_module_loads(world):
     functions = world.salt.salt("m1", "sys.list_functions", target="node1", timeout_s=20)["node1"]
     assert {"guard.status", "guard.takeover", "mnvm.config", "mnvm.plan_failover", "mnvm.report"} <= set(functions)
-    code, answer = run_json(world, "mnha.version")
+    code, answer = world.run_json("mnha.version")
     assert code == 0
     assert set(answer["guards"].values()) == {"fake"}
 
@@ -61,48 +52,12 @@ def test_a_node_that_can_not_start_it_is_followed_by_the_next(world):
 
 
 def test_start_and_stop(world):
-    code, answer = run_json(world, "mnha.start", "cluster=example")
+    code, answer = world.run_json("mnha.start", "cluster=example")
     assert (code, answer["result"]) == (0, True), answer
     assert world.guards.lease["holder"] == answer["node"]
-    code, answer = run_json(world, "mnha.stop")
+    code, answer = world.run_json("mnha.stop")
     assert (code, answer["result"]) == (0, True), answer
     assert world.guards.lease["phase"] == "released"
-
-
-def test_status_does_not_wait_for_a_dead_node(world):
-    began_s = time.monotonic()
-    world.salt.run("m1", "mnha.prepare")
-    nothing_s = time.monotonic() - began_s  # what salt-run itself takes; the machine may be busy
-    holder_dies(world, "node3")
-    world.guards.hold("node1")
-    world.salt.daemon("node3").freeze()
-    try:
-        began_s = time.monotonic()
-        text = world.salt.run("m1", "mnha.status")
-        lasted_s = time.monotonic() - began_s
-    finally:
-        world.salt.daemon("node3").thaw()
-        world.guards.guards["node3"].start()
-    assert text.returncode == 0, text.stdout + text.stderr
-    assert "NODE" in text.stdout
-    assert "no answer" in text.stdout
-    print(f"mnha.status took {lasted_s:.2f} s, salt-run alone {nothing_s:.2f} s")
-    assert lasted_s < 2 * nothing_s + 1.2
-
-
-def test_status_soon_gives_up_on_a_silent_node_that_consul_still_sees(world):
-    """As in the first seconds after a node has lost its power."""
-    world.guards.hold("node1")
-    world.salt.daemon("node3").freeze()
-    try:
-        code, answer = run_json(world, "mnha.status")
-    finally:
-        world.salt.daemon("node3").thaw()
-    assert code == 0
-    assert [node for node, row in answer["nodes"].items() if not row["answers"]] == ["node3"]
-    silent_s = answer["nodes"]["node3"]["silent_s"]
-    assert PATIENCE_S <= silent_s < 4.0, "the most that a status waits"
-    assert f"node3: no answer within {silent_s:g} s, but Consul sees it: is salt-minion running?" in answer["warnings"]
 
 
 def test_two_masters_order_different_nodes_and_one_is_refused(world):
@@ -130,7 +85,7 @@ def test_mistakes_are_named_with_a_remedy_and_a_failing_exit_code(world):
     done = world.salt.run("m1", "mnha.start", "vm=other")
     assert done.returncode != 0
     assert "no VM 'other'" in done.stdout
-    done = world.salt.run("m1", "mnha.failover", "example", "mnvm", "7", "node9")
+    done = world.salt.run("m1", "mnha_policy.failover", "example", "mnvm", "7", "node9")
     assert done.returncode != 0
     assert "node9" in done.stdout
     (world.folder / "consul_is_down").touch()
@@ -150,7 +105,8 @@ def test_mistakes_are_named_with_a_remedy_and_a_failing_exit_code(world):
 
 def test_a_late_failover_order_changes_nothing(world):
     world.guards.hold("node2")
-    code, answer = run_json(world, "mnha.failover", "example", "mnvm", str(world.guards.lease["epoch"] - 1), "node3")
+    former = str(world.guards.lease["epoch"] - 1)
+    code, answer = world.run_json("mnha_policy.failover", "example", "mnvm", former, "node3")
     assert (code, answer["done"]) == (0, False)
     assert "nothing to do" in answer["comment"]
 

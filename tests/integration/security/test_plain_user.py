@@ -107,7 +107,7 @@ def test_no_secret_stands_in_a_command_line_or_an_environment(cluster: Cluster, 
     try:
         words = ["salt", "--timeout=120", "*", "state.apply", "states.consul,states.guard"]
         cluster.run("node1", words, timeout_s=200, check=True)
-        cluster.run("node1", ["salt-run", "mnha.consul_roles"], timeout_s=120, check=True)
+        cluster.run("node1", ["salt-run", "mnha_policy.consul_roles"], timeout_s=120, check=True)
     finally:
         stop.set()
         watcher.join()

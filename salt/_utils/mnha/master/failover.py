@@ -3,18 +3,19 @@ minions.
 
 What they keep: an order always names the epoch that it replaces, so that whatever a master believes, however
 late it is and however many masters there are, the guards and the lease decide. A step that is refused, fails or
-is not answered leads to the next candidate; an outcome is *ok* only if a guard has said that the VM runs.
+is not answered leads to the next candidate; a result is *ok* only if a guard has said that the VM runs.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import DeadlineError, FailedError, MnhaError, UnreachableError
 from .minions import Reply
+from .result import Result
 
 PLAN_S = 6.0
 START_WAIT_S = 60.0
@@ -28,25 +29,8 @@ class Ask(Protocol):
         """The answer of one node."""
 
 
-@dataclass
-class Outcome:
-    """What became of it. `ok` and `done` are different things: another master's work leaves nothing to do, and
-    is ok.
-    """
-
-    ok: bool
-    text: str
-    done: bool = False
-    node: str = ""
-    epoch: int = -1
-    timeline: dict[str, Any] = field(default_factory=dict)
-    tried: dict[str, str] = field(default_factory=dict)
-    rejected: dict[str, str] = field(default_factory=dict)
-    steps_s: dict[str, float] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
-class Trouble:
+class Incident:
     """What an event has reported."""
 
     vm: str
@@ -68,69 +52,72 @@ def value_of(reply: Reply) -> dict[str, Any]:
     return reply.value
 
 
-def fail_over(ask: Ask, trouble: Trouble, master: str, clock: Callable[[], float] = time.monotonic) -> Outcome:
+def fail_over(ask: Ask, incident: Incident, master: str, clock: Callable[[], float] = time.monotonic) -> Result:
     """Claim the failover, choose, order, go on to the next candidate, record."""
     began_s = clock()
-    question = {"vm": trouble.vm, "epoch": trouble.epoch, "seq": trouble.seq, "attempt": trouble.attempt, "by": master,
-                "index": trouble.index}  # fmt: skip
-    plan = value_of(ask.one(trouble.reporter, "mnvm.plan_failover", question, timeout_s=PLAN_S))
+    question = {"vm": incident.vm, "epoch": incident.epoch, "seq": incident.seq, "attempt": incident.attempt,
+                "by": master, "index": incident.index}  # fmt: skip
+    plan = value_of(ask.one(incident.reporter, "mnvm.plan_failover", question, timeout_s=PLAN_S))
     if not plan["needed"]:
-        return Outcome(True, f"nothing to do: {plan['why']}")
+        return Result(True, f"nothing to do: {plan['why']}", vm=incident.vm)
     if not plan["claimed"]:
-        return Outcome(True, f"nothing to do: {plan['by']} works on it")
+        return Result(True, f"nothing to do: {plan['by']} works on it", vm=incident.vm)
     planned_s = clock() - began_s
-    reason = f"{trouble.event} of {plan['lease'].get('holder') or 'nobody'}, reported by {trouble.reporter}"
-    outcome = order(ask, plan, trouble.reporter, reason, clock)
-    outcome.steps_s = {"plan_s": round(planned_s, 3), **outcome.steps_s}
-    if outcome.ok and not outcome.done:
-        return outcome  # somebody else's work: theirs to record
-    _record(ask, trouble, master, outcome, plan.get("action"))
-    return outcome
+    reason = f"{incident.event} of {plan['lease'].get('holder') or 'nobody'}, reported by {incident.reporter}"
+    result = order(ask, plan, incident.reporter, reason, clock)
+    result.steps_s = {"plan_s": round(planned_s, 3), **result.steps_s}
+    if result.ok and not result.done:
+        return result  # somebody else's work: theirs to record
+    _record(ask, incident, master, result, plan.get("action"))
+    return result
 
 
 def order(
-    ask: Ask, plan: Mapping[str, Any], adviser: str, reason: str, clock: Callable[[], float] = time.monotonic
-) -> Outcome:
+    ask: Ask, plan: Mapping[str, Any], planner: str, reason: str, clock: Callable[[], float] = time.monotonic
+) -> Result:
     """Order the take-over from one candidate of `plan` after the other, until a VM runs.
 
-    :param adviser: the node that is asked how the lease stands after a start has failed: it has a new epoch
-        then.
+    :param planner: the planning node: asked again after a start has failed, for the lease has a new epoch then.
     """
-    outcome = Outcome(False, plan["sentence"], rejected=dict(plan["rejected"]), epoch=plan["lease"].get("epoch", -1))
+    result = Result(False, plan["sentence"], vm=plan["vm"], rejected=dict(plan["rejected"]),
+                    epoch=plan["lease"].get("epoch", -1), reason="no candidate")  # fmt: skip
     if plan.get("desired") != "started":
-        outcome.text = (
+        result.text = (
             f"{plan['vm']} is not to run: desired is {plan.get('desired') or 'unknown'}; `salt-run mnha.start`"
         )
-        return outcome
-    queue, began_s = list(plan["order"]), clock()
-    while queue and len(outcome.tried) < MAX_CANDIDATES:
+        result.reason = "not desired"
+        return result
+    queue, began_s, kinds = list(plan["order"]), clock(), {}
+    while queue and len(result.tried) < MAX_CANDIDATES:
         node = queue.pop(0)
-        kind, text, answer = _order_one(ask, node, plan["vm"], outcome.epoch, reason)
-        outcome.tried[node] = f"{kind}: {text}" if text else kind
-        outcome.steps_s[f"order_{node}_s"] = round(clock() - began_s, 3)
+        kind, text, answer = _order_one(ask, node, plan["vm"], result.epoch, reason)
+        result.tried[node] = f"{kind}: {text}" if text else kind
+        kinds[node] = kind
+        result.steps_s[f"order_{node}_s"] = round(clock() - began_s, 3)
         if kind == "ok":
-            outcome.ok = outcome.done = True
-            outcome.node, outcome.timeline = node, dict(answer.get("timeline") or {})
-            outcome.epoch = answer.get("epoch", outcome.epoch)
-            outcome.text = f"{plan['vm']} runs on {node}, epoch {outcome.epoch}"
-            return outcome
-        plan = _advice(ask, adviser, plan)
+            result.ok = result.done = True
+            result.node, result.timeline = node, dict(answer.get("timeline") or {})
+            result.epoch = answer.get("epoch", result.epoch)
+            result.text = f"{plan['vm']} runs on {node}, epoch {result.epoch}"
+            return result
+        plan = _planned_again(ask, planner, plan)
         lease = plan["lease"]
-        if kind != "failed" and lease.get("holder") and lease.get("epoch", -1) > outcome.epoch:
+        if kind != "failed" and lease.get("holder") and lease.get("epoch", -1) > result.epoch:
             # Whoever did not answer, or refused: somebody has taken the lease, and its guard starts the VM.
-            outcome.ok, outcome.node, outcome.epoch = True, lease["holder"], lease["epoch"]
-            outcome.text = f"{lease['holder']} has taken the lease, epoch {lease['epoch']}; {_tried(outcome)}"
-            return outcome
-        outcome.epoch = lease.get("epoch", outcome.epoch)
-        queue = [name for name in plan["order"] if name not in outcome.tried]
-    if outcome.tried:
-        outcome.text = f"{plan['vm']} was not taken over: {_tried(outcome)}"
-    return outcome
+            result.ok, result.node, result.epoch = True, lease["holder"], lease["epoch"]
+            result.text = f"{lease['holder']} has taken the lease, epoch {lease['epoch']}; {_tried(result)}"
+            return result
+        result.epoch = lease.get("epoch", result.epoch)
+        queue = [name for name in plan["order"] if name not in result.tried]
+    if result.tried:
+        result.text = f"{plan['vm']} was not taken over: {_tried(result)}"
+        result.reason = ", ".join(f"{node} {kinds[node]}" for node in sorted(kinds))
+    return result
 
 
-def _tried(outcome: Outcome) -> str:
+def _tried(result: Result) -> str:
     """What each node that was ordered said."""
-    return "; ".join(f"{node}: {text}" for node, text in outcome.tried.items())
+    return "; ".join(f"{node}: {text}" for node, text in result.tried.items())
 
 
 def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str) -> tuple[str, str, dict[str, Any]]:
@@ -145,36 +132,37 @@ def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str) -> tuple[s
     return reply.value["result"], str(reply.value.get("message", "")), reply.value
 
 
-def _advice(ask: Ask, adviser: str, plan: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How things stand now; as before if the adviser does not answer."""
+def _planned_again(ask: Ask, planner: str, plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The plan as it is now; as before if the planner does not answer."""
     try:
-        return value_of(ask.one(adviser, "mnvm.plan", {"vm": plan["vm"]}, timeout_s=PLAN_S))
+        return value_of(ask.one(planner, "mnvm.plan", {"vm": plan["vm"]}, timeout_s=PLAN_S))
     except MnhaError:
         return plan
 
 
-def _record(ask: Ask, trouble: Trouble, master: str, outcome: Outcome, action: str | None) -> None:
-    """Write the outcome into the history and end the claim, through a node that answers; a record that can't be
-    written is no failure.
+def _record(ask: Ask, incident: Incident, master: str, result: Result, action: str | None) -> None:
+    """Write the result into the history and end the claim, through a node that answers; a record that can't be
+    written is no failure. Failures of one `reason` become one entry (:func:`mnha.master.history.find_same`).
     """
     entry = {
-        "event": "failover" if outcome.ok else "failover failed",
-        "text": outcome.text,
-        "vm": trouble.vm,
-        "epoch": outcome.epoch,
+        "event": "failover" if result.ok else "failover failed",
+        "text": result.text,
+        "vm": incident.vm,
+        "epoch": result.epoch,
         "master": master,
-        "cause": trouble.event,
-        "attempt": trouble.attempt,
+        "reason": result.reason,
+        "cause": incident.event,
+        "attempt": incident.attempt,
         "action": action,
-        "timeline": outcome.timeline,
-        "steps_s": outcome.steps_s,
-        "tried": outcome.tried,
-        "rejected": outcome.rejected,
+        "timeline": result.timeline,
+        "steps_s": result.steps_s,
+        "tried": result.tried,
+        "rejected": result.rejected,
     }
-    for node in dict.fromkeys([outcome.node or trouble.reporter, trouble.reporter]):
+    for node in dict.fromkeys([result.node or incident.reporter, incident.reporter]):
         try:
             if ask.one(node, "mnvm.record", entry, timeout_s=PLAN_S).ok:
                 return
         except MnhaError:
             continue
-    outcome.text += " (the history could not be written)"
+    result.text += " (the history could not be written)"

@@ -10,12 +10,12 @@ import salt.cache
 import salt.pillar
 import salt.utils.minions
 
-from .. import part
+from .. import on_demand
 from ..errors import InputError
 
 
-class Accepted:
-    """What one master has accepted.
+class Inventory:
+    """What one master knows of its minions.
 
     :param opts: the master's options.
     """
@@ -36,7 +36,7 @@ class Accepted:
 
     def configuration(self, cluster: str) -> Any:
         """The checked configuration of a cluster; see :func:`mnha.master.clusters.find_cluster` for the errors."""
-        return part("master.clusters").find_cluster(cluster, self.minions(), self.compile_pillar)
+        return on_demand("master.clusters").find_cluster(cluster, self.minions(), self.compile_pillar)
 
     def nodes(self, cluster: str | None) -> tuple[str, list[str]]:
         """A cluster's name and nodes, from the pillars that this master has in its cache, else compiled.

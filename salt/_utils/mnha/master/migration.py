@@ -8,13 +8,13 @@ that a failover would not choose either (:mod:`mnha.core.choose`). Whatever is o
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
 from .failover import PLAN_S, Ask, value_of
 from .minions import Reply
+from .result import Result
 
 MOVE_WAIT_S = 600.0
 """How long a migration may take before it is given up: 32 GiB at 1 Gbit/s take five minutes."""
@@ -34,30 +34,13 @@ class AskAny(Ask, Protocol):
         """The first good answer of any of `nodes`."""
 
 
-@dataclass
-class Outcome:
-    """What became of a move. `done`: something was moved."""
-
-    ok: bool
-    text: str
-    done: bool = False
-    node: str = ""
-    timeline: dict[str, Any] = field(default_factory=dict)
-    rejected: dict[str, str] = field(default_factory=dict)
-
-    def told(self) -> dict[str, Any]:
-        """What a runner's verb returns."""
-        return {"result": self.ok, "comment": self.text, "done": self.done, "node": self.node,
-                "timeline": self.timeline, "rejected": self.rejected}  # fmt: skip
-
-
 def migrate(
     ask: AskAny, nodes: Sequence[str], vm: str | None, target: str, by: str, wait_s: float = MOVE_WAIT_S
-) -> Outcome:
+) -> Result:
     """Migrate a VM, live, to `target`; without one, to the best node.
 
     :param nodes: the cluster's.
-    :param by: whose wish it is, for the record.
+    :param by: who wants it, for the record.
     :raises InputError: there is no such node.
     """
     if target and target not in nodes:
@@ -67,21 +50,21 @@ def migrate(
     holder = "" if lease.get("phase") == "released" else str(lease.get("holder") or "")
     rejected = {node: why for node, why in plan["rejected"].items() if node != holder}
     if not holder:
-        return Outcome(False, f"{name} runs on no node: nothing can be migrated; `salt-run mnha.start` starts it")
+        return Result(False, f"{name} runs on no node: nothing can be migrated; `salt-run mnha.start` starts it")
     if target == holder:
-        return Outcome(True, f"{name} is on {holder} already", node=holder)
+        return Result(True, f"{name} is on {holder} already", node=holder)
     if target and target not in plan["order"]:
-        return Outcome(False, f"{name} stays on {holder}: {target} {rejected.get(target, 'is no candidate')}",
-                       node=holder, rejected=rejected)  # fmt: skip
+        return Result(False, f"{name} stays on {holder}: {target} {rejected.get(target, 'is no candidate')}",
+                      node=holder, rejected=rejected)  # fmt: skip
     chosen = target or next(iter(plan["order"]), "")
     if not chosen:
         others = "; ".join(f"{node} {why}" for node, why in rejected.items())
-        return Outcome(False, f"{name} stays on {holder}, no other node can take it: {others}", node=holder,
-                       rejected=rejected)  # fmt: skip
+        return Result(False, f"{name} stays on {holder}, no other node can take it: {others}", node=holder,
+                      rejected=rejected)  # fmt: skip
     return _order(ask, name, holder, chosen, by, wait_s)
 
 
-def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: float) -> Outcome:
+def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: float) -> Result:
     """Order the migration from the holder's guard; record what came of it."""
     why = ""
     order = {"target": target, "vm": vm, "wait_s": wait_s, "reason": f"migrated to {target} by {by}"}
@@ -91,14 +74,14 @@ def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: floa
         # Its answer may be lost, and the VM over there all the same: the lease knows.
         why, answer = error.message, _lease(ask, target, vm)
     if answer.get("holder", target) != target:
-        outcome = Outcome(False, f"{vm} was not migrated from {holder} to {target}: {why}", node=holder)
+        result = Result(False, f"{vm} was not migrated from {holder} to {target}: {why}", node=holder)
     else:
         text = f"{vm} was migrated from {holder} to {target}, epoch {answer.get('epoch')}"
-        outcome = Outcome(True, text, done=True, node=target, timeline=dict(answer.get("timeline") or {}))
+        result = Result(True, text, done=True, node=target, timeline=dict(answer.get("timeline") or {}))
         if wrong := _not_running(ask, vm, target):
-            outcome.ok, outcome.text = False, f"the lease of {vm} went from {holder} to {target}, but there {wrong}"
-    _record(ask, [target, holder], "migrated" if outcome.ok else "migration failed", outcome.text, vm=vm)
-    return outcome
+            result.ok, result.text = False, f"the lease of {vm} went from {holder} to {target}, but there {wrong}"
+    _record(ask, [target, holder], "migrated" if result.ok else "migration failed", result.text, vm=vm)
+    return result
 
 
 def _lease(ask: AskAny, node: str, vm: str) -> dict[str, Any]:
@@ -127,7 +110,7 @@ def _not_running(ask: AskAny, vm: str, target: str) -> str:
 
 def maintenance(
     ask: AskAny, nodes: Sequence[str], node: str, state: str | bool, by: str, reason: str = "", force: bool = False
-) -> Outcome:
+) -> Result:
     """Enter it or leave it.
 
     :param state: `on` or `off`; YAML, and so Salt's command line, makes true and false of these words.
@@ -143,37 +126,51 @@ def maintenance(
 def enter_maintenance(
     ask: AskAny, nodes: Sequence[str], node: str, by: str, reason: str = "", force: bool = False,
     wait_s: float = MOVE_WAIT_S,
-) -> Outcome:  # fmt: skip
+) -> Result:  # fmt: skip
     """Migrate away what `node` holds, then mark it: from then on it is no candidate.
 
     :param force: mark it even if something could not be migrated, which then goes on there.
     """
-    adviser, leases = _leases(ask, nodes, node)
+    planner, leases = _leases(ask, nodes, node)
     held = [vm for vm, lease in leases.items() if lease.get("phase") != "released" and lease.get("holder") == node]
     moves = [migrate(ask, nodes, vm, "", f"{by}, for the maintenance of {node}", wait_s) for vm in held]
     left = "; ".join(move.text for move in moves if not move.ok)
     if left and not force:
-        return Outcome(False, f"{node} is not in maintenance (force=True marks it all the same): {left}", node=node)
+        return Result(False, f"{node} is not in maintenance (force=True marks it all the same): {left}", node=node)
     record = {"by": by, "at": time.time(), "reason": reason}
-    value_of_any(ask.one(adviser, "consul_ha.kv_put", {"key": f"maintenance/{node}", "value": record}))
+    value_of_any(ask.one(planner, "consul_ha.kv_put", {"key": f"maintenance/{node}", "value": record}))
     text = f"{node} is in maintenance: it is no candidate any more"
-    _record(ask, [adviser], "maintenance on", text, reason=reason, by=by)
-    told = [text, *(move.text for move in moves)]
-    return Outcome(True, "; ".join(told), done=True, node=node)
+    _record(ask, [planner], "maintenance on", text, reason=reason, by=by)
+    texts = [text, *(move.text for move in moves)]
+    return Result(True, "; ".join(texts), done=True, node=node, warnings=_without_candidate(ask, planner, leases))
 
 
-def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, wait_s: float = MOVE_WAIT_S) -> Outcome:
+def _without_candidate(ask: AskAny, planner: str, vms: Iterable[str]) -> list[str]:
+    """A warning for each VM that no node could take over now."""
+    warnings = []
+    for vm in vms:
+        try:
+            plan = value_of(ask.one(planner, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
+        except (FailedError, UnreachableError, DeadlineError) as error:
+            warnings.append(f"{vm}: whether a candidate is left is not known: {error.message}")
+            continue
+        if not plan["order"]:
+            warnings.append(f"{vm}: no candidate is left: if its node fails, no other takes it over")
+    return warnings
+
+
+def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, wait_s: float = MOVE_WAIT_S) -> Result:
     """Take the mark from `node`. A VM comes back only if its `prefer` names this node before the one that it is on."""
-    adviser, leases = _leases(ask, nodes, node)
-    value_of_any(ask.one(adviser, "consul_ha.kv_delete", {"key": f"maintenance/{node}"}))
+    planner, leases = _leases(ask, nodes, node)
+    value_of_any(ask.one(planner, "consul_ha.kv_delete", {"key": f"maintenance/{node}"}))
     text = f"{node} is a candidate again"
-    _record(ask, [adviser], "maintenance off", text, by=by)
-    told = [text]
+    _record(ask, [planner], "maintenance off", text, by=by)
+    texts = [text]
     for vm, lease in leases.items():
-        plan = value_of(ask.one(adviser, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
+        plan = value_of(ask.one(planner, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
         if lease.get("phase") != "released" and is_preferred(plan.get("prefer") or (), node, lease.get("holder") or ""):
-            told.append(migrate(ask, nodes, vm, node, f"{by}, for {node} is preferred", wait_s).text)
-    return Outcome(True, "; ".join(told), done=True, node=node)
+            texts.append(migrate(ask, nodes, vm, node, f"{by}, for {node} is preferred", wait_s).text)
+    return Result(True, "; ".join(texts), done=True, node=node)
 
 
 def is_preferred(prefer: Sequence[str], node: str, holder: str) -> bool:

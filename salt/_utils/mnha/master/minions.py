@@ -6,9 +6,11 @@ one dead node costs seconds. Here the caller says when it has heard enough.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import salt.client
@@ -55,7 +57,7 @@ class Minions:
     ) -> dict[str, Reply]:
         """The answers of `nodes` that came within `timeout_s`, or until `enough` says so.
 
-        :param enough: of the answers so far, at least one, and the seconds since the question; asked now and then.
+        :param enough: of the answers so far, and the seconds since the question; asked now and then.
         """
         replies: dict[str, Reply] = {}
         with self.client() as client:
@@ -65,7 +67,7 @@ class Minions:
                 waited_s = time.monotonic() - began_s
                 if reply is not None:
                     replies[reply.node] = replace(reply, after_s=waited_s)
-                if len(replies) == len(set(nodes)) or (replies and enough(replies, waited_s)):
+                if len(replies) == len(set(nodes)) or enough(replies, waited_s):
                     break
         return replies
 
@@ -121,6 +123,7 @@ class Minions:
     @staticmethod
     def _publish(client: Any, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None) -> str:
         """Send the job; its id."""
+        _require_master(client.opts)
         try:
             job = client.run_job(list(nodes), fun, [], tgt_type="list", kwarg=dict(kwarg or {}), listen=True, timeout=5)
         except SaltClientError as error:
@@ -132,6 +135,23 @@ class Minions:
                 f"this master knows no minion of the names {', '.join(nodes)}: accept their keys with `salt-key -a`"
             )
         return str(job["jid"])
+
+
+def _require_master(opts: Mapping[str, Any]) -> None:
+    """That a master listens on this machine: Salt itself would find out within 15 s, with errors of its own.
+
+    :raises UnreachableError: none does.
+    """
+    if opts.get("ipc_mode") == "tcp":
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(Path(opts["sock_dir"]) / "publish_pull.ipc"))
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            raise UnreachableError("no salt-master runs here: `systemctl start salt-master`") from error
+        except OSError:
+            return  # busy, or whatever: Salt will say
 
 
 _PONG = object()

@@ -130,6 +130,18 @@ def kv_put(key, value):
     return True
 
 
+def kv_cas(key, value, index):
+    """Write a key; nothing writes at the same moment here.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.kv_cas x 1 1
+    """
+    return kv_put(key, value)
+
+
 def kv_prune(prefix, keep=500):
     """Nothing to prune.
 

@@ -1,0 +1,56 @@
+"""The history's newest entries, and one entry for a failure that repeats itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mnha.master import history
+
+FAILED = {"at": "2026-01-01T00:00:10.000+00:00", "vm": "mnvm", "event": "failover failed", "epoch": 7,
+          "reason": "no candidate", "text": "no node can take it over (node1 is lost)"}  # fmt: skip
+AGAIN = {**FAILED, "at": "2026-01-01T00:00:15.000+00:00", "text": "no node can take it over (3 MiB are free)"}
+
+
+def entry(at: str, **changes: Any) -> dict[str, Any]:
+    return {"at": f"2026-01-01T00:00:{at}.000+00:00", "vm": "mnvm", "event": "taken", "epoch": 7, "text": "", **changes}
+
+
+@pytest.mark.parametrize(
+    ("others", "changes", "is_same"),
+    [
+        ({}, {}, True),
+        ({"a": entry("11", vm="other")}, {}, True),
+        ({"a": entry("11")}, {}, True),  # something else happened in between
+        ({"a": entry("05")}, {}, True),
+        ({}, {"epoch": 8}, False),
+        ({}, {"reason": "node2 refused"}, False),
+        ({}, {"event": "failover"}, False),
+        ({}, {"vm": "other"}, False),
+        ({}, {"reason": ""}, False),
+    ],
+)
+def test_only_the_same_failure_of_the_same_epoch_is_a_repetition(others, changes, is_same) -> None:
+    found = history.find_same({"k": FAILED, **others}, {**AGAIN, **changes})
+    assert found == ("k" if is_same else None)
+
+
+def test_an_empty_history_holds_no_repetition() -> None:
+    assert history.find_same({}, AGAIN) is None
+
+
+def test_a_repetition_grows_a_count_and_keeps_the_first_time_and_the_newest_words() -> None:
+    twice = history.repeated(FAILED, AGAIN)
+    assert (twice["at"], twice["last"], twice["count"]) == (FAILED["at"], AGAIN["at"], 2)
+    assert twice["text"] == AGAIN["text"]
+    third = history.repeated(twice, entry("20", event="failover failed", reason="no candidate"))
+    assert (third["at"], third["last"], third["count"]) == (FAILED["at"], "2026-01-01T00:00:20.000+00:00", 3)
+    assert history.find_same({"k": third}, AGAIN) == "k"
+
+
+def test_the_newest_are_those_that_happened_last() -> None:
+    entries = {"1": history.repeated(FAILED, entry("30", event="failover failed")), "2": entry("20"), "3": entry("25")}
+    assert history.newest(entries, 2) == [entries["3"], entries["1"]]
+    assert history.newest(entries, 0) == [entries["1"]]
+    assert history.newest({}, 5) == []

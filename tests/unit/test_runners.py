@@ -1,0 +1,33 @@
+"""Which functions each runner offers: `salt-run -d mnha` shows what a person types, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.support.example import ROOT
+
+TYPED = {"bootstrap", "check_config", "history", "maintenance", "migrate", "start", "status", "stop", "version"}
+BY_EVENTS = {"claim", "consul_roles", "failover", "prepare"}
+
+
+def offered(runner: str) -> set[str]:
+    tree = ast.parse((ROOT / f"salt/_runners/{runner}.py").read_text(encoding="utf-8"))
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {name for name in functions if not name.startswith("_")}
+
+
+def test_an_operator_sees_the_verbs_and_nothing_that_only_events_run() -> None:
+    assert offered("mnha") == TYPED
+    assert offered("mnha_policy") == BY_EVENTS
+
+
+def test_reactor_and_orchestrations_run_only_what_the_runners_offer() -> None:
+    known = {f"{runner}.{name}" for runner in ("mnha", "mnha_policy") for name in offered(runner)}
+    called = set()
+    for path in [*(ROOT / "salt/reactor").glob("*.sls"), *(ROOT / "salt/orch").glob("*.sls")]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            word = line.strip().removeprefix("- name:").removeprefix("runner.").strip().partition(":")[0]
+            if word.startswith("mnha"):
+                called.add(word)
+    assert {f"mnha_policy.{name}" for name in BY_EVENTS - {"claim"}} <= called
+    assert called <= known
