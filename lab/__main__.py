@@ -146,7 +146,7 @@ def dispatch(options: argparse.Namespace) -> int:
 
     cluster = Cluster(Settings.from_environment())
     special = {
-        "prepare": lambda: host.prepare(),
+        "prepare": host.prepare,
         "build": lambda: build_only(cluster, options),
         "up": lambda: cluster.up(
             options.nodes,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 import uuid
+from pathlib import Path
 
 from mnha.daemon.adapters.processes import Process, kill_all, qemu_pids
 
@@ -25,12 +28,56 @@ def test_all_processes_of_a_uuid_are_found_and_killed_and_no_other() -> None:
         pids = qemu_pids(mine)
         assert sorted(pids) == sorted(process.pid for process in processes[:2])
         assert kill_all(pids, timeout_s=5.0)
-        assert qemu_pids(mine) == []  # zombies by now: they have no command line and can't write
+        assert qemu_pids(mine) == []  # zombies by now, with no thread left: `kill_all` waits for the last one
         assert processes[2].poll() is None
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+HEADLESS = """
+import ctypes, itertools, threading, time
+def write():
+    for number in itertools.count():
+        print(number, flush=True)
+        time.sleep(0.01)
+threading.Thread(target=write).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_is_not_listed_though_another_thread_still_writes() -> None:
+    """What the code does today, not what would be safe: the zombie's command line is empty, so it is not found.
+
+    After a SIGKILL a QEMU is such a process while a worker of it hangs in D state. A handle taken before tells the
+    truth: it is ready only when the last thread has ended.
+    """
+    name = str(uuid.uuid4())
+    process = subprocess.Popen([sys.executable, "-c", HEADLESS, "-uuid", name], stdout=subprocess.PIPE)
+    assert process.stdout
+    try:
+        handle = Process(process.pid)
+        stat = Path(f"/proc/{process.pid}/stat")
+        end_s = time.monotonic() + 10
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < end_s:
+            time.sleep(0.01)
+        assert stat.read_text().rpartition(")")[2].split()[0] == "Z"
+        assert qemu_pids(name) == []
+        before = process.stdout.readline()
+        os.set_blocking(process.stdout.fileno(), False)
+        while process.stdout.readline():
+            pass
+        time.sleep(0.2)
+        assert process.stdout.readline() > b"", f"no line after {before!r}"
+        assert not handle.wait(0)
+        handle.kill()
+        assert handle.wait(5.0)
+        handle.close()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def test_a_handle_tells_the_end_of_a_stopped_process_only_when_it_is_dead() -> None:

@@ -25,8 +25,8 @@ def _pids() -> list[int]:
 
 
 def _is_qemu_of(pid: int, needle: bytes) -> bool:
-    """Whether `pid` is a QEMU started with ``-uuid <needle>``. A zombie has no command line: it can't write any
-    more."""
+    """Whether `pid` is a QEMU started with ``-uuid <needle>``. A zombie has no command line: it is not found,
+    though a thread of it may still hang in a write."""
     try:
         arguments = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
