@@ -21,7 +21,7 @@ import salt.version
 from salt.exceptions import CommandExecutionError
 
 import mnha
-from mnha import __version__
+from mnha import __version__, keys
 from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
 from mnha.master import failover as takeover
 from mnha.master import migration, report
@@ -221,7 +221,7 @@ def claim(cluster: str, action: str) -> dict[str, Any]:
         minions = _minions()
         node = minions.first(nodes, "consul_ha.quorum").node
         answer = takeover.value_of(minions.one(node, "consul_ha.claim", {"action": action, "by": str(__opts__["id"])}))
-        minions.one(node, "consul_ha.kv_prune", {"prefix": "actions/"})
+        minions.one(node, "consul_ha.kv_prune", {"prefix": keys.ACTIONS})
         return {"result": answer["claimed"], "comment": f"{action} is claimed by {answer['by']}"}
 
     return _verb(cluster, work)

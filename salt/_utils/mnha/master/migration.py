@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .. import keys
 from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
 from .failover import PLAN_S, Ask, value_of
 from .minions import Reply
@@ -155,7 +156,7 @@ def enter_maintenance(
     if left and not force:
         return Outcome(False, f"{node} is not in maintenance (force=True marks it all the same): {left}", node=node)
     record = {"by": by, "at": time.time(), "reason": reason}
-    value_of_any(ask.one(adviser, "consul_ha.kv_put", {"key": f"maintenance/{node}", "value": record}))
+    value_of_any(ask.one(adviser, "consul_ha.kv_put", {"key": keys.maintenance(node), "value": record}))
     text = f"{node} is in maintenance: it is no candidate any more"
     _record(ask, [adviser], "maintenance on", text, reason=reason, by=by)
     told = [text, *(move.text for move in moves)]
@@ -165,7 +166,7 @@ def enter_maintenance(
 def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, wait_s: float = MOVE_WAIT_S) -> Outcome:
     """Take the mark from `node`. A VM comes back only if its `prefer` names this node before the one that it is on."""
     adviser, leases = _leases(ask, nodes, node)
-    value_of_any(ask.one(adviser, "consul_ha.kv_delete", {"key": f"maintenance/{node}"}))
+    value_of_any(ask.one(adviser, "consul_ha.kv_delete", {"key": keys.maintenance(node)}))
     text = f"{node} is a candidate again"
     _record(ask, [adviser], "maintenance off", text, by=by)
     told = [text]
@@ -200,8 +201,8 @@ def _leases(ask: AskAny, nodes: Sequence[str], node: str) -> tuple[str, dict[str
     """
     if node not in nodes:
         raise InputError(f"{node!r} is no node of the cluster; its nodes are {', '.join(nodes)}")
-    reply = ask.first(nodes, "consul_ha.kv_list", {"prefix": "vms/"}, timeout_s=PLAN_S)
-    found = {key.split("/")[1]: value for key, value in reply.value.items() if key.endswith("/lease")}
+    reply = ask.first(nodes, "consul_ha.kv_list", {"prefix": keys.VMS}, timeout_s=PLAN_S)
+    found = {vm: value for key, value in reply.value.items() if (vm := keys.vm_of_lease(key))}
     return reply.node, found
 
 

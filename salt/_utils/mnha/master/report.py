@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .. import keys
 from .minions import Reply
 
 PATIENCE_S = 0.6
@@ -73,8 +74,8 @@ def status(nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float, wai
             "answers": node in reports,
             "silent_s": None if node in reports else round(waited_s, 1),
             "consul": members.get(node, "unknown"),
-            "maintenance": (view.get("maintenance") or {}).get(f"maintenance/{node}"),
-            "record": (view.get("nodes") or {}).get(f"nodes/{node}"),
+            "maintenance": (view.get("maintenance") or {}).get(keys.maintenance(node)),
+            "record": (view.get("nodes") or {}).get(keys.node(node)),
             **{key: reports.get(node, {}).get(key) for key in ("guard", "errors")},
         }
         for node in nodes
@@ -97,7 +98,9 @@ def _vms(view: Mapping[str, Any], reports: Mapping[str, Any]) -> dict[str, Any]:
     result = {}
     for name in names:
         said = {node: found[name] for node, found in guards.items() if name in found}
-        part = {key: (view.get("vms") or {}).get(f"vms/{name}/{key}") for key in ("lease", "desired", "last_start")}
+        part = {
+            key: (view.get("vms") or {}).get(f"{keys.vm(name)}/{key}") for key in ("lease", "desired", "last_start")
+        }
         ages = [vm["lease"]["age_s"] for vm in said.values() if vm.get("lease")]
         result[name] = {
             **part,
