@@ -19,7 +19,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import config
+from mnha import config, keys
 from mnha.consul import admin
 from mnha.consul import client as consul_client
 from mnha.consul import roles as consul_roles
@@ -84,8 +84,8 @@ def snapshot(prefixes: list[str]) -> dict[str, Any]:
     """
     client, skip = _client("policy", timeout_s=SNAPSHOT_S), len(_key(""))
     found = _run(lambda: client.snapshot([_key(prefix) for prefix in prefixes]))
-    keys = {entry.key[skip:]: entry.value for entry in found.entries}
-    return {"keys": keys, "members": found.members, "leader": found.leader}
+    values = {entry.key[skip:]: entry.value for entry in found.entries}
+    return {"keys": values, "members": found.members, "leader": found.leader}
 
 
 def quorum() -> bool:
@@ -98,7 +98,7 @@ def quorum() -> bool:
         salt node1 consul_ha.quorum
     """
     try:
-        _client("policy").get(_key("config"), consistent=True)
+        _client("policy").get(_key(keys.CONFIG), consistent=True)
     except MnhaError as error:
         log.info("no quorum: %s", error)
         return False
@@ -190,7 +190,7 @@ def claim(action: str, by: str | None = None) -> dict[str, Any]:
         salt node1 consul_ha.claim failover-mnvm-7-1234-1
     """
     who = by or __opts__["id"]
-    key = _key(f"actions/{action}")
+    key = _key(keys.action(action))
     client = _client("policy")
     if _run(lambda: client.cas(key, {"by": who, "at": time.time()}, 0)):
         return {"claimed": True, "by": who}
@@ -334,7 +334,7 @@ def restart_in_turn(wait_s: float = 300) -> bool:
 
     turn = admin.RestartInTurn(
         client=_client("policy"),
-        prefix=f"mnha/{conf['cluster']['name']}",
+        prefix=keys.folder(conf["cluster"]["name"]),
         node=conf["node"],
         restart=restart,
         wait_s=float(wait_s),
@@ -394,7 +394,7 @@ def _asked(missing: Callable[[], admin.Changes], test: bool) -> admin.Changes:
 
 def _key(relative: str) -> str:
     cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
-    return f"mnha/{cluster}/{relative}"
+    return keys.full(cluster, relative)
 
 
 def _run(ask: Callable[[], Any]) -> Any:

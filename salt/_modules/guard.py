@@ -16,6 +16,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from mnha import keys
 from mnha.consul import client as consul_client
 from mnha.core import lease
 from mnha.core.timing import Timings
@@ -143,7 +144,7 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 
         salt node1 guard.history limit=50
     """
-    return recorded.newest(__salt__["consul_ha.kv_list"]("history/"), int(limit))
+    return recorded.newest(__salt__["consul_ha.kv_list"](keys.HISTORY), int(limit))
 
 
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
@@ -161,16 +162,15 @@ def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """
     conf = __salt__["mnha_config.guard"]()
     name = _vm_name(conf, vm)
-    prefix = f"vms/{name}/"
-    existing = __salt__["consul_ha.kv_list"](prefix)
-    created = {"lease": f"{prefix}lease" not in existing, "desired": f"{prefix}desired" not in existing}
+    existing = __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/")
+    created = {"lease": keys.lease(name) not in existing, "desired": keys.desired(name) not in existing}
     if test:
         return created
     if created["lease"]:  # before the desired state: where there is one already, somebody has deleted the lease
         created["lease"] = _run(lambda: _create_lease(conf, name, again=not created["desired"]))
     if created["desired"]:
         wish = {"run": "stopped", "by": f"installation on {conf['node']}", "at": time.time()}
-        created["desired"] = __salt__["consul_ha.kv_cas"](f"{prefix}desired", wish, 0)
+        created["desired"] = __salt__["consul_ha.kv_cas"](keys.desired(name), wish, 0)
     return created
 
 
@@ -218,7 +218,7 @@ def _create_lease(conf: dict[str, Any], vm: str, again: bool) -> bool:
     client = consul_client.ConsulClient(
         [server["host"] for server in servers], token, token_name=f"the token in {TOKEN_FILE}", port=servers[0]["port"]
     )
-    key, timings = f"mnha/{conf['cluster']}/vms/{vm}/lease", Timings.from_dict(conf["timings"])
+    key, timings = keys.full(conf["cluster"], keys.lease(vm)), Timings.from_dict(conf["timings"])
     record = replace(lease.created_again(timings), epoch=client.index(key)) if again else lease.first(timings)
     return client.cas(key, json.loads(record.to_json()), 0)
 

@@ -18,7 +18,7 @@ import mnha
 
 mnha.forget_if_changed()
 
-from mnha import config  # noqa: E402
+from mnha import config, keys  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
 from mnha.host import libvirtd as libvirt_config  # noqa: E402
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 __virtualname__ = "mnha_config"
 _CACHE = "mnha_config.cluster"
 _TOLD = "mnha_config.told"
-_APPLIED = "config"
+_APPLIED = keys.CONFIG
 
 
 def __virtual__():

@@ -16,7 +16,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from mnha import config
+from mnha import config, keys
 from mnha.core import choose
 from mnha.errors import MnhaError
 from mnha.guest import domain, kvm, libvirt_domains
@@ -185,9 +185,9 @@ def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]
     if run not in ("started", "stopped"):
         raise CommandExecutionError(f"desired is 'started' or 'stopped', not {run!r}")
     record = {"run": run, "by": by or f"mnvm.set_desired on {__opts__['id']}", "at": time.time()}
-    if f"vms/{name}/lease" not in __salt__["consul_ha.kv_list"](f"vms/{name}/"):
+    if keys.lease(name) not in __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/"):
         raise CommandExecutionError(f"{name} has no lease yet: state.apply states.guard creates it")
-    __salt__["consul_ha.kv_put"](f"vms/{name}/desired", record)
+    __salt__["consul_ha.kv_put"](keys.desired(name), record)
     return _plan(name)
 
 
@@ -236,7 +236,7 @@ def plan_failover(
         salt node2 mnvm.plan_failover mnvm 7 1234 1
     """
     name, _ = _vm(vm)
-    entry = __salt__["consul_ha.kv_get"](f"vms/{name}/lease")
+    entry = __salt__["consul_ha.kv_get"](keys.lease(name))
     lease = (entry or {}).get("value") or {}
     if lease.get("epoch") != int(epoch):
         return {
@@ -246,7 +246,7 @@ def plan_failover(
     if lease.get("phase") != "released" and index is not None and entry["index"] != int(index):
         return {"needed": False, "why": f"{lease.get('holder')} has renewed the lease of epoch {epoch}"}
     action = f"failover-{name}-{int(epoch):06d}-{int(seq):010d}-"  # sorts by time
-    former = __salt__["consul_ha.kv_get"](f"actions/{action}{int(attempt) - 1}")
+    former = __salt__["consul_ha.kv_get"](keys.action(f"{action}{int(attempt) - 1}"))
     if former and not former["value"].get("done"):
         # Its master is at it, or has died: then the attempt after this one finds nothing in its way.
         return {"needed": True, "claimed": False, "by": former["value"].get("by")}
@@ -283,18 +283,18 @@ def record(event: str, text: str, vm: str | None = None, action: str | None = No
     node = __opts__["id"]
     more = {key: value for key, value in data.items() if not key.startswith("__")}
     value = {"at": now.isoformat(timespec="milliseconds"), "node": node, "vm": vm, "event": event, "text": text, **more}
-    key = f"history/{now:%Y%m%dT%H%M%S.%f}Z-{node}-salt"
+    key = keys.history(f"{now:%Y%m%dT%H%M%S.%f}Z-{node}-salt")
     key = _count_again(value) or _write(key, value)
     if action:
-        __salt__["consul_ha.kv_put"](f"actions/{action}", {"by": data.get("master"), "done": True})
-        __salt__["consul_ha.kv_prune"]("actions/")
+        __salt__["consul_ha.kv_put"](keys.action(action), {"by": data.get("master"), "done": True})
+        __salt__["consul_ha.kv_prune"](keys.ACTIONS)
     return key
 
 
 def _write(key: str, value: dict[str, Any]) -> str:
     """A new entry of the history; its key."""
     __salt__["consul_ha.kv_put"](key, value)
-    __salt__["consul_ha.kv_prune"]("history/")
+    __salt__["consul_ha.kv_prune"](keys.HISTORY)
     return key
 
 
@@ -304,7 +304,7 @@ def _count_again(value: dict[str, Any]) -> str:
     """
     if not value.get("reason"):
         return ""
-    key = history.find_same(__salt__["consul_ha.kv_list"]("history/"), value)
+    key = history.find_same(__salt__["consul_ha.kv_list"](keys.HISTORY), value)
     former = __salt__["consul_ha.kv_get"](key) if key else None
     if key and former and __salt__["consul_ha.kv_cas"](key, history.repeated(former["value"], value), former["index"]):
         return key
@@ -347,11 +347,11 @@ def _plan(vm: str) -> dict[str, Any]:
     """Who could run the VM now, and its lease."""
     _, cluster = _vm(vm)
     ask = __salt__["consul_ha.kv_list"]
-    keys, records, maintenance = ask(f"vms/{vm}/"), ask("nodes/"), ask("maintenance/")
+    values, records, maintenance = ask(f"{keys.vm(vm)}/"), ask(keys.NODES), ask(keys.MAINTENANCE)
     alive = {row["node"]: row["status"] == "alive" for row in __salt__["consul_ha.members"]()}
-    lease = keys.get(f"vms/{vm}/lease") or {}
+    lease = values.get(keys.lease(vm)) or {}
     nodes = [
-        choose.Node(name, records.get(f"nodes/{name}"), alive.get(name), maintenance.get(f"maintenance/{name}"))
+        choose.Node(name, records.get(keys.node(name)), alive.get(name), maintenance.get(keys.maintenance(name)))
         for name in cluster.nodes
     ]
     wanted = cluster.vms[vm]
@@ -361,7 +361,7 @@ def _plan(vm: str) -> dict[str, Any]:
         "vm": vm,
         "cluster": cluster.name,
         "lease": lease,
-        "desired": (keys.get(f"vms/{vm}/desired") or {}).get("run"),
+        "desired": (values.get(keys.desired(vm)) or {}).get("run"),
         "order": list(choice.order),
         "rejected": dict(choice.rejected),
         "prefer": list(wanted.prefer),

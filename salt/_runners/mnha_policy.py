@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mnha
+from mnha import keys
 from mnha.master import failover as takeover
 from mnha.master import minions as ask
 from mnha.master import verbs
@@ -75,7 +76,7 @@ def claim(cluster: str, action: str) -> dict[str, Any]:
         minions = _minions()
         node = minions.first(nodes, "consul_ha.quorum").node
         answer = takeover.value_of(minions.one(node, "consul_ha.claim", {"action": action, "by": str(__opts__["id"])}))
-        minions.one(node, "consul_ha.kv_prune", {"prefix": "actions/"})
+        minions.one(node, "consul_ha.kv_prune", {"prefix": keys.ACTIONS})
         return {"result": answer["claimed"], "comment": f"{action} is claimed by {answer['by']}"}
 
     return verbs.run(__opts__, cluster, work)

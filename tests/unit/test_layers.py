@@ -13,14 +13,15 @@ from tests.support.library import LIBRARY, imports, modules
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # the version, and how the library is loaded
     "errors": set(),
+    "keys": set(),
     "core": {"errors"},
     "host": set(),
     "config": {"errors", "core", "host"},
     "secrets": {"errors", "host"},
-    "consul": {"errors"},
+    "consul": {"errors", "keys"},
     "guest": {"errors", "config"},
-    "daemon": {"", "errors", "core", "consul", "guest"},
-    "master": {"", "errors", "core", "config", "consul"},
+    "daemon": {"", "errors", "keys", "core", "consul", "guest"},
+    "master": {"", "errors", "keys", "core", "config", "consul"},
 }
 """From the ground up: what a package may import besides itself. The core knows errors and nothing else."""
 

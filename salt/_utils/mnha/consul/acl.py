@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..keys import ACTIONS, CONFIG, HISTORY, MAINTENANCE, desired, folder, last_start, lease
+from ..keys import node as node_key
 
 ROLES = ("agent", "guard", "policy")
 _NAMESPACE = uuid.UUID("5d0a1c7e-6c53-4d54-9a0e-9d2b6a3f7e10")
@@ -54,7 +56,7 @@ def rules(cluster: str, role: str, node: str, vms: Sequence[str]) -> str:
     make = {"agent": _agent, "guard": _guard, "policy": _policy}
     if role not in make:
         raise ConfigurationError(f"{role!r} is not a role; use one of {', '.join(ROLES)}")
-    return json.dumps(make[role](f"mnha/{cluster}", node, vms), sort_keys=True)
+    return json.dumps(make[role](folder(cluster), node, vms), sort_keys=True)
 
 
 def _agent(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
@@ -67,19 +69,19 @@ def _agent(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
 
 
 def _guard(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
-    writes = [f"{prefix}/nodes/{node}"]
+    writes = [f"{prefix}/{node_key(node)}"]
     for vm in vms:
-        writes += [f"{prefix}/vms/{vm}/lease", f"{prefix}/vms/{vm}/last_start"]
+        writes += [f"{prefix}/{lease(vm)}", f"{prefix}/{last_start(vm)}"]
     return {
         "key": {key: {"policy": "write"} for key in writes},
-        "key_prefix": {f"{prefix}/": {"policy": "read"}, f"{prefix}/history/": {"policy": "write"}},
+        "key_prefix": {f"{prefix}/": {"policy": "read"}, f"{prefix}/{HISTORY}": {"policy": "write"}},
         "node_prefix": {"": {"policy": "read"}},
     }
 
 
 def _policy(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
-    writes = [f"{prefix}/config", *(f"{prefix}/vms/{vm}/desired" for vm in vms)]
-    folders = [f"{prefix}/{name}/" for name in ("actions", "maintenance", "history")]
+    writes = [f"{prefix}/{CONFIG}", *(f"{prefix}/{desired(vm)}" for vm in vms)]
+    folders = [f"{prefix}/{name}" for name in (ACTIONS, MAINTENANCE, HISTORY)]
     return {
         "key": {key: {"policy": "write"} for key in writes},
         "key_prefix": {f"{prefix}/": {"policy": "read"}, **{name: {"policy": "write"} for name in folders}},

@@ -19,12 +19,13 @@ from typing import Any
 from consul.std import Consul
 
 from ..errors import FailedError, MnhaError, RefusedError
+from ..keys import action
 from . import acl
 from .client import ConsulClient, ForbiddenError
 
 Changes = dict[str, dict[str, Any]]
 
-RESTART_KEY = "actions/consul-restart"
+RESTART_KEY = action("consul-restart")
 STALE_S = 60.0
 TOUCH_S = 10.0
 STEADY_S = 5.0

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .. import __version__, keys
 from ..core import lease as rules
 from ..core.guard import OUTCOME_S, Guard, Limits
 from ..core.model import Move, Op, Run, View, Vm
@@ -130,10 +130,10 @@ class GuardJournal:
         }
         self._daemon.subscribers.publish(record)
         name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._daemon.node}-{self._count}"
-        self._daemon.publisher.append(f"{self._daemon.prefix}/history/", name, record)
+        self._daemon.publisher.append(keys.full(self._daemon.cluster, keys.HISTORY), name, record)
         if event == "started":
             start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
-            self._daemon.publisher.put(f"{self._daemon.prefix}/vms/{self._vm}/last_start", start)
+            self._daemon.publisher.put(keys.full(self._daemon.cluster, keys.last_start(self._vm)), start)
 
     def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
         """See :class:`mnha.core.ports.Journal`."""
@@ -195,16 +195,15 @@ class Daemon:
     def __init__(self, config: dict[str, Any], handover: dict[str, float], watchdog_fd: int | None = None) -> None:
         self._config = config
         self.node, self.cluster = config["node"], config["cluster"]
-        self.prefix = f"mnha/{self.cluster}"
         self._events: queue.SimpleQueue[tuple[str, Event] | Callable[[], None]] = queue.SimpleQueue()
         consul = config["consul"]
         self._servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
         self.publisher = Publisher(self._servers)
         self._peers = Peers(self._servers, [node for node in config["nodes"] if node != self.node])
         self._maintenance = Maintenance(
-            self._servers, f"{self.prefix}/maintenance/{self.node}", self._tell_of_maintenance
+            self._servers, keys.full(self.cluster, keys.maintenance(self.node)), self._tell_of_maintenance
         )
-        self._fellows = Fellows(self._servers, self.prefix, self.node, self._peers.seen)
+        self._fellows = Fellows(self._servers, keys.folder(self.cluster), self.node, self._peers.seen)
         self.subscribers, self.answers = Subscribers(), Answers()
         self._connection = Connection()
         self._started_s = boottime_s()
@@ -230,7 +229,7 @@ class Daemon:
         def post(event: Event) -> None:
             self._events.put((name, event))
 
-        store = ConsulStore(self._servers, f"{self.prefix}/vms/{name}", post, timings.deadline_s)
+        store = ConsulStore(self._servers, keys.full(self.cluster, keys.vm(name)), post, timings.deadline_s)
         run = run_folder(self._config)
         route = Route.of(self._config, vm)
         hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, route, post)
@@ -422,7 +421,7 @@ class Daemon:
         moved_mib = abs(record["free_memory_mib"] - self._record.get("free_memory_mib", 0))
         if steady != before or moved_mib >= 4 * MEMORY_STEP_MIB:
             self._record = record
-            self.publisher.put(f"{self.prefix}/nodes/{self.node}", record)
+            self.publisher.put(keys.full(self.cluster, keys.node(self.node)), record)
 
     def _checks(self) -> dict[str, Any]:
         """The newest probes; of several VMs the first failing one counts."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import libvirt
 
+from .. import keys
 from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
 from .adapters import probe
@@ -46,7 +47,7 @@ def check(config: dict[str, Any]) -> list[Finding]:
     for number in range(len(consul["servers"])):
         findings.append(_finding(f"consul {servers.name(number)}", lambda n=number: _consul(servers, n)))  # type: ignore[misc]
     for vm in config["vms"]:
-        key = f"mnha/{config['cluster']}/vms/{vm['name']}/lease"
+        key = keys.full(config["cluster"], keys.lease(vm["name"]))
         findings.append(_finding(f"{vm['name']}: lease", lambda k=key: _lease(servers, k)))  # type: ignore[misc]
         checks = {
             "storage": probe.storage(Path(config["image_folder"]), config["node"]),

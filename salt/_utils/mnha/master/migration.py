@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from .. import keys
 from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
 from .failover import PLAN_S, Ask, value_of
 from .minions import Reply
@@ -138,7 +139,7 @@ def enter_maintenance(
     if left and not force:
         return Result(False, f"{node} is not in maintenance (force=True marks it all the same): {left}", node=node)
     record = {"by": by, "at": time.time(), "reason": reason}
-    value_of_any(ask.one(planner, "consul_ha.kv_put", {"key": f"maintenance/{node}", "value": record}))
+    value_of_any(ask.one(planner, "consul_ha.kv_put", {"key": keys.maintenance(node), "value": record}))
     text = f"{node} is in maintenance: it is no candidate any more"
     _record(ask, [planner], "maintenance on", text, reason=reason, by=by)
     texts = [text, *(move.text for move in moves)]
@@ -162,7 +163,7 @@ def _without_candidate(ask: AskAny, planner: str, vms: Iterable[str]) -> list[st
 def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, wait_s: float = MOVE_WAIT_S) -> Result:
     """Take the mark from `node`. A VM comes back only if its `prefer` names this node before the one that it is on."""
     planner, leases = _leases(ask, nodes, node)
-    value_of_any(ask.one(planner, "consul_ha.kv_delete", {"key": f"maintenance/{node}"}))
+    value_of_any(ask.one(planner, "consul_ha.kv_delete", {"key": keys.maintenance(node)}))
     text = f"{node} is a candidate again"
     _record(ask, [planner], "maintenance off", text, by=by)
     texts = [text]
@@ -197,8 +198,8 @@ def _leases(ask: AskAny, nodes: Sequence[str], node: str) -> tuple[str, dict[str
     """
     if node not in nodes:
         raise InputError(f"{node!r} is no node of the cluster; its nodes are {', '.join(nodes)}")
-    reply = ask.first(nodes, "consul_ha.kv_list", {"prefix": "vms/"}, timeout_s=PLAN_S)
-    found = {key.split("/")[1]: value for key, value in reply.value.items() if key.endswith("/lease")}
+    reply = ask.first(nodes, "consul_ha.kv_list", {"prefix": keys.VMS}, timeout_s=PLAN_S)
+    found = {vm: value for key, value in reply.value.items() if (vm := keys.vm_of_lease(key))}
     return reply.node, found
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import keys
 from ..consul.client import POLICY_TOKEN_FILE, ConsulClient, read_token
 from ..errors import ConfigurationError, MnhaError
 from . import view
@@ -32,7 +33,7 @@ class NodeRecords:
     """
 
     def __init__(self, client: ConsulClient, cluster: str) -> None:
-        self._client, self._prefix = client, f"mnha/{cluster}/"
+        self._client, self._prefix = client, f"{keys.folder(cluster)}/"
 
     def view(self) -> dict[str, Any]:
         """As :func:`mnha.master.view.view_of`, with `errors`; `consul` among them if it may be old.
@@ -105,7 +106,7 @@ class Reading:
     def _read(self) -> None:
         try:
             self._view = self._records.view()
-            leases = {key: value for key, value in self._view["vms"].items() if key.endswith("/lease")}
+            leases = {key: value for key, value in self._view["vms"].items() if keys.vm_of_lease(key)}
             found = self._records.renewed_s(leases)
             done_s = time.monotonic()
             self._renewed_s = {vm: age_s - done_s for vm, age_s in found.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .. import keys
 from ..core import choose
 from .minions import Reply
 
@@ -146,8 +147,8 @@ def _row(
         "answers": report is not None,
         "silent_s": None if report is not None else round(waited_s, 1),
         "consul": consul,
-        "maintenance": (view.get("maintenance") or {}).get(f"maintenance/{node}"),
-        "record": (view.get("nodes") or {}).get(f"nodes/{node}"),
+        "maintenance": (view.get("maintenance") or {}).get(keys.maintenance(node)),
+        "record": (view.get("nodes") or {}).get(keys.node(node)),
         **{key: (report or {}).get(key) for key in ("guard", "errors")},
     }
 
@@ -191,7 +192,10 @@ def _vms(view: Mapping[str, Any], found: Mapping[str, Any], renewed_s: Mapping[s
     result = {}
     for name in names:
         said = {node: one[name] for node, one in guards.items() if name in one}
-        vm = {key: (view.get("vms") or {}).get(f"vms/{name}/{key}") for key in ("lease", "desired", "last_start")}
+        vm = {
+            key: (view.get("vms") or {}).get(f"{keys.vm(name)}/{key}")
+            for key in (keys.LEASE, keys.DESIRED, keys.LAST_START)
+        }
         vm |= _lease_seen(said, renewed_s.get(name))
         vm |= _location(name, vm, said, found)
         vm["where"] = _where(vm, rows)

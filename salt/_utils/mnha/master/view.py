@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SHOWN = ("config", "vms/", "nodes/", "maintenance/")
+from .. import keys
+
+SHOWN = (keys.CONFIG, keys.VMS, keys.NODES, keys.MAINTENANCE)
 """Below the cluster's prefix."""
 
 
-def view_of(keys: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def view_of(values: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The records as a report has them.
 
-    :param keys: values by key, relative to the cluster's prefix.
+    :param values: by key, relative to the cluster's prefix.
     """
-    below = {name: {key: value for key, value in keys.items() if key.startswith(f"{name}/")}
-             for name in ("vms", "nodes", "maintenance")}  # fmt: skip
-    return {"members": members, "applied": keys.get("config"), **below}
+
+    def below(folder: str) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key.startswith(folder)}
+
+    return {
+        "members": members,
+        "applied": values.get(keys.CONFIG),
+        "vms": below(keys.VMS),
+        "nodes": below(keys.NODES),
+        "maintenance": below(keys.MAINTENANCE),
+    }

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ... import keys
 from ...consul.client import KEEP, cause, connect, read_token
 from ...core.model import MAX_UNANSWERED, Lease, LeaseRecordError, Run
 from ...core.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
@@ -226,7 +227,7 @@ class ConsulStore:
     def _cas(self, number: int, lease: Lease, index: int, ticket: int) -> None:
         """One compare-and-set. A status that is neither yes nor no counts as lost."""
         value = base64.b64encode(lease.to_json().encode()).decode()
-        operation = [{"KV": {"Verb": "cas", "Key": f"{self._prefix}/lease", "Value": value, "Index": index}}]
+        operation = [{"KV": {"Verb": "cas", "Key": f"{self._prefix}/{keys.LEASE}", "Value": value, "Index": index}}]
         try:
             reply = self._servers.request(number, "put", "/v1/txn", self._timeout_s, data=json.dumps(operation))
         except MnhaError as error:
@@ -244,7 +245,7 @@ class ConsulStore:
     def _read(self, number: int) -> None:
         """One consistent read."""
         asked_s = boottime_s()
-        path = f"/v1/kv/{self._prefix}/lease"
+        path = f"/v1/kv/{self._prefix}/{keys.LEASE}"
         try:
             reply = self._servers.request(number, "get", path, self._timeout_s, params=[("consistent", "1")])
             received_s = boottime_s()
@@ -282,13 +283,13 @@ class ConsulStore:
         received_s = boottime_s()
         self._note_contact(number, reply, received_s)
         rows = {row["Key"]: row for row in json.loads(reply.body)} if reply.code == 200 else {}
-        if row := rows.get(f"{self._prefix}/lease"):
+        if row := rows.get(f"{self._prefix}/{keys.LEASE}"):
             try:
                 lease, modify_index = _lease_of(row)
                 self._post(LeaseSeen(lease, modify_index, received_s))
             except LeaseRecordError as error:
                 log.error("%s", error)
-        if row := rows.get(f"{self._prefix}/desired"):
+        if row := rows.get(f"{self._prefix}/{keys.DESIRED}"):
             self._post(DesiredSeen(_run_of(row)))
         new_index = reply.headers.get("X-Consul-Index", "0")
         return new_index if int(new_index) >= int(index) else "0"

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ... import keys
 from ...errors import MnhaError
 from .consul import Servers
 
@@ -28,7 +29,7 @@ class Fellows:
     def __init__(
         self, servers: Servers, prefix: str, node: str, alive: Callable[[], Mapping[str, Mapping[str, Any]]]
     ) -> None:
-        self._servers, self._path, self._node, self._alive = servers, f"/v1/kv/{prefix}/nodes/", node, alive
+        self._servers, self._path, self._node, self._alive = servers, f"/v1/kv/{prefix}/{keys.NODES}", node, alive
 
     def with_storage(self) -> str:
         """The nodes, for people, that are alive and whose guards find their storage well; empty if none is known.
