@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mnha.core.model import SENTENCES, State
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenario import FOLDER
 from tests.support.example import ROOT
@@ -64,6 +65,13 @@ def test_every_mapped_event_has_its_file_and_its_row() -> None:
     files = [Path(name).name for entry in mapped for names in entry.values() for name in names]
     assert sorted(files) == sorted(path.name for path in REACTOR.glob("*.sls"))
     assert [name for name in files if f"| {name} |" not in rows] == []
+
+
+def test_every_state_of_a_guard_is_in_the_glossary_with_its_sentence() -> None:
+    section = (ROOT / "docs/glossary.md").read_text(encoding="utf-8").split("\n## How a guard stands\n")[1]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    assert [(row[0].strip(" `"), row[1]) for row in rows] == [(state.value, SENTENCES[state]) for state in State]
+    assert {len(row) for row in rows} == {5}
 
 
 # ---- docs/failure-model.md: no claim without something that shows it
