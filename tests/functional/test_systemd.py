@@ -50,7 +50,8 @@ def pipe() -> Iterator[int]:
 
 def next_process(code: str, environment: dict[str, str], fds: list[int]) -> str:
     command = [sys.executable, "-c", code]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils"), **environment}
+    mine = {key: value for key, value in os.environ.items() if not key.startswith("MNHA_")}
+    environment = {**mine, "PYTHONPATH": str(ROOT / "salt/_utils"), **environment}
     return subprocess.run(
         command, env=environment, pass_fds=fds, stdout=subprocess.PIPE, text=True, timeout=30, check=True
     ).stdout.strip()
