@@ -39,8 +39,8 @@ class Scene:
         self.others = [name for name in cluster.names if name != self.holder]
 
     def salt_run(self, node: str, verb: str, *arguments: str, timeout_s: float = 60) -> tuple[int, dict[str, Any], str]:
-        """Type `salt-run mnha.VERB` on a node: exit code, data, and everything it printed."""
-        words = ["salt-run", "--out=json", f"mnha.{verb}", *arguments]
+        """Type `salt-run mnha.VERB` (or RUNNER.VERB) on a node: exit code, data, and everything it printed."""
+        words = ["salt-run", "--out=json", verb if "." in verb else f"mnha.{verb}", *arguments]
         done = self.cluster.run(node, words, timeout_s=timeout_s)
         try:
             data = json.loads(done.stdout)

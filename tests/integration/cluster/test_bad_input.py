@@ -56,7 +56,7 @@ def test_an_unknown_cluster_is_named_with_what_there_is(scene: Scene) -> None:
 
 
 def test_an_unknown_reporter_is_refused_with_the_names_of_the_nodes(scene: Scene) -> None:
-    code, _, printed = scene.salt_run(scene.holder, "failover", CLUSTER_NAME, "mnvm", "1", "node9")
+    code, _, printed = scene.salt_run(scene.holder, "mnha_policy.failover", CLUSTER_NAME, "mnvm", "1", "node9")
     assert code != 0
     assert "node9" in printed
     assert scene.holder in printed
