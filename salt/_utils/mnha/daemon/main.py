@@ -45,7 +45,7 @@ from .adapters.consul import ConsulStore, Maintenance, Peers, Publisher, Servers
 from .adapters.health import GuestHealth
 from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
 from .adapters.migration import Route
-from .adapters.other_nodes import Fellows
+from .adapters.other_nodes import OtherNodes
 from .adapters.probe import Prober, free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
 from .adapters.systemd import keep, kept, notify, pass_on
@@ -203,7 +203,7 @@ class Daemon:
         self._maintenance = Maintenance(
             self._servers, keys.full(self.cluster, keys.maintenance(self.node)), self._tell_of_maintenance
         )
-        self._fellows = Fellows(self._servers, keys.folder(self.cluster), self.node, self._peers.seen)
+        self._other_nodes = OtherNodes(self._servers, keys.folder(self.cluster), self.node, self._peers.seen)
         self.subscribers, self.answers = Subscribers(), Answers()
         self._connection = Connection()
         self._started_s = boottime_s()
@@ -258,7 +258,7 @@ class Daemon:
             is_running=lambda: guard.view.vm is not Vm.OFF,
             libvirt_error=lambda: self._connection.error,
             watchdog_error=self.watchdog.objection,
-            storage_elsewhere=self._fellows.with_storage,
+            storage_elsewhere=self._other_nodes.with_storage,
             changed=post,
         )
         health = GuestHealth(self._connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)

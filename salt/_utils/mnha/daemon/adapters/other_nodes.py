@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 2.0
 
 
-class Fellows:
+class OtherNodes:
     """The records ``nodes/<node>`` of the other nodes.
 
     :param prefix: the cluster's key prefix.
