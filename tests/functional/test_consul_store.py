@@ -17,7 +17,9 @@ from mnha.core import lease as rules
 from mnha.core.model import Run
 from mnha.core.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
 from mnha.core.timing import PROFILES
-from mnha.daemon.adapters.consul import PRUNE_EVERY, ConsulStore, Publisher, Servers
+from mnha.daemon.adapters.consul import Servers
+from mnha.daemon.adapters.lease_store import ConsulStore
+from mnha.daemon.adapters.publisher import PRUNE_EVERY, Publisher
 from tests.support.consul_server import ConsulServer, binary, running
 
 PREFIX = "mnha/t/vms/v"

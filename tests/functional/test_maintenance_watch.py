@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mnha.daemon.adapters.consul import Maintenance, Servers
+from mnha.daemon.adapters.consul import Servers
+from mnha.daemon.adapters.maintenance import Maintenance
 from tests.support.consul_server import ConsulServer, binary, running
 
 KEY = "mnha/t/maintenance/n1"

@@ -38,7 +38,7 @@ from mnha.core.guard import Ask, Guard
 from mnha.core.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
 from mnha.core.ports import Answered, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
 from mnha.core.timing import Timings
-from mnha.daemon.adapters import consul as consul_adapter
+from mnha.daemon.adapters import lease_store
 from mnha.daemon.adapters import processes as processes_adapter
 from mnha.errors import ConfigurationError
 
@@ -716,19 +716,19 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "consul_takes_a_refusal_for_silence": Mutant(
         "the real store takes a no for no answer",
-        patches=((consul_adapter, "Answered", _refusal_is_silence),),
+        patches=((lease_store, "Answered", _refusal_is_silence),),
         tests=STORE_TESTS,
         worlds=False,
     ),
     "consul_stamps_a_read_afterwards": Mutant(
         "the real store stamps a read when its answer comes",
-        patches=((consul_adapter, "LeaseSeen", _Stamped),),
+        patches=((lease_store, "LeaseSeen", _Stamped),),
         tests=STORE_TESTS,
         worlds=False,
     ),
     "consul_stamps_a_receipt_too_early": Mutant(
         "the real store stamps a record when it was asked for",
-        patches=((consul_adapter, "LeaseSeen", _StampedEarly),),
+        patches=((lease_store, "LeaseSeen", _StampedEarly),),
         tests=STORE_TESTS,
         worlds=False,
     ),

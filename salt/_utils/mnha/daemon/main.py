@@ -41,13 +41,17 @@ from ..core.ports import Ended, Event, MaintenanceSeen, Ordered
 from ..core.timing import Timings
 from ..errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
 from .adapters.clock import boottime_s
-from .adapters.consul import ConsulStore, Maintenance, Peers, Publisher, Servers
+from .adapters.consul import Servers
 from .adapters.health import GuestHealth
+from .adapters.lease_store import ConsulStore
 from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
+from .adapters.maintenance import Maintenance
 from .adapters.migration import Route
 from .adapters.other_nodes import OtherNodes
+from .adapters.peers import Peers
 from .adapters.probe import Prober, free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
+from .adapters.publisher import Publisher
 from .adapters.systemd import keep, kept, notify, pass_on
 from .adapters.watchdog import MARK, LinuxWatchdog
 from .readiness import check, report

@@ -1,0 +1,205 @@
+"""The lease record in Consul: compare-and-set, consistent reads, and a watch that never gets ahead of what was
+received.
+
+Compare-and-set goes through Consul's transaction endpoint, because its answer names the record's new
+ModifyIndex; a plain ``PUT ?cas=`` says only *true*, and the next renewal would have to wait for a read.
+
+The watch is a *stale* blocking query at the nearest server: it is answered from that server's own copy even
+while there is no leader, and that is safe, because a late sighting only makes an observer wait longer. Whether
+the server is in touch with a leader is read from the answer's headers and reported as ``contact``.
+
+All requests are made by threads of this module. Nothing here waits in the guard's thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ... import keys
+from ...core.model import MAX_UNANSWERED, Lease, LeaseRecordError, Run
+from ...core.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
+from ...errors import MnhaError
+from .clock import boottime_s
+from .consul import Reply, Servers
+
+log = logging.getLogger(__name__)
+
+WATCH_WAIT = "1s"
+WATCH_TIMEOUT_S = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Contact:
+    """What is known of the way to Consul.
+
+    :param heard_s: CLOCK_BOOTTIME of the newest answer of a server that has been in touch with a leader just
+        then.
+    """
+
+    server: str = ""
+    reachable: bool = False
+    known_leader: bool = False
+    last_contact_s: float = 0.0
+    heard_s: float = float("-inf")
+    error: str = "not asked yet"
+
+
+class ConsulStore:
+    """The lease and the desired state of one VM: a :class:`mnha.core.ports.LeaseStore`.
+
+    :param post: takes the events, from any thread.
+    :param timeout_s: when an unanswered request is given up; the lease's deadline, after which no answer is of
+        use.
+    """
+
+    def __init__(self, servers: Servers, prefix: str, post: Callable[[Event], None], timeout_s: float) -> None:
+        self._servers, self._prefix, self._post, self._timeout_s = servers, prefix, post, timeout_s
+        self._jobs: queue.SimpleQueue[Callable[[int], None]] = queue.SimpleQueue()
+        self._busy = [0] * len(servers)
+        self._lock = threading.Lock()
+        self.contact = Contact()
+
+    def start(self) -> None:
+        """Start the watch and the workers."""
+        for number in range(MAX_UNANSWERED + 2):
+            threading.Thread(target=self._work, name=f"consul-{number}", daemon=True).start()
+        threading.Thread(target=self._watch, name="consul-watch", daemon=True).start()
+
+    def cas(self, lease: Lease, index: int, ticket: int) -> None:
+        """See :class:`mnha.core.ports.LeaseStore`."""
+        self._jobs.put(lambda number: self._cas(number, lease, index, ticket))
+
+    def read(self) -> None:
+        """See :class:`mnha.core.ports.LeaseStore`."""
+        self._jobs.put(self._read)
+
+    def _work(self) -> None:
+        """A worker: one request at a time."""
+        while True:
+            job = self._jobs.get()
+            with self._lock:
+                number = self._servers.pick(self._busy)
+                self._busy[number] += 1
+            try:
+                job(number)
+            except Exception:
+                log.exception("a request to Consul ended in a way nobody expected")
+            finally:
+                with self._lock:
+                    self._busy[number] -= 1
+
+    def _cas(self, number: int, lease: Lease, index: int, ticket: int) -> None:
+        """One compare-and-set. A status that is neither yes nor no counts as lost."""
+        value = base64.b64encode(lease.to_json().encode()).decode()
+        operation = [{"KV": {"Verb": "cas", "Key": f"{self._prefix}/{keys.LEASE}", "Value": value, "Index": index}}]
+        try:
+            reply = self._servers.request(number, "put", "/v1/txn", self._timeout_s, data=json.dumps(operation))
+        except MnhaError as error:
+            self._servers.failed(number)
+            self._post(Answered(ticket, Outcome.UNREACHABLE, error=error.message))
+            return
+        if reply.code == 200:
+            new_index = int(json.loads(reply.body)["Results"][0]["KV"]["ModifyIndex"])
+            self._post(Answered(ticket, Outcome.GRANTED, index=new_index))
+        elif reply.code == 409:
+            self._post(Answered(ticket, Outcome.REFUSED, error=reply.body[:200]))
+        else:
+            self._post(Answered(ticket, Outcome.UNREACHABLE, error=f"status {reply.code}"))
+
+    def _read(self, number: int) -> None:
+        """One consistent read."""
+        asked_s = boottime_s()
+        path = f"/v1/kv/{self._prefix}/{keys.LEASE}"
+        try:
+            reply = self._servers.request(number, "get", path, self._timeout_s, params=[("consistent", "1")])
+            received_s = boottime_s()
+            rows = json.loads(reply.body) if reply.code == 200 else []
+            lease, index = _lease_of(rows[0]) if rows else (None, 0)
+        except LeaseRecordError as error:
+            log.error("%s", error)
+            self._post(ReadFailed(error.message))
+        except MnhaError as error:
+            self._servers.failed(number)
+            self._post(ReadFailed(error.message))
+        else:
+            self._post(LeaseSeen(lease, index, received_s, consistent=True, asked_s=asked_s))
+
+    def _watch(self) -> None:
+        """Watch the VM's keys for ever: the lease, and the desired state."""
+        index, pause = "0", threading.Event()
+        while True:
+            number = self._servers.pick()
+            try:
+                index = self._watch_once(number, index)
+            except MnhaError as error:
+                self._servers.failed(number)
+                self._lose_contact(number, error.message)
+                index = "0"
+                pause.wait(0.25)
+            except Exception:
+                log.exception("the watch ended in a way nobody expected")
+                pause.wait(1.0)
+
+    def _watch_once(self, number: int, index: str) -> str:
+        """One blocking query; returns the index for the next."""
+        params = [("recurse", "1"), ("stale", "1"), ("index", index), ("wait", WATCH_WAIT)]
+        reply = self._servers.request(number, "get", f"/v1/kv/{self._prefix}/", WATCH_TIMEOUT_S, params=params)
+        received_s = boottime_s()
+        self._note_contact(number, reply, received_s)
+        rows = {row["Key"]: row for row in json.loads(reply.body)} if reply.code == 200 else {}
+        if row := rows.get(f"{self._prefix}/{keys.LEASE}"):
+            try:
+                lease, modify_index = _lease_of(row)
+                self._post(LeaseSeen(lease, modify_index, received_s))
+            except LeaseRecordError as error:
+                log.error("%s", error)
+        if row := rows.get(f"{self._prefix}/{keys.DESIRED}"):
+            self._post(DesiredSeen(_run_of(row)))
+        new_index = reply.headers.get("X-Consul-Index", "0")
+        return new_index if int(new_index) >= int(index) else "0"
+
+    def _note_contact(self, number: int, reply: Reply, received_s: float) -> None:
+        """Remember how near a leader the server is."""
+        last_contact_s = int(reply.headers.get("X-Consul-LastContact", "0")) / 1000
+        known = reply.headers.get("X-Consul-KnownLeader", "false") == "true"
+        heard_s = received_s - last_contact_s if known else self.contact.heard_s
+        self.contact = Contact(
+            server=self._servers.name(number),
+            reachable=True,
+            known_leader=known,
+            last_contact_s=last_contact_s,
+            heard_s=heard_s,
+            error="" if known else "Consul has no leader",
+        )
+
+    def _lose_contact(self, number: int, error: str) -> None:
+        """Remember that a server did not answer."""
+        if self.contact.reachable:
+            log.warning("%s", error)
+        self.contact = dataclasses.replace(
+            self.contact, server=self._servers.name(number), reachable=False, known_leader=False, error=error
+        )
+
+
+def _lease_of(row: dict[str, Any]) -> tuple[Lease, int]:
+    """The lease and ModifyIndex in a KV row.
+
+    :raises LeaseRecordError: it is no lease.
+    """
+    return Lease.from_json(base64.b64decode(row["Value"] or "")), int(row["ModifyIndex"])
+
+
+def _run_of(row: dict[str, Any]) -> Run | None:
+    """The desired state in a KV row; None if it can't be read."""
+    try:
+        return Run(json.loads(base64.b64decode(row["Value"] or ""))["run"])
+    except (ValueError, KeyError, TypeError):
+        log.error("the desired state in %s can't be read: %r", row["Key"], row["Value"])
+        return None

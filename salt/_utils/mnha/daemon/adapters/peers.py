@@ -1,0 +1,57 @@
+"""Which of the other nodes Consul sees alive, watched: to know it when it matters, nobody waits for it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import MnhaError
+from .consul import Servers
+
+log = logging.getLogger(__name__)
+
+WAIT, TIMEOUT_S = "5s", 8.0
+
+
+class Peers:
+    """Which nodes Consul's gossip sees alive, from the nearest server's own copy; :meth:`seen` never waits."""
+
+    def __init__(self, servers: Servers, nodes: Sequence[str]) -> None:
+        self._servers, self._nodes = servers, nodes
+        self._health: dict[str, str] | None = None
+        self._error = "not asked yet"
+
+    def start(self) -> None:
+        """Start the watch."""
+        threading.Thread(target=self._watch, name="consul-peers", daemon=True).start()
+
+    def seen(self) -> dict[str, dict[str, Any]]:
+        """Node -> ``{"alive": True | False | None, "why": …}``; None: it could not be looked."""
+        if self._health is None:
+            return {node: {"alive": None, "why": self._error} for node in self._nodes}
+        return {
+            node: {"alive": status == "passing", "why": "" if status == "passing" else f"Consul says {status}"}
+            for node in self._nodes
+            for status in [self._health.get(node, "unknown")]
+        }
+
+    def _watch(self) -> None:
+        """Watch for ever."""
+        index, pause = "0", threading.Event()
+        while True:
+            number = self._servers.pick()
+            try:
+                params = [("stale", "1"), ("index", index), ("wait", WAIT)]
+                reply = self._servers.request(number, "get", "/v1/health/state/any", TIMEOUT_S, params=params)
+                rows = json.loads(reply.body)
+                self._health = {row["Node"]: row["Status"] for row in rows if row["CheckID"] == "serfHealth"}
+                index = reply.headers.get("X-Consul-Index", "0")
+            except MnhaError as error:
+                self._health, self._error, index = None, error.message, "0"
+                pause.wait(1.0)
+            except Exception:
+                log.exception("the watch of the peers ended in a way nobody expected")
+                pause.wait(1.0)

@@ -1,0 +1,110 @@
+"""What the guard writes for people: its node's record, and the history in the order in which it happened."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ...consul.client import KEEP
+from ...errors import FailedError, MnhaError
+from .clock import boottime_s
+from .consul import Servers
+
+log = logging.getLogger(__name__)
+
+PUBLISH_TIMEOUT_S = 5.0
+PRUNE_EVERY, PRUNE_AT_MOST = 20, 100
+PUBLISH_QUEUE = 256
+
+
+class Publisher:
+    """Writes records that nothing depends on (history, the node's record), one after the other, never waiting.
+
+    The newest value of a key replaces an older one that is still waiting; when Consul is away for long the
+    oldest go.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._waiting: dict[str, Callable[[int], None]] = {}
+        self._some = threading.Condition()
+        self._appended = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._work, name="consul-publish", daemon=True).start()
+
+    def put(self, key: str, value: dict[str, Any]) -> None:
+        """Write `value` at `key` soon."""
+        self._add(key, functools.partial(self._put, key, json.dumps(value, sort_keys=True, ensure_ascii=False)))
+
+    def append(self, folder: str, name: str, value: dict[str, Any]) -> None:
+        """Write one record of many soon, and now and then delete all but the newest there: a VM that fails again and
+        again must not fill Consul while no Salt process tidies up.
+
+        :param folder: their common prefix, with its `/`.
+        :param name: sorts by time.
+        """
+        self.put(folder + name, value)
+        self._appended += 1
+        if self._appended % PRUNE_EVERY == 0:
+            self._add(folder, functools.partial(self._prune, folder))
+
+    def _add(self, key: str, task: Callable[[int], None]) -> None:
+        """Let the thread run `task`, in place of an older one of that key."""
+        with self._some:
+            self._waiting.pop(key, None)
+            self._waiting[key] = task
+            if len(self._waiting) > PUBLISH_QUEUE:
+                self._waiting.pop(next(iter(self._waiting)))
+            self._some.notify()
+
+    def drain(self, limit_s: float) -> None:
+        """Wait until all is written, for `limit_s` at the most."""
+        end_s = boottime_s() + limit_s
+        with self._some:
+            while self._waiting and boottime_s() < end_s:
+                self._some.wait(0.05)
+
+    def _work(self) -> None:
+        """Write for ever."""
+        pause = threading.Event()
+        while True:
+            with self._some:
+                while not self._waiting:
+                    self._some.wait()
+                key, task = next(iter(self._waiting.items()))
+            if not self._try(task):
+                pause.wait(1.0)
+                continue
+            with self._some:
+                if self._waiting.get(key) is task:
+                    del self._waiting[key]
+
+    def _put(self, key: str, body: str, number: int) -> None:
+        """Write one key."""
+        self._servers.request(number, "put", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S, data=body.encode())
+
+    def _prune(self, folder: str, number: int) -> None:
+        """Delete what is too old below `folder`, not too much at once."""
+        reply = self._servers.request(number, "get", f"/v1/kv/{folder}", PUBLISH_TIMEOUT_S, params=[("keys", "1")])
+        surplus = sorted(json.loads(reply.body))[:-KEEP] if reply.code == 200 else []
+        for key in surplus[:PRUNE_AT_MOST]:
+            self._servers.request(number, "delete", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S)
+
+    def _try(self, task: Callable[[int], None]) -> bool:
+        """Run `task` with the server to ask next; whether it is done with (a refusal for good is)."""
+        number = self._servers.pick()
+        try:
+            task(number)
+        except FailedError as error:
+            log.error("%s", error.message)
+            return True
+        except MnhaError:
+            self._servers.failed(number)
+            return False
+        return True
