@@ -73,5 +73,5 @@ class WallClock:
         self._cluster.run(self._node, ["systemctl", "daemon-reload"], check=True)
         pid = self._pid()
         self._cluster.run(self._node, ["kill", "-KILL", str(pid)], check=True)
-        eventually(lambda: self._pid() != pid, 20, "a new guard answers")
+        eventually(lambda: self._pid() != pid, 60, "a new guard answers")
         eventually(lambda: len(guards.runners(self._cluster)) == 1, 60, "the VM runs again")
