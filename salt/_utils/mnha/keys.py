@@ -33,7 +33,7 @@ def lease(name: str) -> str:
 
 
 def desired(name: str) -> str:
-    """How a VM is wished to be."""
+    """The desired state of a VM."""
     return f"{vm(name)}/{DESIRED}"
 
 

@@ -139,7 +139,7 @@ def test_without_the_image_every_takeover_is_refused_by_its_name_and_nothing_is_
         nothing_done(scene, before)
     finally:
         cluster.run(scene.holder, ["mv", away, IMAGE], check=True)
-    eventually(lambda: guards.runners(cluster), 60, "the MNVM, wished started, runs once the image is back")
+    eventually(lambda: guards.runners(cluster), 60, "the MNVM, desired started, runs once the image is back")
 
 
 def test_a_node_without_the_bridge_refuses_by_its_name_and_another_one_takes_over(scene: Scene) -> None:
