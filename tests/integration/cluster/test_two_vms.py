@@ -39,6 +39,12 @@ def with_second(pillar: dict[str, Any]) -> dict[str, Any]:
     return pillar
 
 
+def apply_on_all(cluster: Cluster) -> None:
+    """Apply all states on every node, none of which may fail or stay silent."""
+    answers = apply(cluster, "*")
+    assert {node: failed(states) for node, states in answers.items()} == {node: [] for node in cluster.names}
+
+
 @pytest.fixture(scope="module")
 def two(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with both VMs started; at the end it knows the first only."""
@@ -48,14 +54,15 @@ def two(cluster: Cluster) -> Iterator[Cluster]:
     good = cluster.file(MASTER, LAB_PILLAR).read_text()
     try:
         cluster.write_file(MASTER, LAB_PILLAR, json.dumps(with_second(read_pillar(cluster.file(MASTER, LAB_PILLAR)))))
-        assert [failed(states) for states in apply(cluster, "*").values()] == [[], [], []]
+        apply_on_all(cluster)
         done = cluster.run(MASTER, ["salt-run", "mnha.start", f"vm={SECOND}"], timeout_s=120)
         assert done.returncode == 0, done.stdout + done.stderr
         yield cluster
     finally:
-        cluster.run(MASTER, ["salt-run", "mnha.stop", f"vm={SECOND}"], timeout_s=180)
+        health.heal(cluster, links=True)  # a node that has just booted has no minion yet
+        cluster.run(MASTER, ["salt-run", "mnha.stop", f"vm={SECOND}"], timeout_s=180, check=True)
         cluster.write_file(MASTER, LAB_PILLAR, good)
-        assert [failed(states) for states in apply(cluster, "*").values()] == [[], [], []]
+        apply_on_all(cluster)
         cluster.run(MASTER, ["sh", "-c", FORGET], env=CONSUL, check=True)
         for node in cluster.names:
             cluster.run(node, ["virsh", "undefine", SECOND], check=True)
