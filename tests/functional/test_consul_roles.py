@@ -15,7 +15,7 @@ import requests
 
 from mnha.consul import acl as consul_acl
 from mnha.consul import admin
-from mnha.consul.client import ForbiddenError
+from mnha.consul.http import ForbiddenError
 from mnha.consul.roles import Roles
 from mnha.daemon.adapters.consul import Servers
 from mnha.errors import DeadlineError, FailedError, RefusedError
@@ -180,10 +180,11 @@ class Guard:
 
     def writes(self, key: str = "history/x") -> bool:
         """Whether a write succeeds."""
-        path = f"/v1/kv/mnha/t/{key}"
         with ThreadPoolExecutor(1) as thread:
             try:
-                return thread.submit(self._servers.request, 0, "put", path, 2.0, data=b"{}").result().code == 200
+                return thread.submit(
+                    self._servers.ask, 0, 2.0, lambda consul: consul.kv.put(f"mnha/t/{key}", "{}")
+                ).result()
             except FailedError:
                 return False
 
