@@ -18,6 +18,7 @@ from mnha.consul import admin
 from mnha.core import lease as rules
 from mnha.core.ports import Answered, LeaseSeen, Outcome, ReadFailed
 from mnha.core.timing import PROFILES
+from mnha.daemon.adapters import lease_store
 from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.daemon.adapters.maintenance import Maintenance
 from mnha.daemon.adapters.peers import Peers
@@ -114,6 +115,15 @@ def test_a_lease_that_may_not_be_written_is_told_as_that_once_and_in_the_status(
     assert "Permission denied" in guard.watched_error()
     server.answer = but_watch(Say(409, errors("index is stale")))
     assert guard.cas().outcome is Outcome.REFUSED
+    assert guard.watched_error() == ""
+
+
+def test_a_fault_of_long_ago_is_not_told_any_more(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.answer = but_watch(Say(403, "Permission denied"))
+    guard = Store(server)
+    guard.cas()
+    assert guard.watched_error()
+    monkeypatch.setattr(lease_store, "FAULT_S", 0.0)
     assert guard.watched_error() == ""
 
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 WATCH_WAIT = "1s"
 WATCH_TIMEOUT_S = 3.0
+FAULT_S = 60.0
+"""How long the status tells that a write was turned down, if nothing is written since."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Contact:
 
     :param heard_s: CLOCK_BOOTTIME of the newest answer of a server that has been in touch with a leader just
         then.
-    :param error: why it is of no use; also, why the lease can't be written though there is a leader.
+    :param error: why it is of no use; also, why the lease could not be written though there is a leader.
     """
 
     server: str = ""
@@ -61,7 +63,7 @@ class ConsulStore:
         self._jobs: queue.SimpleQueue[Callable[[int], None]] = queue.SimpleQueue()
         self._busy = [0] * len(servers)
         self._lock = threading.Lock()
-        self._fault = ""
+        self._fault, self._fault_s = "", float("-inf")
         self.contact = Contact()
 
     def start(self) -> None:
@@ -115,7 +117,7 @@ class ConsulStore:
             return
         if error and not self._fault:
             log.error("the lease can't be written: %s", error.message)
-        self._fault = error.message if error else ""
+        self._fault, self._fault_s = error.message if error else "", boottime_s()
 
     def _read(self, number: int) -> None:
         """One consistent read."""
@@ -172,13 +174,14 @@ class ConsulStore:
 
     def _note_contact(self, number: int, answer: Answer) -> None:
         """Remember how near a leader the server is."""
+        fault = self._fault if answer.received_s - self._fault_s < FAULT_S else ""
         self.contact = Contact(
             server=self._servers.name(number),
             reachable=True,
             known_leader=answer.known_leader,
             last_contact_s=answer.last_contact_s,
             heard_s=answer.received_s - answer.last_contact_s if answer.known_leader else self.contact.heard_s,
-            error=self._fault if answer.known_leader else "Consul has no leader",
+            error=fault if answer.known_leader else "Consul has no leader",
         )
 
     def _lose_contact(self, number: int, error: str) -> None:
