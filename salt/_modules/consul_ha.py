@@ -22,6 +22,7 @@ from salt.exceptions import CommandExecutionError
 from mnha import config, keys
 from mnha.consul import admin
 from mnha.consul import client as consul_client
+from mnha.consul import http as consul_http
 from mnha.consul import roles as consul_roles
 from mnha.consul import server_config as consul_config
 from mnha.errors import MnhaError
@@ -362,7 +363,7 @@ def _client(
     name = f"the {role} token"
     if role == "policy":
         path = consul_client.POLICY_TOKEN_FILE
-        token, name = _run(lambda: consul_client.read_token(path)), f"the token in {path}"
+        token, name = _run(lambda: consul_http.read_token(path)), f"the token in {path}"
     elif role and not token:
         token = __salt__["mnha_config.secrets"]()[f"{role}_token"]
     peers = [node["storage"] for name, node in cluster["nodes"].items() if name != __opts__["id"]]

@@ -18,6 +18,7 @@ from salt.exceptions import CommandExecutionError
 
 from mnha import keys
 from mnha.consul import client as consul_client
+from mnha.consul import http as consul_http
 from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
@@ -213,7 +214,7 @@ def _create_lease(conf: dict[str, Any], vm: str, again: bool) -> bool:
     of them has cost Consul a write, so none was above the index of its newest one. If epochs began anew, what still
     names an old one would be taken for the new one's: the masters' claims of failovers, the VM's fencing token.
     """
-    token = consul_client.read_token(TOKEN_FILE)
+    token = consul_http.read_token(TOKEN_FILE)
     servers = conf["consul"]["servers"]
     client = consul_client.ConsulClient(
         [server["host"] for server in servers], token, token_name=f"the token in {TOKEN_FILE}", port=servers[0]["port"]

@@ -15,9 +15,13 @@ import requests
 
 from mnha.consul import acl as consul_acl
 from mnha.consul import admin
-from mnha.consul.client import ForbiddenError
+from mnha.consul.http import ForbiddenError
 from mnha.consul.roles import Roles
+from mnha.core.lease import first
+from mnha.core.ports import Outcome
+from mnha.core.timing import PROFILES
 from mnha.daemon.adapters.consul import Servers
+from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.errors import DeadlineError, FailedError, RefusedError
 from tests.support import consul_rights
 from tests.support.consul_server import NODE, ConsulServer, binary, running
@@ -180,10 +184,11 @@ class Guard:
 
     def writes(self, key: str = "history/x") -> bool:
         """Whether a write succeeds."""
-        path = f"/v1/kv/mnha/t/{key}"
         with ThreadPoolExecutor(1) as thread:
             try:
-                return thread.submit(self._servers.request, 0, "put", path, 2.0, data=b"{}").result().code == 200
+                return thread.submit(
+                    self._servers.ask, 0, 2.0, lambda consul: consul.kv.put(f"mnha/t/{key}", "{}")
+                ).result()
             except FailedError:
                 return False
 
@@ -220,6 +225,25 @@ def test_a_token_in_the_file_that_consul_does_not_know_yet_is_left_again(cluster
     cluster.secrets = secrets
     cluster.make()
     assert [guard.writes() for _ in range(4)] == [False, True, True, True]
+
+
+def test_a_lease_that_a_token_may_not_write_is_no_lost_race_and_one_that_was_written_before_is(
+    cluster: Cluster,
+) -> None:
+    """Consul answers both by 409, and a token that it does not know by 403."""
+    cluster.make()
+    server, told = cluster.server, list[Any]()
+    for role, outcome, why in (
+        ("guard", Outcome.GRANTED, ""),
+        ("guard", Outcome.REFUSED, ""),
+        ("policy", Outcome.UNREACHABLE, "Permission denied"),
+        ("none", Outcome.UNREACHABLE, "ACL not found"),
+    ):
+        server.token_file.write_text(cluster.secrets.get(f"{role}_token", str(uuid.uuid4())))
+        store = ConsulStore(server.servers(), "mnha/t/vms/v", told.append, timeout_s=5.0)
+        store._cas(0, first(PROFILES["default"]), 0, ticket=1)
+        answered = told.pop()
+        assert (answered.outcome, why in answered.error) == (outcome, True), answered
 
 
 def test_each_role_may_do_what_the_table_says_and_no_more(cluster: Cluster) -> None:

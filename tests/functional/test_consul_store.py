@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import queue
 import socket
@@ -120,8 +119,8 @@ def test_publisher_keeps_the_newest_value_of_a_key_while_consul_is_away(server: 
         publisher.put("mnha/t/nodes/n1", {"number": number, "why": "ü"})
     server.start()
     publisher.drain(10.0)
-    reply = server.servers().request(0, "get", "/v1/kv/mnha/t/nodes/n1", 2.0)
-    assert json.loads(base64.b64decode(json.loads(reply.body)[0]["Value"])) == {"number": 299, "why": "ü"}
+    row = server.servers().read(0, 2.0, lambda consul: consul.kv.get("mnha/t/nodes/n1")).value
+    assert json.loads(row["Value"]) == {"number": 299, "why": "ü"}
 
 
 def test_a_history_that_grows_is_pruned_to_its_newest_records_and_nothing_else_is(server: ConsulServer) -> None:
@@ -134,7 +133,7 @@ def test_a_history_that_grows_is_pruned_to_its_newest_records_and_nothing_else_i
         if number % 100 == 0:
             publisher.drain(10.0)
     publisher.drain(10.0)
-    keys = json.loads(server.servers().request(0, "get", "/v1/kv/mnha/t/", 2.0, params=[("keys", "1")]).body)
+    keys = server.servers().read(0, 2.0, lambda consul: consul.kv.get("mnha/t/", keys=True)).value
     assert keys[0] == "mnha/t/config"
     assert keys[1:] == [f"mnha/t/history/{number:06d}" for number in range(made - KEEP, made)]
 

@@ -23,8 +23,7 @@ def server(tmp_path: Path) -> Iterator[ConsulServer]:
 
 
 def put(servers: Servers, record: object) -> None:
-    reply = servers.request(0, "put", f"/v1/kv/{KEY}", 5.0, data=json.dumps(record).encode())
-    assert reply.code == 200
+    assert servers.ask(0, 5.0, lambda consul: consul.kv.put(KEY, json.dumps(record)))
 
 
 def test_it_tells_of_each_change_and_of_nothing_else(server: ConsulServer) -> None:
@@ -38,7 +37,7 @@ def test_it_tells_of_each_change_and_of_nothing_else(server: ConsulServer) -> No
     assert told.get(timeout=10) == "in maintenance by root@m1"
     put(servers, ["not", "a", "record"])
     assert told.get(timeout=10) == "in maintenance"
-    assert servers.request(0, "delete", f"/v1/kv/{KEY}", 5.0).code == 200
+    assert servers.ask(0, 5.0, lambda consul: consul.kv.delete(KEY))
     assert told.get(timeout=10) == ""
     assert told.empty()
 

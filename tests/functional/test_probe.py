@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import signal
@@ -118,7 +117,7 @@ def test_a_full_disk_is_told_with_its_folder(tmp_path: Path) -> None:
 
 def row(value: Any) -> dict[str, Any]:
     """A row of Consul's answer."""
-    return {"Value": base64.b64encode(json.dumps(value).encode()).decode()}
+    return {"Value": json.dumps(value).encode()}
 
 
 def test_whose_storage_is_well_is_read_from_the_records_and_what_is_not_understood_is_not_well() -> None:
@@ -129,6 +128,6 @@ def test_whose_storage_is_well_is_read_from_the_records_and_what_is_not_understo
         row({"node": "node4"}),
         row(["node5"]),
         {"Value": None},
-        {"Value": "!"},
+        {"Value": b"!"},
     ]
     assert with_storage(rows) == {"node1"}

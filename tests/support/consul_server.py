@@ -89,8 +89,8 @@ class ConsulServer:
         servers = self.servers()
         while time.monotonic() < end:
             try:
-                if servers.request(0, "get", "/v1/kv/x", 1.0, params=[("consistent", "1")]).code == 404:
-                    return
+                servers.read(0, 1.0, lambda consul: consul.kv.get("x", consistency="consistent"))
+                return
             except FailedError:
                 return  # it knows no such token, which takes a leader too
             except UnreachableError:

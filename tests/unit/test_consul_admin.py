@@ -103,8 +103,8 @@ class FakeClient:
         ]  # fmt: skip
         answer = {"Healthy": not bad, "FailureTolerance": 1 - len(bad), "Servers": rows}
         response = SimpleNamespace(code=429 if bad else 200, body=__import__("json").dumps(answer))
-        http = SimpleNamespace(get=lambda callback, *_, **__: callback(response))
-        return request(SimpleNamespace(http=http, token="t"))
+        http = SimpleNamespace(call=lambda callback, *_, **__: callback(response))
+        return request(SimpleNamespace(http=http))
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from mnha.consul import acl, server_config
-from mnha.consul.client import ConsulClient, ForbiddenError, read_token
+from mnha.consul.client import ConsulClient
+from mnha.consul.http import ForbiddenError, read_token
 from mnha.errors import ConfigurationError, DeadlineError, FailedError, UnreachableError
 
 SERVER = server_config.Server(
@@ -150,7 +151,7 @@ def not_opened() -> Exception:
 
 
 def test_environment_variables_lead_nowhere_else(client) -> None:
-    assert client._clients["127.0.0.1"].token == "t"
+    assert client._clients["127.0.0.1"].http.token == "t"
     client.script["127.0.0.1"] = [Answer(200, "true")]
     assert client.cas("k", {}, 0) is True
     assert client.asked == ["127.0.0.1"]
@@ -187,7 +188,7 @@ def test_a_wrong_token_is_forbidden_and_named(client) -> None:
 def test_no_server_is_unreachable_and_each_is_named(client) -> None:
     down = [not_opened(), not_opened()]
     client.script.update({"127.0.0.1": list(down), "10.0.0.2": list(down)})
-    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1: connection refused; 10\.0\.0\.2"):
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:8501 .*: connection refused; .* 10\.0\.0\.2:8501"):
         client.get("k")
 
 

@@ -16,12 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from consul.std import Consul
-
 from ..errors import FailedError, MnhaError, RefusedError
 from ..keys import action
 from . import acl
-from .client import ConsulClient, ForbiddenError
+from .client import ConsulClient
+from .http import ForbiddenError, Server
 
 Changes = dict[str, dict[str, Any]]
 
@@ -35,6 +34,7 @@ POLL_S = 0.5
 BOOTSTRAP_S = 10.0
 """How long a management token that Consul does not know may still become known: another node may be making it, and a
 cluster that was just born takes no token before its servers agree on how tokens are kept."""
+HEALTH = "/v1/operator/autopilot/health"
 MANAGEMENT_POLICY = "00000000-0000-0000-0000-000000000001"
 """Consul's own policy that allows everything."""
 
@@ -42,18 +42,9 @@ MANAGEMENT_POLICY = "00000000-0000-0000-0000-000000000001"
 def health(client: ConsulClient) -> dict[str, Any]:
     """Autopilot's view: is every server healthy, how many may fail, and each server's row."""
 
-    def ask(consul: Consul) -> dict[str, Any]:
-        def callback(response: Any) -> dict[str, Any] | None:
-            # 429 is this call's way to say "not all are healthy"; the body is as good as with 200.
-            body: dict[str, Any] | None = json.loads(response.body) if response.code in (200, 429) else None
-            return body
-
-        headers = {"X-Consul-Token": consul.token}
-        answer = consul.http.get(callback, "/v1/operator/autopilot/health", headers=headers)
-        # Anything else: the library's own call turns the status into its exceptions.
-        if answer is None:
-            answer = consul.operator.autopilot.health()
-        return dict(answer)
+    def ask(consul: Server) -> Any:
+        # 429 is this call's way to say "not all are healthy"; the body is as good as with 200.
+        return consul.http.call(lambda reply: json.loads(reply.body), "GET", HEALTH, also=(429,))
 
     answer = client.call(ask)
     servers = [

@@ -7,22 +7,21 @@ What it keeps apart, because callers act differently:
 - *not known* (DeadlineError): a request that may not be repeated was sent and its answer got lost.
 - *forbidden* (ForbiddenError): the token lacks the right. Names the token's file, because that is what to look at.
 
-The guard has its own adapter with other needs (blocking queries, the deadline's clock); both follow these four words.
+The guard asks through the same transport (`http.py`); which server it asks next, and for how long, is its own business
+(`daemon/adapters/consul.py`).
 """
 
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-from consul import base as consul_errors
-from consul.std import Consul
-
-from ..errors import ConfigurationError, DeadlineError, FailedError, UnreachableError
+from ..errors import ConfigurationError, DeadlineError, FailedError, MnhaError, UnreachableError
+from .http import Http, NotSentError, Server, UnableError
 
 HTTPS_PORT = 8501
 TIMEOUT_S = 3.0
@@ -33,11 +32,6 @@ KEEP = 500
 POLICY_TOKEN_FILE = Path("/etc/mnha/tokens/policy")
 
 _STATUS = {0: "none", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
-_NEVER_SENT = (requests.exceptions.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.InvalidURL)
-
-
-class ForbiddenError(FailedError):
-    """Consul knows the token but does not let it do this, or does not know it: the token or its policy is wrong."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +57,6 @@ class Snapshot:
     leader: str
 
 
-def read_token(path: Path) -> str:
-    """The token in `path`; a missing file is named with the state that writes it."""
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read the Consul token {path}: {error.strerror}; state.apply states.consul writes it"
-        ) from error
-    if not token:
-        raise ConfigurationError(f"the Consul token {path} is empty; state.apply states.consul writes it")
-    return token
-
-
 class ConsulClient:
     """Requests to whichever of `servers` answers, the first one preferred.
 
@@ -97,10 +78,17 @@ class ConsulClient:
         if not ca_file.is_file():
             raise ConfigurationError(f"the certificate {ca_file} is missing; state.apply states.consul writes it")
         self.servers = tuple(servers)
-        self._token_name = token_name or "the token in use"
-        self._clients = {server: connect(server, port, token, ca_file, timeout_s) for server in self.servers}
+        self._clients = {
+            server: Server(Http(server, port, ca_file, CONNECT_TIMEOUT_S, token_name or "the token in use"))
+            for server in self.servers
+        }
+        for client in self._clients.values():
+            client.http.set(token, timeout_s)
+        # python-consul2's objects refer to each other in a circle: without this the connections would stay open until
+        # Python looks for such circles.
+        weakref.finalize(self, _close, list(self._clients.values()))
 
-    def call(self, request: Callable[[Consul], Any], repeatable: bool = True) -> Any:
+    def call(self, request: Callable[[Server], Any], repeatable: bool = True) -> Any:
         """Run `request` at the first server that answers.
 
         `repeatable=False` is for requests that must not run twice (compare-and-set): after one was sent and its answer
@@ -111,19 +99,11 @@ class ConsulClient:
         for server in self.servers:
             try:
                 return request(self._clients[server])
-            except consul_errors.ACLPermissionDenied as error:
-                raise ForbiddenError(f"Consul at {server} forbids this to {self._token_name}: {error}") from error
-            except (consul_errors.BadRequest, consul_errors.ACLDisabled, consul_errors.ClientError) as error:
-                raise FailedError(f"Consul at {server} does not accept the request: {error}") from error
-            except consul_errors.NotFound as error:
-                raise FailedError(f"Consul at {server} does not know what was asked for: {error}") from error
-            except (requests.exceptions.RequestException, consul_errors.ConsulException, ValueError) as error:
-                if not repeatable and not _was_never_sent(error):
-                    raise DeadlineError(
-                        f"Consul at {server} gave no usable answer ({cause(error)}); whether it happened is not known"
-                    ) from error
-                failures.append(f"{server}: {cause(error)}")
-                answered = answered or type(error) is consul_errors.ConsulException
+            except UnreachableError as error:
+                if not repeatable and not isinstance(error, NotSentError):
+                    raise DeadlineError(f"{error.message}; whether it happened is not known") from error
+                failures.append(error.message)
+                answered = answered or isinstance(error, UnableError)
         if answered and self.leader():
             raise FailedError(f"Consul has a leader but failed the request ({'; '.join(failures)})")
         raise UnreachableError(f"no Consul server can do it ({'; '.join(failures)})")
@@ -133,7 +113,7 @@ class ConsulClient:
         for asked in (server,) if server else self.servers:
             try:
                 return self._clients[asked].status.leader() or ""
-            except (requests.exceptions.RequestException, consul_errors.ConsulException, ValueError):
+            except MnhaError:
                 continue
         return ""
 
@@ -154,7 +134,7 @@ class ConsulClient:
     def snapshot(self, prefixes: Sequence[str]) -> Snapshot:
         """What the first server that answers knows of the entries below `prefixes`; it needs no leader for that."""
 
-        def ask(consul: Consul) -> Snapshot:
+        def ask(consul: Server) -> Snapshot:
             found = [consul.kv.get(prefix, recurse=True, consistency="stale")[1] for prefix in prefixes]
             entries = sorted((_entry(row) for rows in found for row in rows or []), key=lambda entry: entry.key)
             return Snapshot(entries, _members(consul.agent.members()), consul.status.leader() or "")
@@ -186,40 +166,9 @@ class ConsulClient:
         return sum(self.delete(entry.key, entry.index) for entry in entries[: -keep or None])
 
 
-def connect(server: str, port: int, token: str, ca_file: Path, timeout_s: float) -> Consul:
-    """One server's client. python-consul2 lets environment variables win over arguments, for the address and the token:
-    on a host where somebody set CONSUL_HTTP_ADDR that would lead elsewhere, so they are set back afterwards."""
-    limits_s = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
-    client = Consul(host=server, port=port, scheme="https", token=token, verify=str(ca_file), timeout=limits_s)
-    client.token = token
-    client.http.verify = str(ca_file)
-    client.http.base_uri = f"https://{server}:{port}"
-    client.http.session.trust_env = False
-    return client
-
-
-def _was_never_sent(error: Exception) -> bool:
-    """Whether the request cannot have reached a server, so that another may be asked."""
-    if isinstance(error, _NEVER_SENT):
-        return True
-    return isinstance(error, requests.exceptions.ConnectionError) and _is_refused_connection(error)
-
-
-def _is_refused_connection(error: BaseException) -> bool:
-    """Whether the chain of causes holds a connection that was never opened (urllib3 wraps it in MaxRetryError)."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return type(reason).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
-
-
-def cause(error: Exception) -> str:
-    """A short reason for a message."""
-    if isinstance(error, requests.exceptions.Timeout):
-        return "timed out"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"certificate not accepted: {error.args[0] if error.args else error}"
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return "connection refused" if _is_refused_connection(error) else "connection lost"
-    return str(error).strip() or type(error).__name__
+def _close(clients: Sequence[Server]) -> None:
+    for client in clients:
+        client.http.close()
 
 
 def _members(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from .. import keys
 from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
 from .adapters import probe
-from .adapters.consul import Reply, Servers
+from .adapters.consul import Servers
 from .adapters.libvirt import URI
 from .adapters.watchdog import MARK, check_mode, objection
 
@@ -112,8 +112,7 @@ def _libvirt() -> str:
 
 def _consul(servers: Servers, number: int) -> str:
     """This server answers and knows a leader."""
-    reply = servers.request(number, "get", "/v1/status/leader", CONSUL_TIMEOUT_S)
-    leader = json.loads(reply.body or '""')
+    leader = servers.ask(number, CONSUL_TIMEOUT_S, lambda consul: consul.status.leader())
     if not leader:
         raise FailedError("has no leader: fewer than half of the servers see each other")
     return f"leader is {leader}"
@@ -124,12 +123,12 @@ def _lease(servers: Servers, key: str) -> str:
     failures = []
     for number in range(len(servers)):
         try:
-            reply: Reply = servers.request(number, "get", f"/v1/kv/{key}", CONSUL_TIMEOUT_S, params=[("raw", "1")])
+            row = servers.read(number, CONSUL_TIMEOUT_S, lambda consul: consul.kv.get(key)).value
         except MnhaError as error:
             failures.append(error.message)
             continue
-        if reply.code == 404:
+        if row is None:
             raise FailedError(f"{key} does not exist: run guard.create_lease, or apply states.guard")
-        record = json.loads(reply.body)
+        record = json.loads(row["Value"] or b"")
         return f"epoch {record['epoch']}, {record['phase']} by {record['holder'] or 'nobody'}"
     raise FailedError("; ".join(failures))

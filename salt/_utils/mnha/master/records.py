@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import keys
-from ..consul.client import POLICY_TOKEN_FILE, ConsulClient, read_token
+from ..consul.client import POLICY_TOKEN_FILE, ConsulClient
+from ..consul.http import read_token
 from ..errors import ConfigurationError, MnhaError
 from . import view
 

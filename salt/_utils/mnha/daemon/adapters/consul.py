@@ -1,5 +1,6 @@
 """The way to Consul's servers, for the guard: one request to one server, with its own timeout, the token in use, and
-which server to ask next. What is asked, and what an answer means, is the business of the modules beside this one.
+which server to ask next. What is asked is the business of the modules beside this one; what is done about an answer,
+too. The transport is that of Salt's side (``mnha.consul.http``).
 
 All requests are made by threads of the adapters. Nothing waits in the guard's thread.
 """
@@ -7,32 +8,41 @@ All requests are made by threads of the adapters. Nothing waits in the guard's t
 from __future__ import annotations
 
 import dataclasses
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...consul.client import cause, connect, read_token
-from ...errors import FailedError, UnreachableError
+from ...consul.http import Http, Reply, Server, UnknownTokenError, read_token
+from ...errors import UnreachableError
 from .clock import boottime_s
 
-log = logging.getLogger(__name__)
-
 CONNECT_TIMEOUT_S = 0.8
-UNKNOWN_TOKEN = "ACL not found"
-"""What Consul says, with 403, to a token that it does not know; one that lacks a right is told something else."""
 FORGET_S = 5.0
 """How long a server that failed is asked only if all others did, too."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Reply:
-    """An HTTP answer of Consul."""
+class Answer:
+    """What a server answers to a read.
 
-    code: int
-    headers: Any
-    body: str
+    :param value: as python-consul2 gives it; None when there is no such key.
+    :param index: names the state that was read, for a blocking query; above 0.
+    :param known_leader: whether the server knew a leader.
+    :param last_contact_s: how long ago it had heard of it.
+    :param received_s: CLOCK_BOOTTIME when the answer had been received.
+    """
+
+    value: Any
+    index: int
+    known_leader: bool
+    last_contact_s: float
+    received_s: float
+
+    def after(self, asked: int) -> int:
+        """The index for the next blocking query, which this was one after `asked`. One that goes back (other data, or
+        another server) is not waited for: 0."""
+        return self.index if self.index >= asked else 0
 
 
 class Token:
@@ -103,41 +113,45 @@ class Servers:
         host, port = self._addresses[number]
         return f"{host}:{port}"
 
-    def request(
-        self, number: int, method: str, path: str, timeout_s: float, params: Any = None, data: str | bytes = b""
-    ) -> Reply:
-        """One request to server `number`.
+    def ask(self, number: int, timeout_s: float, question: Callable[[Server], Any]) -> Any:
+        """What server `number` answers to `question`: one call, sent once.
 
+        :param timeout_s: how long the server may be silent.
         :raises UnreachableError: no answer, or Consul's word that it can't (no leader, no quorum).
         :raises FailedError: forbidden, or not understood.
         """
-        client = self._client(number, timeout_s)
-        headers = {"X-Consul-Token": client.token}
-        call: Callable[..., Reply] = getattr(client.http, method)
-        arguments = {"params": params, "headers": headers} | ({"data": data} if method == "put" else {})
-        try:
-            reply = call(lambda answer: Reply(answer.code, answer.headers, answer.body), path, **arguments)
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            raise UnreachableError(f"Consul at {self.name(number)} does not answer: {cause(error)}") from error
-        if reply.code >= 500:
-            raise UnreachableError(f"Consul at {self.name(number)} can't: {reply.body.strip()[:120]}")
-        if reply.code == 403 and UNKNOWN_TOKEN in reply.body:
-            self._token.unknown(client.token)
-        if reply.code in (400, 401, 403, 405):
-            raise FailedError(
-                f"Consul at {self.name(number)} does not allow {method.upper()} {path} with the token in "
-                f"{self._token.file} ({reply.code} {reply.body.strip()[:120]}): apply states.consul"
-            )
-        return reply
+        return self._ask(number, timeout_s, question)[0]
 
-    def _client(self, number: int, timeout_s: float) -> Any:
-        """This thread's client for a server; sessions are not shared between threads."""
-        mine, token = self._local.__dict__, self._token.get()
-        if mine.get("token") != token:
-            mine.update(token=token, clients={})
-        clients, key = mine["clients"], (number, timeout_s)
-        if key not in clients:
-            host, port = self._addresses[number]
-            clients[key] = connect(host, port, token, self._ca_file, timeout_s)
-            clients[key].http.timeout = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
-        return clients[key]
+    def read(self, number: int, timeout_s: float, question: Callable[[Server], tuple[Any, Any]]) -> Answer:
+        """As :meth:`ask`, of a read that python-consul2 answers by index and value. An answer that names no index is
+        none: a missing key would be taken from it, and the next blocking query would be answered at once, for ever."""
+        (_, value), reply = self._ask(number, timeout_s, question)
+        try:
+            index, last_contact_ms = (
+                int(reply.headers.get(f"X-Consul-{name}", "0")) for name in ("Index", "LastContact")
+            )
+        except ValueError:
+            index = last_contact_ms = 0
+        if index <= 0:
+            raise UnreachableError(f"Consul at {self.name(number)} does not answer: its answer names no index")
+        known = reply.headers.get("X-Consul-KnownLeader", "false") == "true"
+        return Answer(value, index, known, last_contact_ms / 1000, reply.received_s)
+
+    def _ask(self, number: int, timeout_s: float, question: Callable[[Server], Any]) -> tuple[Any, Reply]:
+        """What `question` makes of the answer, and the answer."""
+        server, token = self._server(number), self._token.get()
+        server.http.set(token, timeout_s)
+        try:
+            return question(server), server.http.reply
+        except UnknownTokenError:
+            self._token.unknown(token)
+            raise
+
+    def _server(self, number: int) -> Server:
+        """This thread's way to a server; connections are not shared between threads."""
+        mine: dict[int, Server] = self._local.__dict__.setdefault("servers", {})
+        if number not in mine:
+            name = f"the token in {self._token.file}"
+            http = Http(*self._addresses[number], self._ca_file, CONNECT_TIMEOUT_S, name, boottime_s)
+            mine[number] = Server(http)
+        return mine[number]

@@ -1,9 +1,6 @@
 """The lease record in Consul: compare-and-set, consistent reads, and a watch that never gets ahead of what was
 received.
 
-Compare-and-set goes through Consul's transaction endpoint, because its answer names the record's new
-ModifyIndex; a plain ``PUT ?cas=`` says only *true*, and the next renewal would have to wait for a read.
-
 The watch is a *stale* blocking query at the nearest server: it is answered from that server's own copy even
 while there is no leader, and that is safe, because a late sighting only makes an observer wait longer. Whether
 the server is in touch with a leader is read from the answer's headers and reported as ``contact``.
@@ -13,7 +10,6 @@ All requests are made by threads of this module. Nothing here waits in the guard
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import logging
@@ -25,14 +21,16 @@ from typing import Any
 from ... import keys
 from ...core.model import MAX_UNANSWERED, Lease, LeaseRecordError, Run
 from ...core.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
-from ...errors import MnhaError
+from ...errors import MnhaError, UnreachableError
 from .clock import boottime_s
-from .consul import Reply, Servers
+from .consul import Answer, Servers
 
 log = logging.getLogger(__name__)
 
 WATCH_WAIT = "1s"
 WATCH_TIMEOUT_S = 3.0
+FAULT_S = 60.0
+"""How long the status tells that a write was turned down, if nothing is written since."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +39,7 @@ class Contact:
 
     :param heard_s: CLOCK_BOOTTIME of the newest answer of a server that has been in touch with a leader just
         then.
+    :param error: why it is of no use; also, why the lease could not be written though there is a leader.
     """
 
     server: str = ""
@@ -64,6 +63,7 @@ class ConsulStore:
         self._jobs: queue.SimpleQueue[Callable[[int], None]] = queue.SimpleQueue()
         self._busy = [0] * len(servers)
         self._lock = threading.Lock()
+        self._fault, self._fault_s = "", float("-inf")
         self.contact = Contact()
 
     def start(self) -> None:
@@ -96,32 +96,37 @@ class ConsulStore:
                     self._busy[number] -= 1
 
     def _cas(self, number: int, lease: Lease, index: int, ticket: int) -> None:
-        """One compare-and-set. A status that is neither yes nor no counts as lost."""
-        value = base64.b64encode(lease.to_json().encode()).decode()
-        operation = [{"KV": {"Verb": "cas", "Key": f"{self._prefix}/{keys.LEASE}", "Value": value, "Index": index}}]
+        """One compare-and-set. An answer that is neither yes nor no counts as lost."""
+        key, value = f"{self._prefix}/{keys.LEASE}", lease.to_json().encode()
         try:
-            reply = self._servers.request(number, "put", "/v1/txn", self._timeout_s, data=json.dumps(operation))
+            new_index = self._servers.ask(number, self._timeout_s, lambda consul: consul.cas(key, value, index))
         except MnhaError as error:
             self._servers.failed(number)
+            self._note_fault(error)
             self._post(Answered(ticket, Outcome.UNREACHABLE, error=error.message))
             return
-        if reply.code == 200:
-            new_index = int(json.loads(reply.body)["Results"][0]["KV"]["ModifyIndex"])
-            self._post(Answered(ticket, Outcome.GRANTED, index=new_index))
-        elif reply.code == 409:
-            self._post(Answered(ticket, Outcome.REFUSED, error=reply.body[:200]))
+        self._note_fault(None)
+        if new_index is None:
+            self._post(Answered(ticket, Outcome.REFUSED))
         else:
-            self._post(Answered(ticket, Outcome.UNREACHABLE, error=f"status {reply.code}"))
+            self._post(Answered(ticket, Outcome.GRANTED, index=new_index))
+
+    def _note_fault(self, error: MnhaError | None) -> None:
+        """Tell, once, why a request was turned down: time does not mend that, as it does one that was lost."""
+        if isinstance(error, UnreachableError):
+            return
+        if error and not self._fault:
+            log.error("the lease can't be written: %s", error.message)
+        self._fault, self._fault_s = error.message if error else "", boottime_s()
 
     def _read(self, number: int) -> None:
         """One consistent read."""
-        asked_s = boottime_s()
-        path = f"/v1/kv/{self._prefix}/{keys.LEASE}"
+        asked_s, key = boottime_s(), f"{self._prefix}/{keys.LEASE}"
         try:
-            reply = self._servers.request(number, "get", path, self._timeout_s, params=[("consistent", "1")])
-            received_s = boottime_s()
-            rows = json.loads(reply.body) if reply.code == 200 else []
-            lease, index = _lease_of(rows[0]) if rows else (None, 0)
+            answer = self._servers.read(
+                number, self._timeout_s, lambda consul: consul.kv.get(key, consistency="consistent")
+            )
+            lease, index = _lease_of(answer.value) if answer.value else (None, 0)
         except LeaseRecordError as error:
             log.error("%s", error)
             self._post(ReadFailed(error.message))
@@ -129,11 +134,11 @@ class ConsulStore:
             self._servers.failed(number)
             self._post(ReadFailed(error.message))
         else:
-            self._post(LeaseSeen(lease, index, received_s, consistent=True, asked_s=asked_s))
+            self._post(LeaseSeen(lease, index, answer.received_s, consistent=True, asked_s=asked_s))
 
     def _watch(self) -> None:
         """Watch the VM's keys for ever: the lease, and the desired state."""
-        index, pause = "0", threading.Event()
+        index, pause = 0, threading.Event()
         while True:
             number = self._servers.pick()
             try:
@@ -141,42 +146,42 @@ class ConsulStore:
             except MnhaError as error:
                 self._servers.failed(number)
                 self._lose_contact(number, error.message)
-                index = "0"
+                index = 0
                 pause.wait(0.25)
             except Exception:
                 log.exception("the watch ended in a way nobody expected")
                 pause.wait(1.0)
 
-    def _watch_once(self, number: int, index: str) -> str:
+    def _watch_once(self, number: int, index: int) -> int:
         """One blocking query; returns the index for the next."""
-        params = [("recurse", "1"), ("stale", "1"), ("index", index), ("wait", WATCH_WAIT)]
-        reply = self._servers.request(number, "get", f"/v1/kv/{self._prefix}/", WATCH_TIMEOUT_S, params=params)
-        received_s = boottime_s()
-        self._note_contact(number, reply, received_s)
-        rows = {row["Key"]: row for row in json.loads(reply.body)} if reply.code == 200 else {}
+        folder = f"{self._prefix}/"
+        answer = self._servers.read(
+            number,
+            WATCH_TIMEOUT_S,
+            lambda consul: consul.kv.get(folder, index, recurse=True, wait=WATCH_WAIT, consistency="stale"),
+        )
+        self._note_contact(number, answer)
+        rows = {row["Key"]: row for row in answer.value or []}
         if row := rows.get(f"{self._prefix}/{keys.LEASE}"):
             try:
                 lease, modify_index = _lease_of(row)
-                self._post(LeaseSeen(lease, modify_index, received_s))
+                self._post(LeaseSeen(lease, modify_index, answer.received_s))
             except LeaseRecordError as error:
                 log.error("%s", error)
         if row := rows.get(f"{self._prefix}/{keys.DESIRED}"):
             self._post(DesiredSeen(_run_of(row)))
-        new_index = reply.headers.get("X-Consul-Index", "0")
-        return new_index if int(new_index) >= int(index) else "0"
+        return answer.after(index)
 
-    def _note_contact(self, number: int, reply: Reply, received_s: float) -> None:
+    def _note_contact(self, number: int, answer: Answer) -> None:
         """Remember how near a leader the server is."""
-        last_contact_s = int(reply.headers.get("X-Consul-LastContact", "0")) / 1000
-        known = reply.headers.get("X-Consul-KnownLeader", "false") == "true"
-        heard_s = received_s - last_contact_s if known else self.contact.heard_s
+        fault = self._fault if answer.received_s - self._fault_s < FAULT_S else ""
         self.contact = Contact(
             server=self._servers.name(number),
             reachable=True,
-            known_leader=known,
-            last_contact_s=last_contact_s,
-            heard_s=heard_s,
-            error="" if known else "Consul has no leader",
+            known_leader=answer.known_leader,
+            last_contact_s=answer.last_contact_s,
+            heard_s=answer.received_s - answer.last_contact_s if answer.known_leader else self.contact.heard_s,
+            error=fault if answer.known_leader else "Consul has no leader",
         )
 
     def _lose_contact(self, number: int, error: str) -> None:
@@ -193,13 +198,13 @@ def _lease_of(row: dict[str, Any]) -> tuple[Lease, int]:
 
     :raises LeaseRecordError: it is no lease.
     """
-    return Lease.from_json(base64.b64decode(row["Value"] or "")), int(row["ModifyIndex"])
+    return Lease.from_json(row["Value"] or b""), int(row["ModifyIndex"])
 
 
 def _run_of(row: dict[str, Any]) -> Run | None:
     """The desired state in a KV row; None if it can't be read."""
     try:
-        return Run(json.loads(base64.b64decode(row["Value"] or ""))["run"])
+        return Run(json.loads(row["Value"] or b"")["run"])
     except (ValueError, KeyError, TypeError):
         log.error("the desired state in %s can't be read: %r", row["Key"], row["Value"])
         return None

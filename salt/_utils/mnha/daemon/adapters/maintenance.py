@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
+import functools
 import json
 import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from ...consul.http import Server
 from ...errors import MnhaError
 from .consul import Servers
 
@@ -33,32 +34,36 @@ class Maintenance:
 
     def _watch(self) -> None:
         """Watch for ever; while Consul does not answer, what was known last holds."""
-        index, known, pause = "0", "", threading.Event()
+        index, known, told, pause = 0, "", False, threading.Event()
         while True:
             number = self._servers.pick()
             try:
-                params = [("stale", "1"), ("index", index), ("wait", WAIT)]
-                reply = self._servers.request(number, "get", f"/v1/kv/{self._key}", TIMEOUT_S, params=params)
-                reason = _maintenance_of(json.loads(reply.body)[0]) if reply.code == 200 else ""
+                answer = self._servers.read(number, TIMEOUT_S, functools.partial(self._record, index))
+                reason = _maintenance_of(answer.value) if answer.value else ""
                 # A server that has just started may not have read its own data yet.
-                if reason != known and reply.headers.get("X-Consul-KnownLeader") == "true":
+                if reason != known and answer.known_leader:
                     self._changed(reason)
                     known = reason
-                new_index = reply.headers.get("X-Consul-Index", "0")
-                index = new_index if int(new_index) >= int(index) else "0"
-            except MnhaError:
+                index, told = answer.after(index), False
+            except MnhaError as error:
                 self._servers.failed(number)
-                index = "0"
+                if not told:
+                    log.warning("whether this node is in maintenance is not known: %s", error.message)
+                index, told = 0, True
                 pause.wait(1.0)
             except Exception:
                 log.exception("the watch of the maintenance record ended in a way nobody expected")
                 pause.wait(1.0)
 
+    def _record(self, index: int, consul: Server) -> Any:
+        """The record, once something has changed since `index`."""
+        return consul.kv.get(self._key, index, wait=WAIT, consistency="stale")
+
 
 def _maintenance_of(row: dict[str, Any]) -> str:
     """Why the node is in maintenance, from the record's KV row; one that can't be read says so, too."""
     try:
-        record = json.loads(base64.b64decode(row["Value"] or ""))
+        record = json.loads(row["Value"] or b"")
         return f"in maintenance by {record['by']}" + (f": {record['reason']}" if record.get("reason") else "")
     except (ValueError, KeyError, TypeError, AttributeError):
         return "in maintenance"

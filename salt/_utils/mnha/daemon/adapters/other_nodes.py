@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -29,7 +27,7 @@ class OtherNodes:
     def __init__(
         self, servers: Servers, prefix: str, node: str, alive: Callable[[], Mapping[str, Mapping[str, Any]]]
     ) -> None:
-        self._servers, self._path, self._node, self._alive = servers, f"/v1/kv/{prefix}/{keys.NODES}", node, alive
+        self._servers, self._folder, self._node, self._alive = servers, f"{prefix}/{keys.NODES}", node, alive
 
     def with_storage(self) -> str:
         """The nodes, for people, that are alive and whose guards find their storage well; empty if none is known.
@@ -37,14 +35,16 @@ class OtherNodes:
         From the nearest server's own copy; waits for an answer, :data:`TIMEOUT_S` at the most.
         """
         try:
-            params = [("recurse", "1"), ("stale", "1")]
-            reply = self._servers.request(self._servers.pick(), "get", self._path, TIMEOUT_S, params=params)
-            rows = json.loads(reply.body) if reply.code == 200 else []
+            rows = self._servers.read(
+                self._servers.pick(),
+                TIMEOUT_S,
+                lambda consul: consul.kv.get(self._folder, recurse=True, consistency="stale"),
+            ).value
         except MnhaError as error:
             log.warning("the records of the other nodes can't be read: %s", error.message)
             return ""
         alive = {node for node, seen in self._alive().items() if seen["alive"]}
-        return ", ".join(sorted(alive & with_storage(rows) - {self._node}))
+        return ", ".join(sorted(alive & with_storage(rows or []) - {self._node}))
 
 
 def with_storage(rows: list[dict[str, Any]]) -> set[str]:
@@ -52,9 +52,9 @@ def with_storage(rows: list[dict[str, Any]]) -> set[str]:
     found = set()
     for row in rows:
         try:
-            record = json.loads(base64.b64decode(row["Value"] or ""))
+            record = json.loads(row["Value"] or b"")
             if record["checks"]["storage"]["ok"] is True:
                 found.add(str(record["node"]))
-        except (KeyError, TypeError, ValueError, binascii.Error):
+        except (KeyError, TypeError, ValueError):
             continue
     return found

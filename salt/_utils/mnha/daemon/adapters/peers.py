@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
 
+from consul.base import CB
+
+from ...consul.http import Server
 from ...errors import MnhaError
 from .consul import Servers
 
@@ -40,18 +43,22 @@ class Peers:
 
     def _watch(self) -> None:
         """Watch for ever."""
-        index, pause = "0", threading.Event()
+        index, pause = 0, threading.Event()
         while True:
             number = self._servers.pick()
             try:
-                params = [("stale", "1"), ("index", index), ("wait", WAIT)]
-                reply = self._servers.request(number, "get", "/v1/health/state/any", TIMEOUT_S, params=params)
-                rows = json.loads(reply.body)
-                self._health = {row["Node"]: row["Status"] for row in rows if row["CheckID"] == "serfHealth"}
-                index = reply.headers.get("X-Consul-Index", "0")
+                answer = self._servers.read(number, TIMEOUT_S, functools.partial(_states, index))
+                self._health = {row["Node"]: row["Status"] for row in answer.value if row["CheckID"] == "serfHealth"}
+                index = answer.after(index)
             except MnhaError as error:
-                self._health, self._error, index = None, error.message, "0"
+                self._health, self._error, index = None, error.message, 0
                 pause.wait(1.0)
             except Exception:
                 log.exception("the watch of the peers ended in a way nobody expected")
                 pause.wait(1.0)
+
+
+def _states(index: int, consul: Server) -> Any:
+    """Every node's health, also without a leader: for such a stale answer ``consul.health.state`` can't ask."""
+    params = [("stale", "1"), ("index", index), ("wait", WAIT)]
+    return consul.http.get(CB.json(index=True), "/v1/health/state/any", params)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...consul.client import KEEP
+from ...consul.http import Server
 from ...errors import FailedError, MnhaError
 from .clock import boottime_s
 from .consul import Servers
@@ -87,14 +88,13 @@ class Publisher:
 
     def _put(self, key: str, body: str, number: int) -> None:
         """Write one key."""
-        self._servers.request(number, "put", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S, data=body.encode())
+        self._servers.ask(number, PUBLISH_TIMEOUT_S, lambda consul: consul.kv.put(key, body.encode()))
 
     def _prune(self, folder: str, number: int) -> None:
         """Delete what is too old below `folder`, not too much at once."""
-        reply = self._servers.request(number, "get", f"/v1/kv/{folder}", PUBLISH_TIMEOUT_S, params=[("keys", "1")])
-        surplus = sorted(json.loads(reply.body))[:-KEEP] if reply.code == 200 else []
-        for key in surplus[:PRUNE_AT_MOST]:
-            self._servers.request(number, "delete", f"/v1/kv/{key}", PUBLISH_TIMEOUT_S)
+        _, found = self._servers.ask(number, PUBLISH_TIMEOUT_S, lambda consul: consul.kv.get(folder, keys=True))
+        for key in sorted(found or [])[:-KEEP][:PRUNE_AT_MOST]:
+            self._servers.ask(number, PUBLISH_TIMEOUT_S, functools.partial(_delete, key))
 
     def _try(self, task: Callable[[int], None]) -> bool:
         """Run `task` with the server to ask next; whether it is done with (a refusal for good is)."""
@@ -108,3 +108,8 @@ class Publisher:
             self._servers.failed(number)
             return False
         return True
+
+
+def _delete(key: str, consul: Server) -> Any:
+    """Delete `key`."""
+    return consul.kv.delete(key)
