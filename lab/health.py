@@ -75,7 +75,8 @@ def ailments(cluster: Cluster, vm: str = VM_NAME) -> list[str]:
         except KeyError:
             wrong.append(f"the guard of {name} does not tell its status")
             continue
-        bad = [f"{check}: {found['why']}" for check, found in status["checks"].items() if not found["ok"]]
+        checks = {**status["checks"], **status["vms"][vm]["checks"]}
+        bad = [f"{check}: {found['why']}" for check, found in checks.items() if not found["ok"]]
         wrong += [f"{name}: {text}" for text in bad]
         if not status["consul"]["known_leader"]:
             wrong.append(f"{name}: Consul has no leader")

@@ -2,7 +2,8 @@
 
 Both are what the guard of this node knows; the beacon asks its socket and nothing else (see mnvm_health for
 why). Reports changes only. Events are `salt/beacon/<minion>/node_liveness/<cluster>/<peer>/lost|back|unknown`
-and `…/node_liveness/<cluster>/<self>/<check>_lost|<check>_back`; each carries cluster, node, text. "I could not
+and `…/node_liveness/<cluster>/<self>/<check>_lost|<check>_back`, of a check that concerns one VM only
+`…/<self>/<vm>/<check>_lost|<check>_back`; each carries cluster, node, text, and such a one vm. "I could not
 look" is an event of its own, `unknown`, and never `lost`.
 
 .. code-block:: yaml
@@ -64,7 +65,7 @@ def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
     except (CommandExecutionError, KeyError) as error:
         return _all_unknown(memory, cluster, f"the guard of {__opts__['id']} can't be asked: {error}")
     events = _peer_events(memory, cluster, status.get("peers") or {})
-    return events + _check_events(memory, cluster, status.get("checks") or {})
+    return events + _check_events(memory, cluster, status)
 
 
 def _all_unknown(memory: dict[str, Any], cluster: str, why: str) -> list[dict[str, Any]]:
@@ -92,15 +93,18 @@ def _peer_events(memory: dict[str, Any], cluster: str, peers: dict[str, Any]) ->
     return events
 
 
-def _check_events(memory: dict[str, Any], cluster: str, checks: dict[str, Any]) -> list[dict[str, Any]]:
-    """Own checks that fail, or are right again."""
+def _check_events(memory: dict[str, Any], cluster: str, status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Checks of this node, then of each VM here, that fail, or are right again."""
     known, events, own = memory.setdefault("checks", {}), [], __opts__["id"]
-    for name, check in sorted(checks.items()):
+    told = [("", status.get("checks") or {})]
+    told += [(vm, one.get("checks") or {}) for vm, one in sorted((status.get("vms") or {}).items())]
+    for vm, name, check in [(vm, name, check) for vm, checks in told for name, check in sorted(checks.items())]:
         ok = bool(check.get("ok"))
-        before = known.get(name, True)
-        known[name] = ok
+        before = known.get((vm, name), True)
+        known[vm, name] = ok
         if ok is not before:
             text = f"{name} is right again" if ok else check.get("why") or f"{name} fails"
-            word = "back" if ok else "lost"
-            events.append({"tag": f"{cluster}/{own}/{name}_{word}", "cluster": cluster, "node": own, "text": text})
+            place, word = "/".join(filter(None, (cluster, own, vm))), "back" if ok else "lost"
+            about = {"cluster": cluster, "node": own, **({"vm": vm} if vm else {})}
+            events.append({"tag": f"{place}/{name}_{word}", **about, "text": text})
     return events

@@ -200,7 +200,10 @@ def check() -> list[dict[str, Any]]:
                 "why": watchdog.get("why", ""),
             },
         ]
-        for name, one in sorted((found.get("checks") or {}).items()):
+        told = dict(found.get("checks") or {})
+        for vm, its in (found.get("vms") or {}).items():
+            told |= {f"{vm}: {name}": one for name, one in (its.get("checks") or {}).items()}
+        for name, one in sorted(told.items()):
             rows.append({"what": name, "ok": bool(one.get("ok")), "why": one.get("why", "")})
     if not all(row["ok"] for row in rows):
         __context__["retcode"] = 1

@@ -356,7 +356,7 @@ def _plan(vm: str) -> dict[str, Any]:
     ]
     wanted = cluster.vms[vm]
     holder = "" if lease.get("phase") == "released" else str(lease.get("holder") or "")
-    choice = choose.choose(nodes, choose.Needs(wanted.memory_mib, wanted.cpus), wanted.prefer, holder)
+    choice = choose.choose(nodes, choose.Needs(vm, wanted.memory_mib, wanted.cpus), wanted.prefer, holder)
     return {
         "vm": vm,
         "cluster": cluster.name,

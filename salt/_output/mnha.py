@@ -97,7 +97,10 @@ def _nodes(nodes: Mapping[str, Any]) -> Iterable[str]:
 
 def _checks(row: Mapping[str, Any]) -> str:
     """The checks of a guard that is heard; what an old record says of them is not shown."""
-    checks = (row.get("guard") or {}).get("checks")
+    guard = row.get("guard") or {}
+    checks = dict(guard.get("checks") or {})
+    for vm, one in (guard.get("vms") or {}).items():
+        checks |= {f"{vm}: {name}": check for name, check in (one.get("checks") or {}).items()}
     if row.get("contact") != "guard" or not checks:
         return "-"
     return ", ".join(f"{key}!" for key, check in checks.items() if not check.get("ok")) or "ok"

@@ -17,7 +17,8 @@ import pytest
 from lab.shell import mounts_below, wait_until
 from mnha.daemon.adapters.clock import boottime_s
 from mnha.daemon.adapters.other_nodes import with_storage
-from mnha.daemon.adapters.probe import STORAGE_LIMIT_S, Prober, disks
+from mnha.daemon.adapters.probe import disks
+from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """

@@ -98,6 +98,7 @@ class FakeGuard:
         self.world, self.node, self.path = world, node, path
         self.vm = "off"
         self.checks: dict[str, dict[str, Any]] = {"storage": {"ok": True, "why": ""}}
+        self.vm_checks: dict[str, dict[str, Any]] = {}
         self.peers: dict[str, dict[str, Any]] = {}
         self.consul_reachable = True
         self.fails_to_start = False
@@ -185,7 +186,8 @@ class FakeGuard:
                     world.vm: {
                         "state": "running" if mine else "standby",
                         "sentence": "holds the lease, the VM is running" if mine else "watches the lease",
-                        "lease": lease, "desired": world.desired, "vm": self.vm, "last_fence": self.last_fence,
+                        "lease": lease, "desired": world.desired, "vm": self.vm, "checks": self.vm_checks,
+                        "last_fence": self.last_fence,
                         "starts_failed": self.starts_failed, "health": self.health, "vm_pid": 123,
                     }
                 },

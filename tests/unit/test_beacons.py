@@ -227,3 +227,8 @@ def test_own_checks(beacons, world):
     assert tick(beacons, "node_liveness")["node2/storage_lost"]["text"] == "the storage does not answer"
     guard.checks = {"storage": {"ok": True}}
     assert list(tick(beacons, "node_liveness")) == ["node2/storage_back"]
+    guard.vm_checks = {"image": {"ok": False, "why": "no image"}}
+    event = tick(beacons, "node_liveness")["node2/mnvm/image_lost"]
+    assert (event["vm"], event["text"]) == ("mnvm", "no image")
+    guard.vm_checks = {"image": {"ok": True, "why": ""}}
+    assert list(tick(beacons, "node_liveness")) == ["node2/mnvm/image_back"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mnha.core.choose import Choice, Needs, Node, choose, objection
 
-NEEDS = Needs(memory_mib=8192, cpus=4)
+NEEDS = Needs("mnvm", memory_mib=8192, cpus=4)
 
 
 def record(memory=16384, cpus=8, **checks):
@@ -42,6 +42,29 @@ def fit(name, **more):
 def test_objections(node, words):
     found = objection(node, NEEDS)
     assert words in found if words else found == ""
+
+
+def of_two(**failing):
+    """A node whose two VMs have their own checks; those named fail with their image."""
+    checks = {vm: {"image": {"ok": vm not in failing, "why": failing.get(vm, "")}} for vm in ("mnvm", "other")}
+    return Node("a", {**record(), "guard": {"vms": {vm: {"checks": own} for vm, own in checks.items()}}}, alive=True)
+
+
+def test_a_check_of_one_vm_rules_the_node_out_for_that_one_only():
+    assert objection(of_two(mnvm="no image"), NEEDS) == "check image fails: no image"
+    assert objection(of_two(other="no image"), NEEDS) == ""
+
+
+def test_a_record_of_an_older_guard_has_all_checks_of_all_vms_in_one_place():
+    assert objection(fit("a", image="no image"), NEEDS) == "check image fails: no image"
+
+
+@pytest.mark.parametrize(
+    "guard", [None, "x", {"vms": []}, {"vms": {"mnvm": 1}}, {"vms": {"mnvm": {"checks": []}}},
+              {"vms": {"mnvm": {"checks": {"image": {"ok": "yes"}}}}}],
+)  # fmt: skip
+def test_checks_of_a_vm_that_can_not_be_read_make_no_candidate(guard):
+    assert objection(Node("a", {**record(), "guard": guard}, alive=True), NEEDS).startswith("check ")
 
 
 def test_the_holder_of_a_lost_lease_is_no_candidate():

@@ -126,7 +126,9 @@ def test_without_the_image_every_takeover_is_refused_by_its_name_and_nothing_is_
     cluster.run(scene.holder, ["mv", IMAGE, away], check=True)
     try:
         for node in cluster.names:
-            eventually(lambda node=node: not scene.guard(node)["checks"]["image"]["ok"], 20, f"{node} misses the image")
+            eventually(
+                lambda node=node: not scene.status(node)["checks"]["image"]["ok"], 20, f"{node} misses the image"
+            )
         code, told, printed = scene.salt_run(scene.holder, "start", timeout_s=120)
         assert (code, told["done"], told["tried"]) == (1, False, {}), printed
         assert {node: f"{IMAGE} is missing" in why for node, why in told["rejected"].items()} == dict.fromkeys(

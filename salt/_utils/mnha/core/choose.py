@@ -32,8 +32,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a VM needs of its host."""
+    """What a VM needs of its host; the checks of VM `vm` are among it."""
 
+    vm: str
     memory_mib: int
     cpus: int
 
@@ -89,12 +90,31 @@ def objection(node: Node, needs: Needs, holder: str = "") -> str:
     checks = node.record.get("checks")
     if not isinstance(checks, Mapping) or not checks:
         return "its guard has reported no checks"
+    return _failing(checks) or _failing(_own_checks(node.record, needs.vm)) or _lack(node, needs)
+
+
+def _failing(checks: Mapping[str, Any]) -> str:
+    """The first check that is not well; empty if all are."""
     for name in sorted(checks):
         check = checks[name]
         if not isinstance(check, Mapping) or check.get("ok") is not True:
             why = check.get("why") if isinstance(check, Mapping) else ""
             return f"check {name} fails" + (f": {why}" if why else "")
-    return _lack(node, needs)
+    return ""
+
+
+def _own_checks(record: Mapping[str, Any], vm: str) -> Mapping[str, Any]:
+    """The checks that concern this VM alone. A guard older than them has told them among the node's: then there are
+    none, and what fails for one VM there counts for all. What can't be read of them is a check that fails.
+    """
+    found: Any = record
+    for key in ("guard", "vms", vm, "checks"):
+        if key not in found:
+            return {}
+        found = found[key]
+        if not isinstance(found, Mapping):
+            return {key: None}
+    return dict(found)
 
 
 def _lack(node: Node, needs: Needs) -> str:

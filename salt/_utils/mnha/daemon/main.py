@@ -49,11 +49,13 @@ from .adapters.maintenance import Maintenance
 from .adapters.migration import Route
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
-from .adapters.probe import Prober, free_memory_mib
+from .adapters.probe import free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
 from .adapters.publisher import Publisher
 from .adapters.systemd import keep, kept, notify, pass_on
 from .adapters.watchdog import MARK, LinuxWatchdog
+from .checks import Of, of_node, told
+from .prober import Prober
 from .readiness import check, report
 from .server import Request, Server, Subscribers
 
@@ -414,7 +416,10 @@ class Daemon:
             "node": self.node,
             "guard": {
                 "version": __version__,
-                "vms": {name: {"state": p.guard.state, "vm": p.guard.view.vm} for name, p in self._protected.items()},
+                "vms": {
+                    name: {"state": p.guard.state, "vm": p.guard.view.vm, "checks": told(p.prober.checks, Of.VM)}
+                    for name, p in self._protected.items()
+                },
             },
             "checks": self._checks(),
             "free_memory_mib": free_memory_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
@@ -428,13 +433,8 @@ class Daemon:
             self.publisher.put(keys.full(self.cluster, keys.node(self.node)), record)
 
     def _checks(self) -> dict[str, Any]:
-        """The newest probes; of several VMs the first failing one counts."""
-        merged: dict[str, Any] = {}
-        for protected in self._protected.values():
-            for name, found in protected.prober.checks.items():
-                if merged.get(name, {"ok": True})["ok"]:
-                    merged[name] = dataclasses.asdict(found)
-        return merged
+        """The newest results of the checks that concern this node; those of a VM are told with it."""
+        return of_node([protected.prober.checks for protected in self._protected.values()])
 
     def status(self) -> dict[str, Any]:
         """The whole status; in the main thread only."""
@@ -469,7 +469,12 @@ class Daemon:
             "peers": self._peers.seen(),
             "checks": self._checks(),
             "vms": {
-                p.name: {**p.guard.status(now_s), "health": dataclasses.asdict(p.health.health)} for p in protected
+                p.name: {
+                    **p.guard.status(now_s),
+                    "checks": told(p.prober.checks, Of.VM),
+                    "health": dataclasses.asdict(p.health.health),
+                }
+                for p in protected
             },
         }
 

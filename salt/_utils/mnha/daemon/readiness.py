@@ -15,10 +15,13 @@ import libvirt
 from .. import keys
 from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
+from . import checks
 from .adapters import probe
 from .adapters.consul import Servers
 from .adapters.libvirt import URI
+from .adapters.processes import qemu_pids
 from .adapters.watchdog import MARK, check_mode, objection
+from .checks import CHECKS, Of, Sight
 
 CONSUL_TIMEOUT_S = 3.0
 
@@ -37,11 +40,7 @@ def check(config: dict[str, Any]) -> list[Finding]:
 
     :param config: the guard's configuration, as read from its file.
     """
-    findings = [
-        _finding("timings", lambda: _timings(config)),
-        _finding("watchdog", lambda: _watchdog(config)),
-        _finding("libvirt", _libvirt),
-    ]
+    findings = [_finding("timings", lambda: _timings(config))]
     consul = config["consul"]
     servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
     for number in range(len(consul["servers"])):
@@ -49,14 +48,7 @@ def check(config: dict[str, Any]) -> list[Finding]:
     for vm in config["vms"]:
         key = keys.full(config["cluster"], keys.lease(vm["name"]))
         findings.append(_finding(f"{vm['name']}: lease", lambda k=key: _lease(servers, k)))  # type: ignore[misc]
-        checks = {
-            "storage": probe.storage(Path(config["image_folder"]), config["node"]),
-            "image": probe.image(Path(vm["image"])),
-            "bridge": probe.bridge(vm["bridges"]),
-            "domain": probe.domain(Path(vm["domain_xml"])),
-        }
-        findings += [Finding(f"{vm['name']}: {name}", found.ok, found.why or "fine") for name, found in checks.items()]
-    return findings
+    return findings + _checks(config)
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:
@@ -76,6 +68,29 @@ def _finding(name: str, look: Callable[[], str]) -> Finding:
         return Finding(name, True, look())
     except MnhaError as error:
         return Finding(name, False, error.message)
+
+
+def _checks(config: dict[str, Any]) -> list[Finding]:
+    """All that a running guard checks: first what concerns the node, then what concerns each VM."""
+    storage = probe.storage(Path(config["image_folder"]), config["node"])
+    libvirt_answers, watchdog = _seen(_libvirt), _seen(lambda: _watchdog(config))
+    of_node: dict[str, probe.Check] = {}
+    of_vms: dict[str, probe.Check] = {}
+    for vm in config["vms"]:
+        image = probe.image(Path(vm["image"])) if storage.ok else probe.NOT_LOOKED_AT
+        running = bool(qemu_pids(vm["uuid"]))
+        results = checks.look(Sight(vm, storage, image, libvirt_answers, watchdog, running))
+        of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}
+        of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
+    return [Finding(name, one.ok, one.why or "fine") for name, one in {**of_node, **of_vms}.items()]
+
+
+def _seen(look: Callable[[], str]) -> probe.Check:
+    """What `look` returns or raises, as a check."""
+    try:
+        return probe.Check(True, look())
+    except MnhaError as error:
+        return probe.Check(False, error.message)
 
 
 def _timings(config: dict[str, Any]) -> str:

@@ -156,7 +156,7 @@ def _row(
 def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """What is wrong with a node; of one whose guard is not heard no check is told, for its record may be old."""
     texts = [f"{node}: {text}" for text in (row["errors"] or {}).values()]
-    checks = (row["guard"] or {}).get("checks") or {}
+    checks = _checks(row["guard"] or {}, (row["guard"] or {}).get("vms") or {})
     texts += [f"{node}: {name}: {check.get('why')}" for name, check in checks.items() if not check.get("ok")]
     if row["contact"] == "down":
         texts.append(f"{node}: down: Consul says {row['consul']}")
@@ -167,6 +167,12 @@ def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) ->
     elif row["contact"] == "silent" and found["minions"]:
         texts.append(f"{node}: silent, and Consul does not say whether it is alive")
     return texts
+
+
+def _checks(of_node: Mapping[str, Any], vms: Mapping[str, Any]) -> dict[str, Any]:
+    """The checks of a node and those of each VM there, these with its name before theirs."""
+    own = {f"{vm}: {name}": check for vm, one in vms.items() for name, check in (one.get("checks") or {}).items()}
+    return {**(of_node.get("checks") or {}), **own}
 
 
 def _nobody_heard(found: Mapping[str, Any]) -> str:
@@ -278,7 +284,7 @@ def _choice(name: str, vm: Mapping[str, Any], view: Mapping[str, Any], found: Ma
         choose.Node(node, row["record"], None if row["consul"] == "unknown" else row["consul"] == "alive",
                     row["maintenance"]) for node, row in found["nodes"].items()
     ]  # fmt: skip
-    needs = choose.Needs(int(conf.get("memory_mib") or 0), int(conf.get("cpus") or 0))
+    needs = choose.Needs(name, int(conf.get("memory_mib") or 0), int(conf.get("cpus") or 0))
     choice = choose.choose(nodes, needs, conf.get("prefer") or (), _holder(vm))
     return {"candidates": list(choice.order), "rejected": dict(choice.rejected)}
 

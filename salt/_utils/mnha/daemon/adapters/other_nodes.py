@@ -9,6 +9,7 @@ from typing import Any
 
 from ... import keys
 from ...errors import MnhaError
+from ..checks import STORAGE
 from .consul import Servers
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def with_storage(rows: list[dict[str, Any]]) -> set[str]:
     for row in rows:
         try:
             record = json.loads(row["Value"] or b"")
-            if record["checks"]["storage"]["ok"] is True:
+            if record["checks"][STORAGE]["ok"] is True:
                 found.add(str(record["node"]))
         except (KeyError, TypeError, ValueError):
             continue

@@ -1,7 +1,5 @@
-"""Whether this node could run a VM: the folder with the image, the image, the bridges, libvirt, memory.
-
-Each probe runs in a thread of its own that may hang for ever (NFS does); a probe that has not come back in time
-says so.
+"""The single looks at a node: the folder with the images, an image, the bridges, memory, the disks. What they
+are looked at for stands in :mod:`mnha.daemon.checks`.
 """
 
 from __future__ import annotations
@@ -10,26 +8,20 @@ import contextlib
 import dataclasses
 import mmap
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ...core.ports import AbilitySeen
 from .clock import boottime_s
 
 BLOCK = 4096
-STORAGE_LIMIT_S = 4.0
 DISKS = (Path("/var/lib/mnha/consul"), Path("/var/log"))
 """Without room in the first Consul's server stands still, in the second libvirt starts no VM."""
 LEAST_FREE_MIB = 16
-PROBE_EVERY_S = 2.0
-SETTLE_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """The result of one probe; `why` is what to do about it when it is not `ok`."""
+    """The result of one probe; `why` is what to do about it when it is not `ok`; else it may say what is the case."""
 
     ok: bool
     why: str = ""
@@ -103,87 +95,3 @@ def disks(folders: Sequence[Path] = DISKS, least_mib: int = LEAST_FREE_MIB) -> C
             if free_mib < least_mib:
                 return Check(False, f"{folder} is full: {free_mib} MiB are left; make room")
     return Check(True)
-
-
-class Prober:
-    """Runs one VM's probes for ever; :attr:`checks` has the newest results, :meth:`unable` their sum.
-
-    :param vm: its part of the guard's configuration.
-    :param is_running: whether the VM runs here.
-    :param libvirt_error: why libvirt does not answer, empty when it does.
-    :param watchdog_error: why a required watchdog would not work, empty when it would.
-    :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here.
-    :param changed: called, in the prober's thread, when anything of it has changed.
-    """
-
-    def __init__(
-        self,
-        node: str,
-        vm: dict[str, Any],
-        is_running: Callable[[], bool],
-        libvirt_error: Callable[[], str],
-        watchdog_error: Callable[[], str],
-        storage_elsewhere: Callable[[], str],
-        changed: Callable[[AbilitySeen], None],
-    ) -> None:
-        self._node, self._vm = node, vm
-        self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
-        self._watchdog_error, self._storage_elsewhere = watchdog_error, storage_elsewhere
-        self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
-        self._lost_s: float | None = None
-        self._pause = threading.Event()
-        self.checks: dict[str, Check] = {}
-
-    def probe(self) -> AbilitySeen:
-        """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`."""
-        vm = self._vm
-        self._probe_ground()
-        hangs = Check(False, f"the storage does not answer within {STORAGE_LIMIT_S:g} s")
-        ground, picture = self._ground[1] or (hangs, NOT_LOOKED_AT)
-        if ground.ok:
-            self._lost_s = None
-        elif self._lost_s is None:
-            self._lost_s = self._ground[0]
-        error, unprotected = self._libvirt_error(), self._watchdog_error()
-        self.checks = {
-            "storage": ground,
-            "image": picture,
-            "bridge": bridge(vm["bridges"]),
-            "domain": domain(Path(vm["domain_xml"])),
-            "libvirt": Check(not error, error),
-            "memory": memory(vm["memory_mib"], self._is_running()),
-            "watchdog": Check(not unprotected, unprotected),
-            "disk": disks(),
-        }
-        unable = next((check.why for check in self.checks.values() if not check.ok), "")
-        elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
-        return AbilitySeen(unable, self._lost_s, elsewhere)
-
-    def run(self) -> None:
-        """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being
-        asked, and a lease that is held here would be given back.
-        """
-        last: AbilitySeen | None = None
-        settled_s = boottime_s() + SETTLE_S
-        while True:
-            seen = self.probe()
-            if seen != last and (not seen.unable or boottime_s() > settled_s):
-                self._changed(seen)
-                last = seen
-            self._pause.wait(PROBE_EVERY_S if not seen.unable else PROBE_EVERY_S / 4)
-
-    def _probe_ground(self) -> None:
-        """Start a look at the storage and at the image on it, unless one still hangs, and wait for its result."""
-        began_s, result = self._ground
-        if result is not None or began_s == float("-inf"):
-            done = threading.Event()
-            self._ground = (boottime_s(), None)
-
-            def work() -> None:
-                path = Path(self._vm["image"])
-                found = storage(path.parent, self._node)
-                self._ground = (self._ground[0], (found, image(path) if found.ok else NOT_LOOKED_AT))
-                done.set()
-
-            threading.Thread(target=work, name="probe-storage", daemon=True).start()
-            done.wait(STORAGE_LIMIT_S)

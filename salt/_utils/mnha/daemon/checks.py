@@ -1,0 +1,91 @@
+"""All checks of a guard, in one table: what each looks at, and whether it concerns the node or one VM.
+
+A check of a *node* that fails makes it no candidate for any VM; a check of a *VM* only for that one. A new check is one
+more entry of :data:`CHECKS`: the status, the node's record, the choice, the beacons and ``--check`` take it from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .adapters import probe
+from .adapters.probe import Check
+
+
+class Of(enum.StrEnum):
+    """Whom a check concerns."""
+
+    NODE = "node"
+    VM = "VM"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What the checks may look at, of one node and one VM.
+
+    :param vm: the VM's part of the guard's configuration.
+    :param storage: the newest look at the folder with the images; it may hang, so it is not a check's to begin it.
+    :param image: that at the VM's image there, made together with it.
+    :param libvirt: whether libvirt answers.
+    :param watchdog: whether the watchdog works, if it is required.
+    :param running: whether the VM runs here.
+    """
+
+    vm: Mapping[str, Any]
+    storage: Check
+    image: Check
+    libvirt: Check
+    watchdog: Check
+    running: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One check: what has to be so (`tells`), of whom, and the look at it. It must not hang."""
+
+    of: Of
+    tells: str
+    look: Callable[[Sight], Check]
+
+
+STORAGE = "storage"
+
+CHECKS: Mapping[str, Kind] = {
+    STORAGE: Kind(Of.NODE, "the folder with the images can be written and read", lambda sight: sight.storage),
+    "image": Kind(Of.VM, "its image is there", lambda sight: sight.image),
+    "bridge": Kind(Of.VM, "the bridges of its NICs exist", lambda sight: probe.bridge(sight.vm["bridges"])),
+    "domain": Kind(Of.VM, "its libvirt domain is rendered", lambda sight: probe.domain(Path(sight.vm["domain_xml"]))),
+    "libvirt": Kind(Of.NODE, "libvirt answers", lambda sight: sight.libvirt),
+    "memory": Kind(
+        Of.VM,
+        "enough memory is free, or it runs here",
+        lambda sight: probe.memory(sight.vm["memory_mib"], sight.running),
+    ),
+    "watchdog": Kind(Of.NODE, "a required watchdog works", lambda sight: sight.watchdog),
+    "disk": Kind(Of.NODE, "there is room on the node's own disks", lambda sight: probe.disks()),
+}
+"""By name. Of several that fail the first one is told as why a VM can't run here."""
+
+
+def look(sight: Sight) -> dict[str, Check]:
+    """The results of all checks."""
+    return {name: kind.look(sight) for name, kind in CHECKS.items()}
+
+
+def told(results: Mapping[str, Check], of: Of) -> dict[str, dict[str, Any]]:
+    """Those of the results that concern the node, or the VM, as status and record have them."""
+    return {name: dataclasses.asdict(check) for name, check in results.items() if CHECKS[name].of is of}
+
+
+def of_node(results: list[Mapping[str, Check]]) -> dict[str, dict[str, Any]]:
+    """The node's checks from the results of all its VMs; each VM's prober has looked, the first failing one counts."""
+    merged: dict[str, dict[str, Any]] = {}
+    for one in results:
+        for name, check in told(one, Of.NODE).items():
+            if merged.get(name, {"ok": True})["ok"]:
+                merged[name] = check
+    return merged

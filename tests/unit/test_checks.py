@@ -1,0 +1,27 @@
+"""The table of the guard's checks, and whom each concerns."""
+
+from __future__ import annotations
+
+import re
+
+from mnha.daemon.adapters.probe import Check
+from mnha.daemon.checks import CHECKS, Of, of_node, told
+from tests.support.example import ROOT
+
+ALL_WELL = {name: Check(True) for name in CHECKS}
+
+
+def test_each_check_is_told_of_the_node_or_of_the_vm_and_of_several_vms_the_first_failing_one_counts() -> None:
+    hangs = {**ALL_WELL, "storage": Check(False, "hangs"), "image": Check(False, "missing")}
+    node = of_node([ALL_WELL, hangs])
+    assert node["storage"] == {"ok": False, "why": "hangs"}
+    assert "image" not in node
+    assert told(hangs, Of.VM)["image"] == {"ok": False, "why": "missing"}
+    assert {*node, *told(hangs, Of.VM)} == set(CHECKS)
+
+
+def test_the_documentation_names_every_check_with_whom_it_concerns() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.strip().startswith('"checks":{')]
+    found = [set(re.findall(r'"(\w+)":[{…]', line.split("#")[0])) - {"checks"} for line in lines]
+    assert found == [{name for name, kind in CHECKS.items() if kind.of is of} for of in (Of.NODE, Of.VM)]
