@@ -106,12 +106,15 @@ def test_a_signal_that_comes_while_a_guard_replaces_itself_reaches_the_next_one(
 def test_no_thread_of_a_guard_is_interrupted_by_a_signal(service: Service) -> None:
     """One that did would take it away from the process that replaces this one."""
     service.wait_for("WATCHDOG=1")
+    looked_at = 0
     for status in Path(f"/proc/{service.process.pid}/task").glob("*/status"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # that thread has ended
             blocked = re.search(r"^SigBlk:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
             assert blocked
             for number in (signal.SIGTERM, signal.SIGHUP):
                 assert int(blocked[1], 16) >> (number - 1) & 1, f"{status}: {number.name}"
+            looked_at += 1
+    assert looked_at > 1
 
 
 def test_a_reset_of_a_process_that_the_vm_is_not_any_more_is_refused(service: Service) -> None:

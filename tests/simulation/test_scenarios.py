@@ -54,7 +54,7 @@ def test_a_letter_stands_for_one_node_throughout() -> None:
     power_loss = read(FOLDER / "the_holder_loses_its_power/scenario.yaml")
     same = {"told": ["n1 power lost", "A taken", "A qemu", "A started"], "running": "A"}
     dataclasses.replace(power_loss, expected=same).check(1)
-    with pytest.raises(UnmetError):
+    with pytest.raises(UnmetError, match="seed 1"):
         dataclasses.replace(power_loss, expected={"told": ["n1 power lost", "A taken", "B qemu", "B started"]}).check(1)
 
 
@@ -62,23 +62,23 @@ GOOD = "what: It must be so.\ntimeline: {0.0: the end}\ntold: []\n"
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "words"),
     [
-        GOOD.replace("the end", "n1 explodes"),
-        GOOD.replace("told: []", ""),
-        GOOD.replace("told", "tolled"),
-        GOOD.replace("timeline: {0.0: the end}", ""),
-        GOOD.replace("0.0: the end", "5.0: the end, 1.0: the end"),
-        GOOD + "world: {colour: red}\n",
-        GOOD + "world: {watchdog: perhaps}\n",
-        GOOD + "begins: somehow\n",
+        (GOOD.replace("the end", "n1 explodes"), "nobody knows how to do: n1 explodes"),
+        (GOOD.replace("told: []", ""), "expected is {}"),
+        (GOOD + "tolled: []\n", "unknown are .'tolled'."),
+        (GOOD.replace("timeline: {0.0: the end}", ""), "KeyError.'timeline'"),
+        (GOOD.replace("0.0: the end", "5.0: the end, 1.0: the end"), "1.0 s comes after 5.0 s"),
+        (GOOD + "world: {colour: red}\n", "KeyError.'colour'"),
+        (GOOD + "world: {watchdog: perhaps}\n", "KeyError.'perhaps'"),
+        (GOOD + "begins: somehow\n", "begins somehow"),
     ],
     ids=["deed", "nothing expected", "key", "no timeline", "order", "world", "watchdog", "begins"],
 )
-def test_a_scenario_that_can_not_be_read_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_scenario_that_can_not_be_read_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "scenario.yaml"
     path.write_text(GOOD, encoding="utf-8")
     read(path).check(1)
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ScenarioError):
+    with pytest.raises(ScenarioError, match=words):
         read(path)

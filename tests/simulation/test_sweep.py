@@ -95,12 +95,13 @@ def test_a_failure_is_told_with_its_shortest_script_and_how_to_replay_it(monkeyp
     dropped = replay.partition("--drop ")[2].partition(" ")[0]
     with MUTANTS["off_assumed"].applied():
         again = play(seed, drop=[int(number) for number in dropped.split(",") if number])
+    assert again.failure
     assert again.failure in told
 
 
 def test_a_seed_plays_the_same_each_time() -> None:
     first, second = play(10_003, full_trace=True), play(10_003, full_trace=True)
-    assert first.trace == second.trace
+    assert first.trace
     assert first == second
 
 

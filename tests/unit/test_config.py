@@ -278,7 +278,7 @@ def test_values_get_their_canonical_form() -> None:
 
 def test_a_configuration_can_not_be_changed_and_none_can_be_made_that_breaks_a_rule() -> None:
     cluster = config.load(example_pillar())
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="frozen"):
         cluster.name = "other"
     data = cluster.to_mapping()
     data["nodes"].pop("node3")

@@ -119,8 +119,9 @@ def test_every_valid_configuration_has_a_guard_file_and_domains(
 ) -> None:
     cluster = config.load(pillar)
     for node in cluster.nodes:
-        for vm in config.guard_config(cluster, node)["vms"]:
-            xml = domain.render(cluster, vm["name"], node, kvm_works=kvm_works)
+        assert [vm["name"] for vm in config.guard_config(cluster, node)["vms"]] == list(cluster.vms)
+        for vm in cluster.vms:
+            xml = domain.render(cluster, vm, node, kvm_works=kvm_works)
             assert domain.differences(xml, domain.with_epoch(xml, epoch)) == []
 
 

@@ -31,9 +31,17 @@ def test_version_is_read_from_the_programs_answer(text: str, version: tuple[int,
     assert server_config.parse_version(text) == version
 
 
-@pytest.mark.parametrize("text", ["Consul v1.7.4", "Consul v0.9.0", "bash: consul: command not found", ""])
-def test_an_unusable_version_is_refused(text: str) -> None:
-    with pytest.raises(FailedError):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Consul v1.7.4", "1.7.4 is too old"),
+        ("Consul v0.9.0", "0.9.0 is too old"),
+        ("bash: consul: command not found", "does not say"),
+        ("", "does not say"),
+    ],
+)
+def test_an_unusable_version_is_refused(text: str, words: str) -> None:
+    with pytest.raises(FailedError, match=words):
         server_config.parse_version(text)
 
 
@@ -94,9 +102,9 @@ def test_every_role_has_its_own_accessor_on_every_node() -> None:
 
 
 def test_an_unknown_role_is_refused() -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="is not a role"):
         acl.rules("c1", "root", "node1", [])
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="is not a role"):
         acl.policy_name("c1", "root", "node1")
 
 

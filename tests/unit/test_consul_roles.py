@@ -66,6 +66,7 @@ def test_a_consul_that_does_not_answer_is_waited_for(scene: Scene) -> None:
         return {}
 
     assert scene.run(missing) == {}
+    assert scene.now_s == 10
     assert scene.asked_s == []
 
 

@@ -153,7 +153,7 @@ def test_a_negative_epoch_is_a_mistake_of_the_caller() -> None:
 def test_what_is_no_domain_is_refused(xml: str) -> None:
     with pytest.raises(FailedError, match="define the VM again"):
         domain.with_epoch(xml, 1)
-    with pytest.raises(FailedError):
+    with pytest.raises(FailedError, match="define the VM again"):
         domain.differences(render(), xml)
 
 

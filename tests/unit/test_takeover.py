@@ -131,7 +131,7 @@ def test_nothing_to_do_is_ok_but_nothing_was_done(plan, words):
 def test_a_reporter_that_fails_or_is_silent_is_an_error():
     with pytest.raises(FailedError, match="no Consul"):
         run({("node2", "mnvm.plan_failover"): "no Consul server can do it"})
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnreachableError, match="silent"):
         run({("node2", "mnvm.plan_failover"): UnreachableError("silent")})
 
 

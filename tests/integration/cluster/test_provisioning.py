@@ -71,7 +71,9 @@ def test_consul_servers_restart_one_after_the_other_and_the_mnvm_runs_on(scene: 
     cluster, pid, epoch = scene.cluster, scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
     for node in cluster.names:
         cluster.run(node, ["sh", "-c", "echo >> /etc/mnha/consul/server.json"], check=True)
-    for node, states in apply(cluster, "*", "states.consul").items():
+    answers = apply(cluster, "*", "states.consul")
+    assert sorted(answers) == cluster.names
+    for node, states in answers.items():
         assert (node, failed(states)) == (node, [])
         assert "consul_current" in changed(states)
     started = []

@@ -74,7 +74,9 @@ def test_all_tokens_are_replaced_while_the_mnvm_runs_on(scene: Scene) -> None:
     words = ["salt-run", "--out=json", "mnha.bootstrap", CLUSTER_NAME, "renew_tokens=True"]
     made = json.loads(cluster.run(MASTER, words, timeout_s=60, check=True).stdout)["created"]
     assert sorted(made) == sorted(before)
-    for node, states in apply(cluster, "*").items():
+    answers = apply(cluster, "*")
+    assert sorted(answers) == cluster.names
+    for node, states in answers.items():
         assert (node, failed(states)) == (node, [])
         assert {"consul_secret_config", "consul_current", "consul_role_policy"} <= set(changed(states))
     after = node_tokens(cluster)
@@ -85,8 +87,10 @@ def test_all_tokens_are_replaced_while_the_mnvm_runs_on(scene: Scene) -> None:
     for node in cluster.names:
         assert management not in cluster.file(node, "etc/mnha/consul/secrets.json").read_text()
     assert (scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]) == (pid, epoch)
-    for states in apply(cluster, "*", "states.consul").values():
-        assert (failed(states), changed(states)) == ([], {})
+    answers = apply(cluster, "*", "states.consul")
+    assert {node: (failed(states), changed(states)) for node, states in answers.items()} == dict.fromkeys(
+        cluster.names, ([], {})
+    )
 
 
 def test_a_node_whose_consul_lost_everything_comes_back_by_applying_the_states(scene: Scene) -> None:

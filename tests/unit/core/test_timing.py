@@ -40,7 +40,7 @@ def test_all_violations_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, "5", None, True, float("nan"), float("inf"), 60.5])
 def test_what_is_no_number_of_seconds_is_refused(value: object) -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="lease_s: is no number of seconds"):
         Timings(renew_s=1.0, deadline_s=5.0, kill_s=2.0, lease_s=value)  # type: ignore[arg-type]
 
 

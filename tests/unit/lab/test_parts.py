@@ -70,9 +70,12 @@ def test_a_new_cut_replaces_the_old_one_of_that_cable_only():
     assert changed_cuts(cuts, ["m1", "s1"], None) == {Cut("m2", "both")}
 
 
-@pytest.mark.parametrize(("direction", "percent"), [("sideways", 100), ("in", 0), ("in", 101)])
-def test_a_cut_that_makes_no_sense_is_refused(direction: str, percent: int):
-    with pytest.raises(LabError):
+@pytest.mark.parametrize(
+    ("direction", "percent", "words"),
+    [("sideways", 100, "direction 'sideways'"), ("in", 0, "share of 0 %"), ("in", 101, "share of 101 %")],
+)
+def test_a_cut_that_makes_no_sense_is_refused(direction: str, percent: int, words: str):
+    with pytest.raises(LabError, match=words):
         changed_cuts(set(), ["m1"], direction, percent)
 
 
