@@ -92,7 +92,8 @@ soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk 
 	  $(PY) -m pytest $(PYTEST_OPTIONS) tests/integration/faults/test_false_failover.py
 
 .PHONY: nightly
-nightly: $(STAMP) ## what is too long for CI: what the README offers, load, half an hour of random faults, a million seeds
+nightly: $(STAMP) ## what is too long for CI or a matter of luck: marked tests, what the README offers, load, chaos, a million seeds
+	$(PY) -m pytest $(PYTEST_OPTIONS) -vv -m nightly tests/integration
 	$(MAKE) demo
 	$(MAKE) bench PEER=pacemaker BENCH_OPTIONS="--rounds 1"
 	$(MAKE) soak MINUTES=10

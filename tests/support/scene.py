@@ -66,16 +66,20 @@ class Scene:
         """The MNVM's process on a node, as the node numbers it."""
         return int(self.status(node)["vm_pid"])
 
-    def await_renewals(self, count: int = 3, timeout_s: float = 60.0) -> None:
-        """Wait until the holder has renewed so many more times what it holds now: the same lease, of the same epoch."""
-        before = self.status(self.holder)["lease"]
+    def await_renewals(self, count: int = 3, timeout_s: float = 60.0, holder: str = "") -> None:
+        """Wait until the holder has renewed so many more times what it holds now: the same lease, of the same epoch.
+
+        :param holder: left out: the node that held it when the scene began.
+        """
+        node = holder or self.holder
+        before = self.status(node)["lease"]
 
         def renewed() -> bool:
-            lease = self.status(self.holder)["lease"]
-            assert (lease["holder"], lease["epoch"]) == (self.holder, before["epoch"]), self.witness.table()
+            lease = self.status(node)["lease"]
+            assert (lease["holder"], lease["epoch"]) == (node, before["epoch"]), self.witness.table()
             return bool(lease["seq"] >= before["seq"] + count)
 
-        eventually(renewed, timeout_s, f"{count} further renewals of epoch {before['epoch']} by {self.holder}")
+        eventually(renewed, timeout_s, f"{count} further renewals of epoch {before['epoch']} by {node}")
 
     def prove_no_overlap(self) -> None:
         """That no two instances of the MNVM overlapped so far: by the kernel's processes, the guest's disk and all

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from lab import guards
 from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
@@ -38,7 +36,7 @@ def test_the_returned_node_is_a_candidate_and_does_not_take_the_mnvm_back(scene:
     new = scene.witness.wait_for("started", FAILOVER_S).node
     scene.cluster.poweron(scene.holder)
     eventually(lambda: scene.status(scene.holder)["state"] == "standby", 60, f"{scene.holder} is a candidate again")
-    time.sleep(2 * TIMINGS.lease_s)
+    scene.await_renewals(holder=new)
     assert guards.runners(scene.cluster) == [new]
 
 
@@ -55,7 +53,7 @@ def test_storage_cut_kills_the_old_vm_before_any_other_node_may_start_it(scene: 
     epoch = scene.status(new)["lease"]["epoch"]
     scene.cluster.heal(scene.holder)
     eventually(lambda: scene.status(scene.holder)["state"] == "standby", 60, f"{scene.holder} is a candidate again")
-    time.sleep(2 * TIMINGS.lease_s)
+    scene.await_renewals(holder=new)
     assert guards.runners(scene.cluster) == [new]
     assert scene.status(new)["lease"]["epoch"] == epoch
 
@@ -94,7 +92,7 @@ def test_loss_of_a_node_without_the_mnvm_changes_nothing_but_the_status(scene: S
         )
 
     eventually(told, 60, f"the status says that {lost} is lost")
-    time.sleep(2 * TIMINGS.lease_s)
+    scene.await_renewals()
     assert scene.qemu_pid(scene.holder) == pid
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from lab import consul
 from mnha.core.timing import PROFILES
 from tests.support import renewals
@@ -17,6 +19,9 @@ from tests.support.scene import Scene, eventually
 from .test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
+
+pytestmark = pytest.mark.nightly  # one in some dozens of elections takes longer than D: docs/failure-model.md
+
 LASTS_S = 45.0
 QUIET_S = 3.0
 """Between two changes: the servers find each other, the guard renews some times."""

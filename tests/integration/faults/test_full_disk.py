@@ -13,6 +13,9 @@ from tests.support.renewals import line
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]
+
+pytestmark = pytest.mark.nightly  # who leads after each election is a matter of luck, and may cost minutes
+
 DATA = "/var/lib/mnha/consul"
 KEPT = "/var/lib/mnha/consul-before"
 ROOM_KIB = 48 * 1024
