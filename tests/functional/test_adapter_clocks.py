@@ -13,8 +13,8 @@ import pytest
 from mnha.core import lease as rules
 from mnha.core.ports import Answered, LeaseSeen
 from mnha.core.timing import PROFILES
-from mnha.daemon.adapters.clock import boottime_s
 from mnha.daemon.adapters.lease_store import ConsulStore
+from mnha.host.clock import boottime_s
 from tests.support.consul_server import ConsulServer, binary, running
 
 STILL_S = 0.6

@@ -16,8 +16,8 @@ import pytest
 
 from lab import watchdog
 from lab.shell import mounts_below, wait_until
-from mnha.daemon.adapters.clock import boottime_s
-from mnha.daemon.adapters.watchdog import LinuxWatchdog
+from mnha.fencer.watchdog import LinuxWatchdog
+from mnha.host.clock import boottime_s
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
@@ -92,8 +92,8 @@ def test_a_device_that_is_no_longer_petted_resets_not_after_the_moment_it_was_gi
 def test_a_guard_that_is_killed_leaves_it_counting_and_the_next_one_stops_it(bench: Bench) -> None:
     code = (
         "import sys, time; sys.path.insert(0, 'salt/_utils')\n"
-        "from pathlib import Path; from mnha.daemon.adapters.watchdog import LinuxWatchdog\n"
-        "from mnha.daemon.adapters.clock import boottime_s\n"
+        "from pathlib import Path; from mnha.fencer.watchdog import LinuxWatchdog\n"
+        "from mnha.host.clock import boottime_s\n"
         f"w = LinuxWatchdog('required', {str(bench.device)!r}, Path({str(bench.mark)!r}))\n"
         "assert w.arm(boottime_s() + 3.9); print('armed', flush=True); time.sleep(60)\n"
     )

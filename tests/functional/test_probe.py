@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from lab.shell import mounts_below, wait_until
-from mnha.daemon.adapters.clock import boottime_s
 from mnha.daemon.adapters.other_nodes import with_storage
 from mnha.daemon.adapters.probe import disks
 from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
+from mnha.host.clock import boottime_s
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """

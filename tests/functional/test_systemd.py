@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mnha.daemon.adapters import systemd
+from mnha.host import systemd
 
 ROOT = Path(__file__).resolve().parents[2]
 NEXT = """
 import os, sys
-from mnha.daemon.adapters import systemd
+from mnha.host import systemd
 fd = systemd.kept("watchdog")
 assert systemd.kept("watchdog") is None, "asked for twice"
 assert not [key for key in os.environ if key.startswith(("LISTEN_", "MNHA_"))]

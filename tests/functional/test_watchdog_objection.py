@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mnha.daemon.adapters.watchdog import LinuxWatchdog, check_mode, objection
 from mnha.errors import ConfigurationError
+from mnha.fencer.watchdog import LinuxWatchdog, check_mode, objection
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mnha.daemon.adapters import systemd
-from mnha.daemon.adapters import watchdog as adapter
-from mnha.daemon.adapters.clock import boottime_s
+from mnha.fencer import watchdog as adapter
+from mnha.host import systemd
+from mnha.host.clock import boottime_s
 
 EVERY_S = 0.005
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from mnha.daemon.adapters.clock import boottime_s
-from mnha.daemon.adapters.watchdog import LinuxWatchdog
+from mnha.fencer.watchdog import LinuxWatchdog
+from mnha.host.clock import boottime_s
 
 SOFTDOG = "/dev/watchdog1"
 TOO_LATE = "did not stop"
 EXECS_ITSELF = """
 import os, sys, time
 from pathlib import Path
-from mnha.daemon.adapters import systemd
-from mnha.daemon.adapters.clock import boottime_s
-from mnha.daemon.adapters.watchdog import LinuxWatchdog
+from mnha.host import systemd
+from mnha.host.clock import boottime_s
+from mnha.fencer.watchdog import LinuxWatchdog
 fd = systemd.kept("watchdog")
 watchdog = LinuxWatchdog("required", sys.argv[1], Path(sys.argv[2]), kept_fd=fd)
 if fd is None:
@@ -197,8 +197,8 @@ def test_the_kernel_saw_no_close_until_now() -> None:
 
 def test_a_killed_guard_leaves_it_counting_and_the_next_one_stops_it(make: Make, mark: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from mnha.daemon.adapters.watchdog import LinuxWatchdog\n"
-        "from mnha.daemon.adapters.clock import boottime_s\n"
+        "import os, sys; from pathlib import Path; from mnha.fencer.watchdog import LinuxWatchdog\n"
+        "from mnha.host.clock import boottime_s\n"
         "assert LinuxWatchdog('required', sys.argv[1], Path(sys.argv[2])).arm(boottime_s() + 3.9)\n"
         "os.kill(os.getpid(), 9)\n"
     )

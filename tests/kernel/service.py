@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from mnha.daemon.adapters import systemd
-from mnha.daemon.adapters.clock import boottime_s
-from mnha.daemon.adapters.watchdog import MARK, LinuxWatchdog
+from mnha.fencer.watchdog import MARK, LinuxWatchdog
+from mnha.host import systemd
+from mnha.host.clock import boottime_s
 
 LEFT_S = 5.6
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lab.uml import End, Line, Machine
-from mnha.daemon.adapters.watchdog import EARLY_S
+from mnha.fencer.watchdog import EARLY_S
 from tests.support.example import ROOT
 
 LOADED = f"modprobe softdog nowayout=0 && cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. && "
@@ -112,8 +112,8 @@ def test_without_a_copy_of_the_open_device_a_killed_guard_would_put_off_its_own_
 def test_a_device_that_can_not_be_stopped_is_told_of_though_this_kernel_does_not_tell_beforehand() -> None:
     """softdog with nowayout=1, the default here, and no attribute in sysfs that says so."""
     program = (
-        "from pathlib import Path; from mnha.daemon.adapters.clock import boottime_s\n"
-        "from mnha.daemon.adapters.watchdog import LinuxWatchdog\n"
+        "from pathlib import Path; from mnha.host.clock import boottime_s\n"
+        "from mnha.fencer.watchdog import LinuxWatchdog\n"
         "watchdog = LinuxWatchdog('required', '/dev/watchdog1', Path('/run/counts'))\n"
         "print(watchdog.arm(boottime_s() + 3.5), watchdog.armed, watchdog.why, flush=True)\n"
     )

@@ -16,8 +16,8 @@ from .test_watchdog import BOOT_S
 SALT = Path(sys.executable).with_name("salt-call")
 USE = """
 from pathlib import Path
-from mnha.daemon.adapters.clock import boottime_s
-from mnha.daemon.adapters.watchdog import LinuxWatchdog
+from mnha.host.clock import boottime_s
+from mnha.fencer.watchdog import LinuxWatchdog
 watchdog = LinuxWatchdog("required", "/dev/watchdog1", Path("/run/counts"))
 assert watchdog.arm(boottime_s() + 2.5), watchdog.why
 watchdog.disarm()

@@ -24,7 +24,7 @@ from mnha.config.guard import guard_config
 from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
-from mnha.daemon.adapters.clock import boottime_s
+from mnha.host.clock import boottime_s
 from tests.support.consul_server import ConsulServer, running
 from tests.support.example import example_with
 

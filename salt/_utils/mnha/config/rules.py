@@ -25,7 +25,7 @@ SHORTEST_STORAGE_LIMIT_S = 10.0
 until the others have read that. Asked sooner, a node that hangs with all others would still look well."""
 
 SHORTEST_WATCHED_KILL_S = 1.0
-"""A watchdog counts whole seconds, and so may reset the node up to one second before it must (adapters/watchdog.py)."""
+"""A watchdog counts whole seconds, and so may reset the node up to one second before it must (fencer/watchdog.py)."""
 
 Mapping_ = Mapping[str, Any]
 

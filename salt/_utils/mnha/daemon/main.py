@@ -40,7 +40,9 @@ from ..core.model import Move, Op, Run, View, Vm
 from ..core.ports import Ended, Event, MaintenanceSeen, Ordered
 from ..core.timing import Timings
 from ..errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
-from .adapters.clock import boottime_s
+from ..fencer.watchdog import MARK, LinuxWatchdog
+from ..host.clock import boottime_s
+from ..host.systemd import keep, kept, notify, pass_on
 from .adapters.consul import Servers
 from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
@@ -52,8 +54,6 @@ from .adapters.peers import Peers
 from .adapters.probe import free_memory_mib
 from .adapters.processes import kill_all, qemu_pids
 from .adapters.publisher import Publisher
-from .adapters.systemd import keep, kept, notify, pass_on
-from .adapters.watchdog import MARK, LinuxWatchdog
 from .checks import Of, of_node, told
 from .prober import Prober
 from .readiness import check, report

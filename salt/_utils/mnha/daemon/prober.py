@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.ports import AbilitySeen
+from ..host.clock import boottime_s
 from . import checks
-from .adapters.clock import boottime_s
 from .adapters.probe import NOT_LOOKED_AT, Check, image, storage
 from .checks import Sight
 

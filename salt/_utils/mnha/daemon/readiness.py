@@ -15,12 +15,12 @@ import libvirt
 from .. import keys
 from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
+from ..fencer.watchdog import MARK, check_mode, objection
 from . import checks
 from .adapters import probe
 from .adapters.consul import Servers
 from .adapters.libvirt import URI
 from .adapters.processes import qemu_pids
-from .adapters.watchdog import MARK, check_mode, objection
 from .checks import CHECKS, Of, Sight
 
 CONSUL_TIMEOUT_S = 3.0

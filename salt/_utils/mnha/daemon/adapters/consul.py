@@ -15,7 +15,7 @@ from typing import Any
 
 from ...consul.http import Http, Reply, Server, UnknownTokenError, read_token
 from ...errors import UnreachableError
-from .clock import boottime_s
+from ...host.clock import boottime_s
 
 CONNECT_TIMEOUT_S = 0.8
 FORGET_S = 5.0

@@ -18,7 +18,7 @@ import libvirt
 import libvirt_qemu
 
 from ...errors import MnhaError
-from .clock import boottime_s
+from ...host.clock import boottime_s
 from .libvirt import Connection
 
 log = logging.getLogger(__name__)

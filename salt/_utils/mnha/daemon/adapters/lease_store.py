@@ -22,7 +22,7 @@ from ... import keys
 from ...core.model import MAX_UNANSWERED, Lease, LeaseRecordError, Run
 from ...core.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
 from ...errors import MnhaError, UnreachableError
-from .clock import boottime_s
+from ...host.clock import boottime_s
 from .consul import Answer, Servers
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .clock import boottime_s
+from ...host.clock import boottime_s
 
 BLOCK = 4096
 DISKS = (Path("/var/lib/mnha/consul"), Path("/var/log"))

@@ -12,7 +12,7 @@ from typing import Any
 from ...consul.client import KEEP
 from ...consul.http import Server
 from ...errors import FailedError, MnhaError
-from .clock import boottime_s
+from ...host.clock import boottime_s
 from .consul import Servers
 
 log = logging.getLogger(__name__)

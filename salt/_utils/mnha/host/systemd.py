@@ -13,10 +13,13 @@ PASSED_ON = "MNHA_PASSED_ON_"
 
 
 def notify(text: str, *fds: int) -> None:
-    """Tell systemd, and hand over `fds`; nothing happens outside of it."""
+    """Tell systemd, and hand over `fds`; nothing happens outside of it, nor where it does not take more: a hanging
+    PID 1 holds nobody up.
+    """
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(BlockingIOError):
+            channel.setblocking(False)
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
             socket.send_fds(channel, [text.encode()], list(fds))
 

@@ -30,8 +30,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ...errors import ConfigurationError, FailedError
-from .clock import boottime_s
+from ..errors import ConfigurationError, FailedError
+from ..host.clock import boottime_s
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +122,7 @@ class LinuxWatchdog:
         starts it.
     :param kept_fd: the open device, from the guard before this one.
     :param keep: called with the open device, to have a copy kept for the next guard; with None, to have it closed.
+    :param sharpens_itself: by a thread; else whoever has a loop calls :meth:`sharpen`.
     :raises ConfigurationError: an unknown mode.
     """
 
@@ -133,6 +134,7 @@ class LinuxWatchdog:
         *,
         kept_fd: int | None = None,
         keep: Callable[[int | None], None] = lambda fd: None,
+        sharpens_itself: bool = True,
     ) -> None:
         self.mode, self.device, self._mark, self._keep = check_mode(mode), device, mark, keep
         self.fd = kept_fd
@@ -140,6 +142,7 @@ class LinuxWatchdog:
         self._untils: dict[str, float] = {}
         self._again_s: float | None = None
         self._changed = threading.Condition(threading.RLock())
+        self._sharpens_itself = sharpens_itself
         self._sharpener: threading.Thread | None = None
         self.why = "off by configuration" if mode == "off" else "no VM here"
         self.failing = False
@@ -287,8 +290,8 @@ class LinuxWatchdog:
         set_s = self._count(fd, seconds, until_s)
         again_s = until_s - set_s - EARLY_S
         self._again_s = again_s if again_s > boottime_s() else None
-        if self._sharpener is None:
-            self._sharpener = threading.Thread(target=self._sharpen, name="watchdog", daemon=True)
+        if self._sharpener is None and self._sharpens_itself:
+            self._sharpener = threading.Thread(target=self._sharpen_for_ever, name="watchdog", daemon=True)
             self._sharpener.start()
         self._changed.notify()
 
@@ -320,19 +323,24 @@ class LinuxWatchdog:
             seconds -= math.ceil(late_s)
         raise FailedError(f"it would reset this node {late_s:.2f} s too late, whatever it is told")
 
-    def _sharpen(self) -> None:
-        """Tell the device again when exactly as many seconds are left as it counts; for ever."""
+    def sharpen(self) -> float:
+        """Tell the device again if exactly as many seconds are left as it counts; return when that is to be done next,
+        CLOCK_BOOTTIME, or infinity.
+        """
         with self._changed:
-            while True:
-                again_s = self._again_s
-                left_s = None if again_s is None else again_s - boottime_s()
-                if left_s is None or left_s > 0:
-                    self._changed.wait(left_s)
-                    continue
+            if self._again_s is not None and (left_s := self._again_s - boottime_s()) <= 0:
                 self._again_s = None
                 if self._untils and left_s > -EARLY_S:
                     with contextlib.suppress(OSError, FailedError):
                         self._set(min(self._untils.values()))
+            return float("inf") if self._again_s is None else self._again_s
+
+    def _sharpen_for_ever(self) -> None:
+        """Sharpen whenever it is time."""
+        with self._changed:
+            while True:
+                left_s = self.sharpen() - boottime_s()
+                self._changed.wait(None if left_s == float("inf") else max(0.0, left_s))
 
 
 class Share:

@@ -1,4 +1,4 @@
-"""The guard's clock."""
+"""The clock by which leases live."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The fencer's promise, without the kernel."""
