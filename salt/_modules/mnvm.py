@@ -299,16 +299,13 @@ def _write(key: str, value: dict[str, Any]) -> str:
 
 
 def _count_again(value: dict[str, Any]) -> str:
-    """Count an entry that repeats a former one there; the key of that, empty if there is none, or it was changed at the
-    same moment: then it gets one of its own.
-    """
-    if not value.get("reason"):
-        return ""
-    key = history.find_same(__salt__["consul_ha.kv_list"](keys.HISTORY), value)
-    former = __salt__["consul_ha.kv_get"](key) if key else None
-    if key and former and __salt__["consul_ha.kv_cas"](key, history.repeated(former["value"], value), former["index"]):
-        return key
-    return ""
+    """Count an entry that repeats a former one there; the key of that, empty if there is none."""
+    return history.count_again(
+        value,
+        entries=lambda: __salt__["consul_ha.kv_list"](keys.HISTORY),
+        get=__salt__["consul_ha.kv_get"],
+        cas=__salt__["consul_ha.kv_cas"],
+    )
 
 
 def report() -> dict[str, Any]:

@@ -54,3 +54,40 @@ def test_the_newest_are_those_that_happened_last() -> None:
     assert history.newest(entries, 2) == [entries["3"], entries["1"]]
     assert history.newest(entries, 0) == [entries["1"]]
     assert history.newest({}, 5) == []
+
+
+class Kv:
+    """One entry in a store of which others are faster, so many times."""
+
+    def __init__(self, faster: int) -> None:
+        self.entries, self.index, self.faster = {"k": dict(FAILED)}, 1, faster
+
+    def get(self, key: str) -> dict[str, Any]:
+        found = {"value": self.entries[key], "index": self.index}
+        if self.faster:
+            self.faster -= 1
+            self.entries[key], self.index = history.repeated(self.entries[key], AGAIN), self.index + 1
+        return found
+
+    def cas(self, key: str, value: Any, index: int) -> bool:
+        if index != self.index:
+            return False
+        self.entries[key], self.index = value, self.index + 1
+        return True
+
+
+@pytest.mark.parametrize("faster", [0, 1, history.COUNT_TRIES - 1])
+def test_each_of_several_that_tell_the_same_at_once_is_counted_in_one_entry(faster: int) -> None:
+    kv = Kv(faster)
+    assert history.count_again(AGAIN, lambda: kv.entries, kv.get, kv.cas) == "k"
+    assert kv.entries["k"]["count"] == 2 + faster
+    assert list(kv.entries) == ["k"]
+
+
+def test_nothing_is_counted_where_nothing_is_repeated_or_others_are_faster_each_time() -> None:
+    kv = Kv(0)
+    assert history.count_again({**AGAIN, "epoch": 8}, lambda: kv.entries, kv.get, kv.cas) == ""
+    assert kv.entries == {"k": FAILED}
+    kv = Kv(history.COUNT_TRIES)
+    assert history.count_again(AGAIN, lambda: kv.entries, kv.get, kv.cas) == ""
+    assert kv.entries["k"]["count"] == 1 + history.COUNT_TRIES

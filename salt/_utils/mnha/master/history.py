@@ -1,12 +1,15 @@
-"""The cluster's history, `history/…` in Consul: the newest entries, and failures that repeat themselves. Pure."""
+"""The cluster's history, `history/…` in Consul: the newest entries, and failures that repeat themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 SAME = ("event", "vm", "epoch", "reason")
 """The fields in which an entry equals the one that it repeats."""
+
+COUNT_TRIES = 8
+"""More than there are masters, each of which may be faster once."""
 
 
 def newest(entries: Mapping[str, Mapping[str, Any]], limit: int) -> list[Mapping[str, Any]]:
@@ -36,3 +39,27 @@ def repeated(former: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, A
 def _happened(entry: Mapping[str, Any]) -> str:
     """When, in the ISO format of UTC that all writers use."""
     return str(entry.get("last") or entry.get("at") or "")
+
+
+def count_again(
+    value: Mapping[str, Any],
+    entries: Callable[[], Mapping[str, Any]],
+    get: Callable[[str], Mapping[str, Any] | None],
+    cas: Callable[[str, Mapping[str, Any], int], bool],
+) -> str:
+    """Count `value` at the entry that it repeats, however many do so at once.
+
+    :param entries: reads the whole history, key -> entry.
+    :param get: reads one entry: `value` and `index`; None if it is gone.
+    :param cas: writes one if its index is still that; whether it was.
+    :returns: the entry's key; empty if there is none, or others were faster :data:`COUNT_TRIES` times: it gets one of
+        its own then.
+    """
+    for _ in range(COUNT_TRIES):
+        key = find_same(entries(), value)
+        if not key:
+            return ""
+        former = get(key)
+        if former and cas(key, repeated(former["value"], value), former["index"]):
+            return key
+    return ""
