@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,12 +13,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from lab.shell import mounts_below, wait_until
+from mnha.core.ports import AbilitySeen
+from mnha.daemon import prober as prober_module
 from mnha.daemon.adapters.other_nodes import with_storage
-from mnha.daemon.adapters.probe import disks
+from mnha.daemon.adapters.probe import disks, image
 from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
 from mnha.host.clock import boottime_s
 
@@ -62,11 +67,11 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
         server.wait(10)
 
 
-def prober(storage: Storage, tmp_path: Path) -> Prober:
-    """A prober that finds everything well but, maybe, its storage."""
+def prober(folder: Path, tmp_path: Path) -> Prober:
+    """A prober that finds everything well but, maybe, the folder of its image."""
     (tmp_path / "domain.xml").touch()
     vm = {
-        "image": str(storage.folder / "vm.img"), "bridges": [], "domain_xml": str(tmp_path / "domain.xml"),
+        "name": "mnvm", "image": str(folder / "vm.img"), "bridges": [], "domain_xml": str(tmp_path / "domain.xml"),
         "memory_mib": 1,
     }  # fmt: skip
     return Prober(
@@ -83,7 +88,7 @@ def prober(storage: Storage, tmp_path: Path) -> Prober:
 def test_hanging_storage_is_lost_from_the_begin_of_the_look_that_hangs_until_one_that_does_not(
     storage: Storage, tmp_path: Path
 ) -> None:
-    probing = prober(storage, tmp_path)
+    probing = prober(storage.folder, tmp_path)
     well = probing.probe()
     assert (well.unable, well.storage_lost_s, well.storage_elsewhere) == ("", None, "")
     storage.hang()
@@ -101,9 +106,38 @@ def test_hanging_storage_is_lost_from_the_begin_of_the_look_that_hangs_until_one
     assert probing.probe() == well
 
 
+def test_a_look_that_ends_in_a_way_nobody_expected_is_told_and_the_next_one_counts(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probing = prober(storage.folder, tmp_path)
+    well = probing.probe()
+    with monkeypatch.context() as broken:
+        broken.setattr(prober_module, "storage", Mock(side_effect=RuntimeError("rubbish")))
+        assert "RuntimeError('rubbish')" in probing.probe().unable
+    assert probing.probe() == well
+
+
+def test_an_image_with_a_stale_handle_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_file", Mock(side_effect=OSError(errno.ESTALE, os.strerror(errno.ESTALE))))
+    assert image(tmp_path / "vm.img").why == f"{tmp_path}/vm.img can't be looked at: Stale file handle"
+
+
+def test_probes_that_fail_make_the_node_unable_until_they_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober_module, "SETTLE_S", 0.0)
+    probing, able = prober(tmp_path, tmp_path), AbilitySeen("")
+    told: list[AbilitySeen] = []
+    monkeypatch.setattr(probing, "_changed", told.append)
+    monkeypatch.setattr(probing, "probe", Mock(side_effect=[able, KeyError("x"), able, SystemExit()]))
+    with pytest.raises(SystemExit):  # the test's own end of what runs for ever
+        probing.run()
+    assert [seen.unable for seen in told] == ["", "the guard's probes fail: KeyError('x'); see its log", ""]
+
+
 def test_a_missing_image_is_no_lost_storage(storage: Storage, tmp_path: Path) -> None:
     (storage.folder / "vm.img").unlink()
-    seen = prober(storage, tmp_path).probe()
+    seen = prober(storage.folder, tmp_path).probe()
     assert "vm.img is missing" in seen.unable
     assert seen.storage_lost_s is None
 

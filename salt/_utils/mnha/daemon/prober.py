@@ -6,6 +6,7 @@ time says so.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from ..host.clock import boottime_s
 from . import checks
 from .adapters.probe import NOT_LOOKED_AT, Check, image, storage
 from .checks import Sight
+
+log = logging.getLogger(__name__)
 
 STORAGE_LIMIT_S = 4.0
 PROBE_EVERY_S = 2.0
@@ -82,11 +85,19 @@ class Prober:
         last: AbilitySeen | None = None
         settled_s = boottime_s() + SETTLE_S
         while True:
-            seen = self.probe()
+            seen = self._probe_whatever_comes()
             if seen != last and (not seen.unable or boottime_s() > settled_s):
                 self._changed(seen)
                 last = seen
             self._pause.wait(PROBE_EVERY_S if not seen.unable else PROBE_EVERY_S / 4)
+
+    def _probe_whatever_comes(self) -> AbilitySeen:
+        """Probe once; what nobody expected makes the node unable, until it is over."""
+        try:
+            return self.probe()
+        except Exception as error:
+            log.exception("the probes of %s ended in a way nobody expected", self._vm["name"])
+            return AbilitySeen(f"the guard's probes fail: {error!r}; see its log")
 
     def _probe_ground(self) -> None:
         """Start a look at the storage and at the image on it, unless one still hangs, and wait for its result."""
@@ -97,8 +108,13 @@ class Prober:
 
             def work() -> None:
                 path = Path(self._vm["image"])
-                found = storage(path.parent, self._node)
-                self._ground = (self._ground[0], (found, image(path) if found.ok else NOT_LOOKED_AT))
+                try:
+                    found = storage(path.parent, self._node)
+                    seen = found, image(path) if found.ok else NOT_LOOKED_AT
+                except Exception as error:  # never said to hang because of it
+                    log.exception("looking at %s", path.parent)
+                    seen = Check(False, f"{path.parent} can't be looked at: {error!r}"), NOT_LOOKED_AT
+                self._ground = (self._ground[0], seen)
                 done.set()
 
             threading.Thread(target=work, name="probe-storage", daemon=True).start()

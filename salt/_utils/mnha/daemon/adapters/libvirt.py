@@ -115,7 +115,11 @@ class Connection:
     def _loop() -> None:
         """Run libvirt's events."""
         while True:
-            libvirt.virEventRunDefaultImpl()
+            try:
+                libvirt.virEventRunDefaultImpl()
+            except Exception:
+                log.exception("libvirt's events")
+                time.sleep(RECONNECT_S)
 
     def _connect_for_ever(self) -> None:
         """Connect whenever the connection is gone."""
@@ -134,6 +138,9 @@ class Connection:
                 log.warning("libvirtd closed the connection")
             except libvirt.libvirtError as error:
                 self.error = str(error)
+            except Exception as error:
+                log.exception("connecting to libvirtd")
+                self.error = repr(error)
             self._connection = None
             time.sleep(RECONNECT_S)
 

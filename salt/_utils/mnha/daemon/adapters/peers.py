@@ -33,12 +33,13 @@ class Peers:
 
     def seen(self) -> dict[str, dict[str, Any]]:
         """Node -> ``{"alive": True | False | None, "why": …}``; None: it could not be looked."""
-        if self._health is None:
+        health = self._health  # once: the watch may change it at any moment
+        if health is None:
             return {node: {"alive": None, "why": self._error} for node in self._nodes}
         return {
             node: {"alive": status == "passing", "why": "" if status == "passing" else f"Consul says {status}"}
             for node in self._nodes
-            for status in [self._health.get(node, "unknown")]
+            for status in [health.get(node, "unknown")]
         }
 
     def _watch(self) -> None:

@@ -56,7 +56,15 @@ def storage(folder: Path, node: str) -> Check:
 
 def image(path: Path) -> Check:
     """The VM's image is there."""
-    return Check(True) if path.is_file() else Check(False, f"the image {path} is missing: copy it there")
+    return _there(path, f"the image {path} is missing: copy it there")
+
+
+def _there(path: Path, missing: str) -> Check:
+    """A file is there. One that can't be looked at (a stale handle, no rights) is not missing, but no better."""
+    try:
+        return Check(True) if path.is_file() else Check(False, missing)
+    except OSError as error:
+        return Check(False, f"{path} can't be looked at: {error.strerror}")
 
 
 def bridge(names: list[str]) -> Check:
@@ -67,7 +75,7 @@ def bridge(names: list[str]) -> Check:
 
 def domain(path: Path) -> Check:
     """The VM's rendered domain is there."""
-    return Check(True) if path.is_file() else Check(False, f"{path} is missing: apply states.mnvm")
+    return _there(path, f"{path} is missing: apply states.mnvm")
 
 
 def memory(needed_mib: int, running: bool) -> Check:

@@ -107,6 +107,8 @@ class Publisher:
         except MnhaError:
             self._servers.failed(number)
             return False
+        except Exception:
+            log.exception("a record could not be written, in a way nobody expected")
         return True
 
 
