@@ -132,6 +132,7 @@ def test_probes_that_fail_make_the_node_unable_until_they_do_not(
     monkeypatch.setattr(probing, "probe", Mock(side_effect=[able, KeyError("x"), able, SystemExit()]))
     with pytest.raises(SystemExit):  # the test's own end of what runs for ever
         probing.run()
+    assert {check.ok for check in probing.checks.values()} == {False}
     assert [seen.unable for seen in told] == ["", "the guard's probes fail: KeyError('x'); see its log", ""]
 
 

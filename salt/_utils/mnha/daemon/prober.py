@@ -97,7 +97,9 @@ class Prober:
             return self.probe()
         except Exception as error:
             log.exception("the probes of %s ended in a way nobody expected", self._vm["name"])
-            return AbilitySeen(f"the guard's probes fail: {error!r}; see its log")
+            why = f"the guard's probes fail: {error!r}; see its log"
+            self.checks = dict.fromkeys(checks.CHECKS, Check(False, why))  # what was seen before says nothing of now
+            return AbilitySeen(why)
 
     def _probe_ground(self) -> None:
         """Start a look at the storage and at the image on it, unless one still hangs, and wait for its result."""

@@ -28,6 +28,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,6 @@ class Server:
                 self._drop(client)
                 return
             client.send(json.dumps(self._answer(request)).encode())
-        except BlockingIOError:
-            self._drop(client)
         except (OSError, ValueError, RecursionError):
             self._drop(client)
 
@@ -161,6 +160,7 @@ class Process:
             self._server.wait(min(next_s - boottime_s(), LONGEST_SLEEP_S))
         except Exception:
             log.exception("a round ended in a way nobody expected")
+            time.sleep(LONGEST_SLEEP_S)  # at this priority, again at once would leave nobody else a core
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request; an error is one, too."""

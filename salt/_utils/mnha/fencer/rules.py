@@ -56,7 +56,10 @@ class Slices(Protocol):
     """The groups of this node's VMs."""
 
     def names(self) -> set[str]:
-        """The VMs that have a group now, whoever made it."""
+        """The VMs that have a group now, whoever made it.
+
+        :raises OSError: it can't be known.
+        """
 
     def make(self, vm: str) -> None:
         """Make the group of a VM, if there is none.
@@ -192,7 +195,7 @@ class Fencer:
 
     def look(self, now_s: float) -> float:
         """Kill what may not be alive, let go of what is dead; return when to look again at the latest."""
-        for vm in sorted(self._slices.names() | set(self._grants) | self._doomed):
+        for vm in self._all():
             self._look_at(vm, now_s)
         self._let_the_device_rest()
         moments = [grant.until_s for vm, grant in self._grants.items() if vm not in self._doomed]
@@ -203,7 +206,7 @@ class Fencer:
         `fault`.
         """
         found = {}
-        for vm in sorted(self._slices.names() | set(self._grants) | self._doomed):
+        for vm in self._all():
             grant = self._grants.get(vm)
             found[vm] = {
                 "empty": self._is_empty(vm, unknown=None),
@@ -216,6 +219,14 @@ class Fencer:
         return found
 
     # ---- inside
+
+    def _all(self) -> list[str]:
+        """All VMs that may be alive; where the kernel does not name the groups, those that are known."""
+        try:
+            there = self._slices.names()
+        except OSError:
+            there = set()
+        return sorted(there | set(self._grants) | self._doomed)
 
     def _look_at(self, vm: str, now_s: float) -> None:
         """Keep the promise of one VM."""

@@ -10,6 +10,7 @@ on, for it signals first threads one by one. So each process that is left gets a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -70,7 +71,10 @@ class KernelSlices:
             # The kernel removes no group that holds a process; without the hierarchy itself nothing is known.
             os.stat(self._folder.parent / "cgroup.controllers")
             return True
-        return words[words.index("populated") + 1] == "0"
+        known = dict(zip(words[::2], words[1::2], strict=False))
+        if "populated" not in known:
+            raise OSError(errno.EIO, f"{self.path(vm)}/cgroup.events does not say whether it is populated")
+        return known["populated"] == "0"
 
     def kill(self, vm: str) -> None:
         """See :class:`mnha.fencer.rules.Slices`."""
