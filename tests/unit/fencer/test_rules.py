@@ -250,6 +250,7 @@ class AnyGuard(RuleBasedStateMachine):
         super().__init__()
         self.ground, self.now_s = Ground(), 0.0
         self.promised: dict[str, float] = {}  # the latest moment that was ever confirmed, and not taken back
+        self.struck_s: dict[str, float] = {}  # what was taken back, but not in the memory: the next fencer knows it
         self.reset_s: dict[str, float] = {}
 
     @initialize()
@@ -262,7 +263,8 @@ class AnyGuard(RuleBasedStateMachine):
 
     @rule(vm=st.sampled_from(VMS), ahead_s=st.floats(-1, 7))
     def grant(self, vm: str, ahead_s: float) -> None:
-        over = vm in self.ground.alive and self.now_s >= self.promised.get(vm, float("-inf"))
+        until_s = max(self.promised.get(vm, float("-inf")), self.struck_s.get(vm, float("-inf")))
+        over = vm in self.ground.alive and self.now_s >= until_s
         done = self._confirmed(vm, lambda: self.fencer.grant(vm, self.now_s + ahead_s, K, self.now_s), ahead_s)
         assert not (done and over), "granted after T"
 
@@ -289,7 +291,9 @@ class AnyGuard(RuleBasedStateMachine):
     @rule(vm=st.sampled_from(VMS))
     def forbid(self, vm: str) -> None:
         self.fencer.forbid(vm, self.now_s)
-        self.promised.pop(vm, None)
+        until_s = self.promised.pop(vm, None)
+        if until_s is not None and self.ground.full:
+            self.struck_s[vm] = until_s
 
     @rule(vm=st.sampled_from(VMS))
     def start(self, vm: str) -> None:
