@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 
+from lab import provision
 from lab.cluster import Cluster, lock
 from lab.settings import NETWORKS, LabError, Settings
 
@@ -141,6 +142,12 @@ def build_only(cluster: Cluster, options: argparse.Namespace) -> int:
     return 0
 
 
+def up(cluster: Cluster, options: argparse.Namespace) -> None:
+    cluster.up(options.nodes, bare=options.bare, peer=options.peer)
+    if not options.no_provision:
+        provision.provision(cluster, timings=options.timings)
+
+
 def dispatch(options: argparse.Namespace) -> int:
     from lab import host
 
@@ -148,14 +155,8 @@ def dispatch(options: argparse.Namespace) -> int:
     special = {
         "prepare": host.prepare,
         "build": lambda: build_only(cluster, options),
-        "up": lambda: cluster.up(
-            options.nodes,
-            bare=options.bare,
-            provision=not options.no_provision,
-            peer=options.peer,
-            timings=options.timings,
-        ),
-        "provision": lambda: cluster.provision(options.timings),
+        "up": lambda: up(cluster, options),
+        "provision": lambda: provision.provision(cluster, timings=options.timings),
         "demo": lambda: show(cluster),
         "down": cluster.down,
         "status": lambda: print_status(cluster, options.json),

@@ -23,7 +23,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab import build, cgroups, delay, host, network, storage, watchdog
-from lab import provision as provisioning
 from lab.node import Node, package_binds
 from lab.settings import (
     CONSOLE_LOG_FOLDER,
@@ -82,19 +81,11 @@ class Cluster:
 
     # life
 
-    def up(
-        self,
-        nodes: int = 3,
-        *,
-        bare: bool = False,
-        provision: bool = True,
-        peer: bool = False,
-        timings: str = "default",
-    ) -> None:
-        """A fresh cluster: whatever was there is removed first. With `provision` the product is installed on it.
+    def up(self, nodes: int = 3, *, bare: bool = False, peer: bool = False) -> None:
+        """A fresh cluster of nodes without the product; whatever was there is removed first.
 
         `bare` leaves the warm layer out: the nodes install every package themselves. `peer` offers the packages of
-        the peer benchmark as well; `timings` is the profile of the lease's timings in the pillar.
+        the peer benchmark as well.
         """
         plans = plan_nodes(nodes)
         host.prepare()
@@ -104,8 +95,6 @@ class Cluster:
             with work_group():
                 pieces = build.build_all(self.settings, with_warm=not bare, with_peer=peer)
                 self._start(plans, pieces, bare)
-        if provision:
-            self.provision(timings)
 
     def _start(self, plans: list[NodePlan], pieces: build.Pieces, bare: bool) -> None:
         settings = self.settings
@@ -140,10 +129,6 @@ class Cluster:
         share_us = cgroups.REALTIME_LAB_US // record["nodes"]
         binds = [*record["binds"], *watchdog.binds(self.settings, node.name)]
         node.power_on([Path(layer) for layer in record["lowers"]], binds, share_us)
-
-    def provision(self, timings: str = "default") -> None:
-        """Installs the product on the nodes as its README tells an operator to."""
-        provisioning.provision(self, timings=timings)
 
     def down(self) -> None:
         """Removes everything the lab made but its cache: after a crash too; no complaint if nothing is there."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from lab import checker, guards
+from lab import checker, guards, provision
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME
+from lab.pillar import CLUSTER_NAME
 from lab.settings import VM_NAME, LabError
 from lab.shell import say
 from lab.witness import Witness
@@ -19,7 +19,7 @@ def demo(cluster: Cluster) -> int:
     """Runs the whole demonstration; the exit code says whether the failover worked and no two instances overlapped."""
     began = time.monotonic()
     try:
-        cluster.up()
+        provision.up(cluster)
         verdict = _play(cluster)
     finally:
         say("cleaning up")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from lab import cgroups, guards, storage
 from lab.cluster import Cluster
@@ -37,14 +38,18 @@ def undo(cluster: Cluster) -> None:
         if storage.is_there(name):  # what has files open behind the valve would not let it go
             cluster.poweroff(name)
         if not cluster.node(name).is_on():
-            cluster.poweron(name)
+            cluster.poweron(name, wait=False)
         if cgroups.is_frozen(name):
             cluster.thaw(name)
         cluster.heal(name)
-    for name in cluster.names:
+
+    def start(name: str) -> None:
         cluster.node(name).wait_ready()  # its watchdog may have reset it
         cluster.run(name, ["systemctl", "kill", "--signal=CONT", *SERVICES])
         cluster.run(name, ["systemctl", "start", *SERVICES], timeout_s=120, check=True)
+
+    with ThreadPoolExecutor(len(cluster.names)) as nodes:
+        list(nodes.map(start, cluster.names))
 
 
 def wait_healthy(cluster: Cluster, timeout_s: float = HEALTHY_S, *, links: bool = False) -> None:

@@ -11,7 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
-from lab.settings import LabError
+from lab.pillar import lab_pillar_files
+from lab.settings import LabError, plan_nodes
 from lab.shell import run, say, write_whole
 
 PACKAGE_STATES = (
@@ -52,9 +53,6 @@ def inputs(repository: Path) -> str:
 
 def make(folder: Path, repository: Path, base: Path, debs: Path, wheels: Path, states: list[str]) -> None:
     """Fills `folder`/upper. The overlay is mounted in a namespace of its own that ends with this step."""
-    from lab.provision import lab_pillar_files
-    from lab.settings import plan_nodes
-
     upper, work, root, given = (folder / name for name in ("upper", "work", "root", "given"))
     for place in (upper, work, root, given):
         place.mkdir()

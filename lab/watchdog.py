@@ -4,7 +4,7 @@ A file that speaks the kernel's watchdog interface (FUSE), bound into the node a
 it counts down from its timeout; a keep-alive or a write begins anew; only a close after the letter V stops it. At zero
 the node loses its power and gets it back: every process of it, QEMU included, is dead at once.
 
-It is served by a process of the lab's own, outside of all nodes: `python3 -m lab.watchdog NODE`, started with the
+It is served by a process of the lab's own, outside of all nodes: `python3 -m lab.device NODE`, started with the
 cluster. What it did stands, a line of JSON each, in the node's `watchdog.log` (:func:`history`).
 """
 
@@ -272,46 +272,8 @@ def start(settings: Settings, name: str) -> None:
     errors = device.with_suffix(".errors")
     with errors.open("ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "lab.watchdog", name], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [sys.executable, "-m", "lab.device", name], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd=settings.repository,
             env={**os.environ, "MNHA_LAB_STATE": str(settings.state), "MNHA_LAB_CACHE": str(settings.cache)},
         )  # fmt: skip
     wait_until(lambda: bool(mounts_below(device)), 10, f"the watchdog of {name} does not come: see {errors}")
-
-
-def serve(name: str) -> None:
-    """Be the device of node `name` until it is unmounted."""
-    import mfusepy  # it loads libfuse, which commands that make no device do not need
-
-    from lab.cluster import Cluster
-
-    cgroups.enter(cgroups.DEVICES)
-    cluster = Cluster()
-    settings = cluster.settings
-    node = cluster.node(name)
-
-    def note(event: str, state: Countdown) -> None:
-        line = {"at_s": now_s(), "event": event, "timeout_s": state.timeout_s, "zero_s": state.zero_s}
-        with log_file(settings, name).open("a") as log:
-            log.write(json.dumps(line) + "\n")
-
-    def reset() -> None:
-        # Dead first, without waiting for anybody; what a power cycle is besides takes its turn.
-        node.power_off()
-        cluster.poweroff(name)
-        time.sleep(SELF_TEST_S)
-        cluster.poweron(name, wait=False)
-
-    device = Device(node.init_pid, reset, note, broken_mark(settings, name).exists)
-    mfusepy.FUSE(
-        device,
-        str(device_file(settings, name)),
-        foreground=True,
-        direct_io=True,
-        fsname="lab-watchdog",
-        allow_other=True,
-    )
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

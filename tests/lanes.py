@@ -3,14 +3,14 @@
     python -m tests.lanes            what `make test` and CI run
 
 ===========  =========================================================================================================
-``lab``      on kernels of their own, then in the lab; shown as it goes, for it takes longest
-``rest``     functional tests, then lint, types, unit tests and the simulation; shown when it has ended
-``build``    what the lab's nodes are made of, while the kernel tests run
+``lab``      what needs the lab; shown as it goes, for it takes longest
+``rest``     kernel and functional tests, then lint, types, unit tests and the simulation; shown when it has ended
 ===========  =========================================================================================================
 
-The lane ``rest`` runs at idle priority: it gets what the lab leaves, and the lab's timing does not notice. Its
-functional tests, and those of Salt on loopback, have timeouts: they run at normal priority, but on one core only and
-while the kernel tests use the other.
+Most of the lane ``rest`` runs at idle priority: it gets what the lab leaves, and the lab's timing does not notice. Those
+of its tests that have timeouts run at normal priority, but first and on one core: kernel tests, whose machines are
+pinned to the last core, functional tests, those of Salt on loopback and those of the lab itself. The tests in the lab
+that load its nodes come last.
 
 All logs are judged by the same rule: a lane fails if a command of it fails, if a test was skipped, or if none was
 passed. What failed, in any, is named last.
@@ -38,8 +38,9 @@ PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
 INTERRUPTIBLE = ("env", "--default-signal=INT")
 """Also where the one who started all ignores Ctrl-C, as a shell's background does."""
 IDLE = ("chrt", "--idle", "0")
-LOOPBACK = "tests/integration/salt"
-"""Real masters and minions, but not in the lab."""
+IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "faults"))
+BESIDE_THE_LAB = ("tests/integration/salt", "tests/integration/lab")
+"""Real masters and minions on loopback, and labs that are made and removed."""
 FIRST_CORE = ("taskset", "--cpu-list", "0")
 """The kernel tests' machines are pinned to the last one."""
 
@@ -56,22 +57,20 @@ class Lane:
     """Commands that run one after the other, all of them, also when one has failed.
 
     :param live: whether its output is shown as it comes; else when it has ended.
-    :param tests: whether it runs tests; else it is content without one.
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     live: bool = False
-    tests: bool = True
 
 
 LANES = (
-    Lane("lab", ((*PYTEST, "-vv", "tests/kernel", "tests/integration", f"--ignore={LOOPBACK}"),), live=True),
-    Lane("build", (((sys.executable, "-m", "lab", "build")),), tests=False),
+    Lane("lab", ((*PYTEST, "-vv", *IN_THE_LAB),), live=True),
     Lane(
         "rest",
         (
-            (*FIRST_CORE, *PYTEST, "tests/functional", LOOPBACK),
+            (*PYTEST, "tests/kernel"),
+            (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB),
             (*IDLE, str(BIN / "ruff"), "check", "."),
             (*IDLE, str(BIN / "ruff"), "format", "--check", "."),
             (*IDLE, str(BIN / "mypy")),
@@ -95,12 +94,12 @@ class Verdict:
     named: tuple[str, ...]
 
 
-def judge(text: str, failed: Sequence[str], tests: bool = True) -> Verdict:
-    """Judge a lane, with tests or without, by its log and those of its commands that failed. Pure."""
+def judge(text: str, failed: Sequence[str]) -> Verdict:
+    """Judge a lane by its log and those of its commands that failed. Pure."""
     lines = text.splitlines()
     closing = [line for line in lines if CLOSING.fullmatch(line)]
     faults = [f"failed: {command}" for command in failed]
-    if tests and not any(re.search(r"\b[1-9]\d* passed", line) for line in closing):
+    if not any(re.search(r"\b[1-9]\d* passed", line) for line in closing):
         faults.append("no test was passed")
     if any(re.search(r"\d+ skipped", line) for line in closing):
         faults.append("a test was skipped: what can't run here must be made to run, or not be collected")
@@ -205,7 +204,7 @@ def run(lanes: Sequence[Lane], folder: Path, show: Callable[[str], None]) -> boo
     for one in running:
         if not one.lane.live:
             show(one.text())
-    verdicts = {one: judge(one.text(), one.failed, one.lane.tests) for one in running}
+    verdicts = {one: judge(one.text(), one.failed) for one in running}
     show("\n")
     for one, verdict in verdicts.items():
         show(f"--- lane {one.lane.name}, {one.took_s / 60:.1f} min: {'; '.join(verdict.faults) or 'well'}\n")

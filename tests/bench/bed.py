@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from lab import checker, health
+from lab import checker, health, provision
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME, MASTER
+from lab.pillar import CLUSTER_NAME
+from lab.provision import MASTER
 from lab.settings import LabError
 from lab.shell import say
 from lab.witness import Witness
@@ -185,7 +186,7 @@ def product_lab(profile: str) -> Iterator[Bed]:
 
     :raises LabError: there is a lab already (it may be somebody's), or this one does not come up.
     """
-    with fresh_lab(lambda cluster: cluster.up(timings=profile)) as cluster:
+    with fresh_lab(lambda cluster: provision.up(cluster, timings=profile)) as cluster:
         words = ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"]
         done = cluster.run(MASTER, words, timeout_s=120)
         if done.returncode:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from lab import checker, health
+from lab import checker, health, provision
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME
+from lab.pillar import CLUSTER_NAME
 from lab.settings import LabError
 from lab.witness import Witness
 from tests.support.scene import Scene, eventually
@@ -68,7 +68,7 @@ def cluster() -> Iterator[Cluster]:
     """Three provisioned nodes, the MNVM started by the operator's verb."""
     made = Cluster()
     try:
-        made.up()
+        provision.up(made)
         done = made.run(made.names[0], ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120)
         assert done.returncode == 0, done.stdout + done.stderr
         # A first test that is quick would otherwise end before the guest has written anything to prove it by.

@@ -13,8 +13,8 @@ from . import compiled
 from .mutants import MUTANTS, seeds_of_table
 from .sweep import RARE, Result, State, play, script_of, seeds_of, shorten
 
-SEEDS = 30_000
-HOURS = 900
+SEEDS = 15_000
+HOURS = 450
 """What fits beside the lab; `make nightly` plays far more."""
 FEW = 25
 

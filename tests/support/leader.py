@@ -12,14 +12,14 @@ TRIES = 16
 """With three servers, every other election is won by the one that is wanted; each try takes 4 to 5 s."""
 
 
-def lead(scene: Scene, node: str) -> None:
-    """Have the Consul server of `node` lead: stop whichever does, until it is elected. Consul 1.8 can't be told.
+def lead(scene: Scene, *nodes: str) -> None:
+    """Have the Consul server of one of `nodes` lead: stop whichever does, until it is so. Consul 1.8 can't be told.
 
     An election now and then takes so long that the holder loses its VM and starts it again: all is well on return.
     """
     for _ in range(TRIES):
         leader = eventually(lambda: consul.leader(scene.cluster), ELECTION_S, "Consul has a leader")
-        if leader == node:
+        if leader in nodes:
             health.wait_healthy(scene.cluster)
             return
         scene.cluster.run(leader, ["systemctl", "stop", "consul"], check=True)
@@ -32,4 +32,4 @@ def lead(scene: Scene, node: str) -> None:
         finally:
             scene.cluster.run(leader, ["systemctl", "start", "consul"], check=True)
         time.sleep(2)  # the one that was stopped is a follower again, with all there is to know: the next one may win
-    raise AssertionError(f"{node} was not elected in {TRIES} elections")
+    raise AssertionError(f"{' or '.join(nodes)} was not elected in {TRIES} elections")

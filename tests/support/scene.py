@@ -11,7 +11,7 @@ from typing import Any
 
 from lab import checker, guards
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME
+from lab.pillar import CLUSTER_NAME
 from lab.settings import LabError
 from lab.witness import Witness
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lanes import LANES, LOOPBACK, STOP_S, Lane, judge, run, started
+from tests.lanes import LANES, STOP_S, Lane, judge, run, started
 from tests.support.example import ROOT
 
 CASES = [
@@ -80,11 +80,6 @@ def test_a_lane_goes_on_after_a_command_that_failed(tmp_path: Path) -> None:
     assert "3 passed in 0.1s" in "".join(said)
 
 
-def test_a_lane_that_builds_needs_no_test_but_must_end_well(tmp_path: Path) -> None:
-    assert run([Lane("one", (("true",),), tests=False)], tmp_path, str)
-    assert not run([Lane("one", (("false",),), tests=False)], tmp_path, str)
-
-
 def test_the_lane_that_takes_longest_is_shown_as_it_goes(tmp_path: Path) -> None:
     said: list[tuple[float, str]] = []
     began_s = time.monotonic()
@@ -116,12 +111,11 @@ def running(mark: str) -> list[Path]:
     return found
 
 
-def test_every_folder_of_tests_is_in_a_lane() -> None:
-    words = {word for lane in LANES for command in lane.commands for word in command}
-    folders = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "tests").glob("*/__init__.py")}
-    with_tests = {name for name in folders if list((ROOT / name).rglob("test_*.py"))}
-    assert with_tests == {word for word in words if word.startswith("tests/")} - {LOOPBACK}
-    assert f"--ignore={LOOPBACK}" in words
+def test_every_test_is_in_a_lane_and_in_one_only() -> None:
+    words = [word for lane in LANES for command in lane.commands for word in command if word.startswith("tests/")]
+    run_by = {path: [word for word in words if path.is_relative_to(ROOT / word)]
+              for path in (ROOT / "tests").rglob("test_*.py")}  # fmt: skip
+    assert {path: by for path, by in run_by.items() if len(by) != 1} == {}
 
 
 def test_ci_does_what_a_developer_does() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME, lab_pillar
+from lab.pillar import CLUSTER_NAME, lab_pillar
 from lab.settings import IMAGE_FOLDER, VM_NAME, LabError, NodePlan
 from lab.shell import say, step
 from lab.witness import Witness
@@ -208,7 +208,7 @@ class PeerBed:
 def peer_lab() -> Iterator[PeerBed]:
     """A lab of its own with the peer and a running VM; removed at the end, whatever happens."""
     with (
-        fresh_lab(lambda cluster: cluster.up(provision=False, peer=True)) as cluster,
+        fresh_lab(lambda cluster: cluster.up(peer=True)) as cluster,
         FenceDevice(cluster) as device,
     ):
         bed = PeerBed(cluster, device)

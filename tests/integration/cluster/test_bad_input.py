@@ -13,7 +13,7 @@ import pytest
 
 from lab import guards
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME
+from lab.pillar import CLUSTER_NAME
 from tests.support.scene import Scene, eventually
 
 IMAGE = "/srv/shared/mngt/mnvm.img"
@@ -161,8 +161,9 @@ def test_a_node_without_the_bridge_refuses_by_its_name_and_another_one_takes_ove
         assert answer["error"]["kind"] == "refused", answer
         assert f"{node} can't run the VM: no bridge {NO_BRIDGE} on this node" in answer["error"]["message"]
         nothing_done(scene, before, node)
-        new = guards.wait_until_running(cluster)
-        assert new != node
+        code, _, printed = scene.salt_run(scene.holder, "start", timeout_s=120)
+        assert code == 0, printed
+        assert guards.wait_until_running(cluster) != node
     finally:
         reload_with(cluster, node, text)
 

@@ -12,7 +12,7 @@ import pytest
 
 from lab import guards
 from lab.monitor import Life
-from lab.provision import CLUSTER_NAME
+from lab.pillar import CLUSTER_NAME
 from lab.settings import GUEST_ADDRESS, GUEST_PORT, LabError
 from mnha.core.timing import PROFILES
 from mnha.host.libvirtd import PKI_FOLDER

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME, MASTER, TREE
+from lab.pillar import CLUSTER_NAME
+from lab.provision import MASTER, TREE
 from tests.support.scene import Scene
 
 LAB_PILLAR = f"{TREE}/pillar/clusters/lab.sls"

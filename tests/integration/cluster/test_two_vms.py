@@ -12,7 +12,8 @@ import pytest
 from lab import checker, disk, guards, health
 from lab.cluster import Cluster
 from lab.guest_image import DISK_BYTES
-from lab.provision import CLUSTER_NAME, MASTER, read_pillar
+from lab.pillar import CLUSTER_NAME, read_pillar
+from lab.provision import MASTER
 from lab.settings import MGMT_NET, VM_NAME
 from tests.support.scene import Scene, eventually
 

@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab import cgroups, checker, consul, guards, health
+from lab import cgroups, checker, consul, guards, health, provision
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME
+from lab.pillar import CLUSTER_NAME
 from lab.settings import MGMT, STORAGE, LabError
 from lab.shell import say
 from lab.witness import Witness
@@ -426,7 +426,7 @@ def main() -> int:
         say("there is a lab already: remove it with `make lab-down` if nobody needs it")
         return 2
     try:
-        cluster.up()
+        provision.up(cluster)
         first = cluster.names[0]
         with Witness(cluster) as witness:
             began_s = witness.mark("start ordered", first)

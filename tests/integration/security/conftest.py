@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME, MASTER
+from lab.pillar import CLUSTER_NAME
+from lab.provision import MASTER
 
 SECRETS = f"etc/mnha/secrets/{CLUSTER_NAME}"
 PUBLIC = ("ca.pem", "node.pem", "libvirt.pem", "master.pub")

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME
+from lab.pillar import CLUSTER_NAME
 from lab.settings import VM_NAME
 from tests.support import consul_rights
 

@@ -13,7 +13,8 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.network import NETNS
-from lab.provision import CLUSTER_NAME, MASTER
+from lab.pillar import CLUSTER_NAME
+from lab.provision import MASTER
 from lab.settings import STORAGE_NET, SWITCH_HOST
 from mnha.secrets import store as generated
 from tests.support.scene import Scene, eventually

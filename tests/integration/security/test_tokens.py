@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from lab.cluster import Cluster
-from lab.provision import CLUSTER_NAME, MASTER
+from lab.pillar import CLUSTER_NAME
+from lab.provision import MASTER
 from tests.integration.cluster.test_provisioning import apply, changed, failed
 from tests.support import consul_rights
 from tests.support.scene import Scene, eventually

@@ -14,7 +14,8 @@ from lab.guest_image import module_order, parse_dependencies
 from lab.monitor import Life, Monitor, fork_moment_ns, gaps_s, holds_write_lock, is_vm, may_write, overlaps
 from lab.network import Cut, changed_cuts, render_rules, tap_of
 from lab.node import hosts_file, network_files, supervisor_script
-from lab.provision import failure_lines, lab_pillar, summary
+from lab.pillar import lab_pillar
+from lab.provision import failure_lines, summary
 from lab.records import BEAT, BOOT, Record, Tail, encode
 from lab.settings import LabError, NodePlan, Settings, plan_nodes
 
