@@ -7,10 +7,9 @@
 ``rest``     kernel and functional tests, then lint, types, unit tests and the simulation; shown when it has ended
 ===========  =========================================================================================================
 
-Most of the lane ``rest`` runs at idle priority: it gets what the lab leaves, and the lab's timing does not notice. Those
-of its tests that have timeouts run at normal priority, but first and on one core: kernel tests, whose machines are
-pinned to the last core, functional tests, those of Salt on loopback and those of the lab itself. The tests in the lab
-that load its nodes come last.
+Most of the lane ``rest`` runs at idle priority: it gets what the lab leaves, and the lab's timing does not notice. Its
+tests with timeouts run at normal priority, but first, and on one core: kernel tests, whose machines are pinned to the
+last one, functional tests, Salt on loopback, and those of the lab itself. What loads the lab's nodes comes last there.
 
 All logs are judged by the same rule: a lane fails if a command of it fails, if a test was skipped, or if none was
 passed. What failed, in any, is named last.

@@ -72,7 +72,7 @@ def scene(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def vm(scene: Scene) -> Iterator[Untouched]:
-    """The running VM, without Salt; its node does not lead Consul, for an election may take longer than the deadline."""
+    """The running VM, without Salt. Another node leads Consul: an election may take longer than the deadline."""
     lead(scene, *scene.others)
     eventually(lambda: guest_answers(scene), GUEST_S, "the guest answers on the management network")
     for name in scene.cluster.names:
