@@ -167,12 +167,27 @@ def test_to_kill_kills_one_vm_and_leaves_the_other(fencer: Bed) -> None:
 
 
 def test_what_nobody_prepared_is_killed(fencer: Bed) -> None:
-    fencer.kernel.make(VM)
+    fencer.kernel.open(VM)
     with contextlib.suppress(LabError):  # it may be dead before it was seen alive
         fencer.enter("sleep", "600")
     fencer.await_death()
     wait_until(lambda: fencer.guests[0].poll() is not None, SOON_S, "it lives")
     assert fencer.guests[0].returncode == -signal.SIGKILL
+
+
+def test_what_comes_after_the_moment_executes_nothing(fencer: Bed, tmp_path: Path) -> None:
+    """As a start that hung in libvirtd: it comes to its slice before it becomes a QEMU."""
+    fencer.prepare(0.3)
+    wait_until(lambda: fencer.ask("status")["vms"] == {} or not fencer.ask("status")["vms"][VM]["kind"], 5, "T")
+    wrote = tmp_path / "wrote"
+    script = 'echo 0 >"$1/cgroup.procs" && exec touch "$2"'
+    for _ in range(20):
+        late = subprocess.Popen(["sh", "-c", script, "sh", str(fencer.kernel.path(VM)), str(wrote)])
+        assert late.wait(SOON_S) == -signal.SIGKILL
+        assert not wrote.exists()
+    fencer.prepare(5)
+    done = subprocess.run(["sh", "-c", script, "sh", str(fencer.kernel.path(VM)), str(wrote)], check=True)
+    assert (done.returncode, wrote.exists()) == (0, True)
 
 
 def test_a_fencer_that_was_killed_or_stopped_leaves_the_vm_to_the_next_which_keeps_the_moment(bed: Bed) -> None:

@@ -21,7 +21,7 @@ from tests.support.library import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".venv" / "simulation"
-WORLD = ("engine", "consul", "hypervisor", "host", "policy", "world")
+WORLD = ("engine", "consul", "fencer", "hypervisor", "host", "policy", "world")
 """What is compiled of the simulation: where the time goes."""
 
 COLD = ("__init__", "errors", "ports")
@@ -44,7 +44,7 @@ class CompileError(Exception):
 def sources(root: Path = ROOT) -> list[Path]:
     """All files that what comes of a seed depends on."""
     library = root / "salt/_utils/mnha"
-    guard = closure(library / "core/guard.py", library)
+    guard = sorted({*closure(library / "core/guard.py", library), *closure(library / "fencer/rules.py", library)})
     world = [root / "tests/simulation" / f"{name}.py" for name in ("__init__", *WORLD, "faults", "sweep", "compiled")]
     support = [root / "tests/support" / name for name in ("__init__.py", "library.py")]
     return [*guard, root / "tests/__init__.py", *support, *world]

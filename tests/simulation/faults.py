@@ -44,6 +44,7 @@ KINDS = {
     "cut": 8, "cut up": 8, "cut down": 8, "slow up": 6, "slow down": 8, "slow": 4, "loss": 4, "lag": 4, "still": 3,
     "no leader": 8, "retries": 1,
     "stall": 6, "trap": 8, "crash": 6, "stop": 2, "replace": 4, "freeze": 4, "power": 4, "reboot": 2,
+    "fencer stall": 4, "fencer trap": 6, "fencer crash": 6, "memory full": 2,
     "libvirt hangs": 5, "unkillable": 4, "guest crashes": 3, "guest ends": 3, "deaf": 2, "pause": 2,
     "slow reports": 3, "starts fail": 3, "unable": 3, "storage": 4, "watchdog": 2,
     "desired": 6, "migrate": 6, "takeover": 3, "release": 4, "reset": 3, "masters dead": 2, "lease deleted": 1,
@@ -136,7 +137,7 @@ def strike(world: World, fault: Fault) -> None:
     """Let a fault happen."""
     host = target(world, fault.where)
     world.trace("fault", host.name, f"{fault.kind} {fault.size:.2f} for {fault.duration_us / SECOND:.2f} s")
-    for table in (_of_network, _of_node, _of_vm, _of_people):
+    for table in (_of_network, _of_node, _of_fencer, _of_vm, _of_people):
         if table(world, host, fault):
             return
     raise AssertionError(fault.kind)
@@ -191,7 +192,7 @@ def _bounded_us(host: Host, duration_us: int) -> int:
 
 def _of_node(world: World, host: Host, fault: Fault) -> bool:
     """Faults of a node and of its guard."""
-    process, duration_us = host.process, _bounded_us(host, fault.duration_us)
+    process, duration_us = host.process, fault.duration_us
     match fault.kind:
         case "stall":
             if process is not None:
@@ -207,9 +208,9 @@ def _of_node(world: World, host: Host, fault: Fault) -> bool:
                 process.end()
         case "replace":
             if process is not None:
-                process.replace(_bounded_us(host, us(0.05 + 3.0 * fault.size**2)))
+                process.replace(us(0.05 + 3.0 * fault.size**2))
         case "freeze":
-            host.freeze(duration_us)
+            host.freeze(_bounded_us(host, duration_us))
         case "power":
             host.lose_power(us(fault.size * world.config.lock_s))
             world.engine.after(fault.duration_us + us(5.0), host.boot_up)
@@ -218,6 +219,26 @@ def _of_node(world: World, host: Host, fault: Fault) -> bool:
         case "watchdog":
             if host.watchdog.kind.required:  # else the VM may start without it: a node with none, not foreseen as one
                 host.watchdog.refuses_until_us = world.engine.now + fault.duration_us
+        case _:
+            return False
+    return True
+
+
+def _of_fencer(world: World, host: Host, fault: Fault) -> bool:
+    """Faults of a node's fencer. Without a watchdog it may not stand still for long: the guard may do so as well."""
+    fencer, duration_us = host.fencer, _bounded_us(host, fault.duration_us)
+    match fault.kind:
+        case "fencer stall":
+            if fencer is not None:
+                fencer.stall(duration_us)
+        case "fencer trap":
+            if fencer is not None:
+                fencer.trap(1 + int(fault.size * 12), duration_us)
+        case "fencer crash":
+            if fencer is not None:
+                fencer.crash()
+        case "memory full":
+            host.memory_full_until_us = world.engine.now + fault.duration_us
         case _:
             return False
     return True

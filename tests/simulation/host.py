@@ -1,4 +1,4 @@
-"""A node: its clock, its power, the guard's process on it, and the watchdog outside of it."""
+"""A node: its clock, its power, the guard's and the fencer's process on it, and the watchdog outside of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mnha.core.model import Lease, Op, Vm
-from mnha.core.ports import AbilitySeen, Ended, Event, LeaseSeen, Ordered
+from mnha.core.ports import AbilitySeen, Ended, Event, FencerSeen, LeaseSeen, Ordered
+from mnha.fencer.rules import Grant
 
 from .consul import Agent, Link
 from .engine import SECOND, Engine, us
+from .fencer import FencerProcess, restart_us
 from .hypervisor import Hypervisor
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Watchdog:
         self._pending_us: int | None = None
 
     def arm(self, until_s: float) -> bool:
-        """See :class:`.ports.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
+        """See :class:`mnha.fencer.rules.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
         if not self.kind.device:
             return not self.kind.required
         if self.refuses_until_us > self._engine.now:  # what was set before counts on
@@ -56,15 +58,14 @@ class Watchdog:
         if left_s >= 1:
             self.reset_us = self._host.global_us(self._host.now_s() + left_s)
             self._expect()
-        return self.reset_us is not None
+        return self.reset_us is not None or not self.kind.required
 
     def disarm(self) -> None:
-        """See :class:`mnha.core.ports.Watchdog`."""
+        """See :class:`mnha.fencer.rules.Watchdog`."""
         self.reset_us = None
 
-    @property
-    def armed(self) -> bool:
-        """See :class:`mnha.core.ports.Watchdog`."""
+    def protects(self, vm: str) -> bool:
+        """See :class:`mnha.fencer.rules.Watchdog`."""
         return self.reset_us is not None and self.refuses_until_us <= self._engine.now
 
     def _expect(self) -> None:
@@ -92,7 +93,6 @@ class Host:
         self.world, self.engine, self.name = world, engine, name
         self._rate, self._booted_us, self._uptime_us = SECOND + ppm, 0, engine.span(10.0, 1e6)
         self.power, self.boot, self.frozen_until_us = True, 0, 0
-        self.systemd_fences = True
         self.timings = world.config.timings
         self.slow_reports_s = 0.0
         self.unable = ""
@@ -101,6 +101,9 @@ class Host:
         self.watchdog = Watchdog(engine, self, kind)
         self.hypervisor = Hypervisor(world, engine, self)
         self.process: Process | None = None
+        self.fencer: FencerProcess | None = None
+        self.remembered: dict[str, Grant] = {}
+        self.memory_full_until_us = 0
 
     # ---- clock
 
@@ -115,7 +118,7 @@ class Host:
 
     @property
     def has_watchdog(self) -> bool:
-        """Whether a watchdog covers what the guard itself can't."""
+        """Whether a watchdog covers what guard and fencer themselves can't."""
         return self.watchdog.kind.device
 
     # ---- events of this node: lost with its power, late after a freeze
@@ -174,6 +177,10 @@ class Host:
         if self.process is not None:
             self.process.alive = False
             self.process = None
+        if self.fencer is not None:
+            self.fencer.alive = False
+            self.fencer = None
+        self.remembered, self.memory_full_until_us = {}, 0
         self.hypervisor.lose_power(locked_us)
         self.watchdog.disarm()
         self.agent = Agent()
@@ -186,7 +193,12 @@ class Host:
         self.power = True
         self._booted_us, self._uptime_us = self.engine.now, self.engine.span(5.0, 30.0)
         self.world.consul.catch_up(self, within_s=5.0)
-        self.after(self.engine.span(0.1, 2.0), self.start_guard)
+        self.start_both()
+
+    def start_both(self) -> None:
+        """systemd starts the fencer, and then the guard."""
+        self.after(self.engine.span(0.05, 0.5), self.start_fencer)
+        self.after(self.engine.span(0.5, 2.0), self.start_guard)
 
     def reset(self, why: str) -> None:
         """The node starts again from nothing."""
@@ -208,42 +220,62 @@ class Host:
         """It goes on."""
         if boot == self.boot and self.power and not self.is_frozen:
             self.world.check_writers(f"{self.name} thaws")
+            if self.fencer is not None:
+                self.fencer.go_on()
             if self.process is not None:
                 self.process.go_on()
 
     # ---- the guard's process
 
-    def start_guard(self, granted_until_s: float | None = None) -> None:
-        """systemd starts the guard."""
+    def start_guard(self, patience: int = 3) -> None:
+        """systemd starts the guard. It asks the fencer what is granted, and for a moment waits for one."""
         if self.process is None:
+            fencer = self.fencer
+            if (fencer is None or fencer.stands_still) and patience:
+                self.after(us(0.15), self.start_guard, patience - 1)
+                return
+            silent = fencer is None or fencer.stands_still
+            granted = None if fencer is None or silent else fencer.granted()
             others = self.world.config.others
             if others is not None and self.engine.chance(0.5):
                 self.timings = others if self.timings is self.world.config.timings else self.world.config.timings
-            self.process = Process(self, granted_until_s)
+            self.process = Process(self, granted)
             self.process.begin()
 
     def guard_died(self, restart_s: float = 1.0) -> None:
-        """systemd runs ExecStopPost, which kills the VM, and starts the guard again."""
+        """systemd starts the guard again."""
         self.process = None
-        self.after(self.engine.span(0.05, 0.3), self._exec_stop_post)
         self.after(us(restart_s) + self.engine.span(0.0, 0.2), self.start_guard)
 
-    def _exec_stop_post(self) -> None:
-        """``mnha-guard --fence``, unless that fails."""
-        if not self.systemd_fences:
-            return
-        self.world.trace("fenced by systemd", self.name)
-        self.hypervisor.kill()
+    # ---- the fencer's process
+
+    def start_fencer(self) -> None:
+        """systemd starts the fencer; the guard finds it."""
+        if self.fencer is None:
+            self.fencer = FencerProcess(self)
+            self.fencer.begin()
+            self.after(self.engine.span(0.01, 0.3), self._tell_guard, self.fencer)
+
+    def fencer_died(self) -> None:
+        """systemd starts the fencer again; the guard sees the connection break."""
+        self.fencer = None
+        self.after(self.engine.span(0.0001, 0.01), self._tell_guard, None)
+        self.after(restart_us(self), self.start_fencer)
+
+    def _tell_guard(self, fencer: FencerProcess | None) -> None:
+        """The guard's connection to the fencer breaks, or is there."""
+        if self.process is not None and fencer is self.fencer:
+            self.process.post(FencerSeen(fencer is not None))
 
 
 class Process:
     """A guard's process: its main loop, its queue, and its ports to the world.
 
-    It is a :class:`LeaseStore`, :class:`Hypervisor`, :class:`Watchdog` and :class:`Journal` at once. Any call through a
-    port may be the moment at which the process stands still (`trap_us`) or dies.
+    It is a :class:`LeaseStore`, :class:`Hypervisor` and :class:`Journal` at once; its `desk` is the :class:`Fencer`. Any
+    call through a port may be the moment at which the process stands still (`trap_us`) or dies.
     """
 
-    def __init__(self, host: Host, granted_until_s: float | None) -> None:
+    def __init__(self, host: Host, granted: Grant | None) -> None:
         self.host, self.engine, self.world = host, host.engine, host.world
         self.timings = host.timings
         self.alive, self.busy = True, False
@@ -260,10 +292,11 @@ class Process:
             self.world.limits,
             store=self,
             hypervisor=self,
-            watchdog=self,
+            fencer=Desk(self),
             journal=self,
             now_s=host.now_s(),
-            granted_until_s=granted_until_s,
+            granted_until_s=granted.until_s if granted else None,
+            granted_kill_s=granted.kill_s if granted else 0.0,
         )
 
     def begin(self) -> None:
@@ -272,6 +305,7 @@ class Process:
         self.world.trace("guard begins", host.name)
         host.hypervisor.attach(self)
         host.after(self.engine.span(0.05, 1.0), self.probe)
+        host.after(self.engine.span(0.001, 0.05), self._greet)
         host.after(self.engine.span(0.001, 0.3), self._watch)
         self._set_timer()
 
@@ -279,6 +313,11 @@ class Process:
         """The watch begins."""
         if self.alive:
             self.world.consul.watch(self)
+
+    def _greet(self) -> None:
+        """The connection to the fencer is there."""
+        if self.alive and self.host.fencer is not None:
+            self.post(FencerSeen(True))
 
     def probe(self) -> None:
         """A probe of what this node could run."""
@@ -396,13 +435,13 @@ class Process:
             self.host.guard_died()
 
     def replace(self, pause_us: int) -> None:
-        """SIGHUP: the process replaces itself by exec. The deadline goes along, the watchdog counts on."""
+        """SIGHUP: the process ends, and systemd starts the next one. The fencer's promise stands."""
         if not self.alive or self.busy or self.stands_still or self.ending:
             return
         self.alive = False
         self.host.process = None
         self.world.trace("guard replaced", self.host.name, f"in {pause_us / SECOND:.2f} s")
-        self.host.after(pause_us, self.host.start_guard, self.guard.view.granted_until_s)
+        self.host.after(pause_us, self.host.start_guard)
 
     def end(self) -> None:
         """SIGTERM."""
@@ -421,7 +460,7 @@ class Process:
 
     # ---- ports
 
-    def _port(self) -> None:
+    def call(self) -> None:
         """A call through a port: the process may stand still here, while the world goes on."""
         if self.trap_us and self.engine.depth == 1:
             self._trap_calls -= 1
@@ -436,75 +475,90 @@ class Process:
 
     def cas(self, lease: Lease, index: int, ticket: int) -> None:
         """Port: LeaseStore."""
-        self._port()
+        self.call()
         self.world.consul.cas(self, lease, index, ticket)
 
     def read(self) -> None:
         """Port: LeaseStore."""
-        self._port()
+        self.call()
         self.world.consul.read(self)
 
     def start(self, epoch: int, generation: int) -> None:
         """Port: Hypervisor."""
-        self._port()
+        self.call()
         self.world.trace("start", self.host.name, f"epoch {epoch}")
         self.host.hypervisor.start(generation)
 
     def migrate(self, target: str, generation: int) -> None:
         """Port: Hypervisor."""
-        self._port()
+        self.call()
         self.world.trace("migrate", self.host.name, f"to {target}")
         self.host.hypervisor.migrate(self.world.host(target).hypervisor, generation)
 
     def abort(self) -> None:
         """Port: Hypervisor."""
-        self._port()
+        self.call()
         self.host.hypervisor.abort()
 
     def resume(self, generation: int) -> None:
         """Port: Hypervisor."""
-        self._port()
+        self.call()
         self.world.trace("resume", self.host.name)
         self.host.hypervisor.resume(generation)
 
     def shutdown(self) -> None:
         """Port: Hypervisor."""
-        self._port()
+        self.call()
         self.host.hypervisor.shutdown()
 
     def kill(self) -> None:
         """Port: Hypervisor."""
-        self._port()
+        self.call()
         self.host.hypervisor.kill()
-
-    def arm(self, until_s: float) -> bool:
-        """Port: Watchdog."""
-        self._port()
-        return self.host.watchdog.arm(until_s)
-
-    @property
-    def armed(self) -> bool:
-        """Port: Watchdog."""
-        return self.host.watchdog.armed
-
-    def disarm(self) -> None:
-        """Port: Watchdog."""
-        self._port()
-        self.host.watchdog.disarm()
 
     def note(self, event: str, text: str, **data: Any) -> None:
         """Port: Journal."""
-        self._port()
+        self.call()
         self.world.trace(event, self.host.name, text)
         if event == "killed":
             self.world.on_kill(self.host, self.guard.view)
 
     def log(self, text: str) -> None:
         """Port: Journal."""
-        self._port()
+        self.call()
         self.world.trace("log", self.host.name, text)
 
     def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
         """Port: Journal."""
-        self._port()
+        self.call()
         self.world.trace("answer", self.host.name, f"{kind}: {message}")
+
+
+class Desk:
+    """A guard's connection to the fencer of its node: a :class:`mnha.core.ports.Fencer`."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def prepare(self, until_s: float, kill_s: float, ticket: int) -> None:
+        """Port: Fencer."""
+        self._ask("prepare", until_s, kill_s, ticket)
+
+    def grant(self, until_s: float, kill_s: float, ticket: int) -> None:
+        """Port: Fencer."""
+        self._ask("grant", until_s, kill_s, ticket)
+
+    def expect(self, until_s: float, ticket: int) -> None:
+        """Port: Fencer."""
+        self._ask("expect", until_s, 1.0, ticket)
+
+    def forbid(self, ticket: int) -> None:
+        """Port: Fencer."""
+        self._ask("forbid", 0.0, 1.0, ticket)
+
+    def _ask(self, op: str, until_s: float, kill_s: float, ticket: int) -> None:
+        """Send a request; lost, when the fencer that it was sent to dies before it arrives."""
+        process = self._process
+        process.call()
+        if (fencer := process.host.fencer) is not None:
+            process.host.after(process.engine.span(0.0001, 0.003), fencer.ask, process, op, until_s, kill_s, ticket)

@@ -41,12 +41,14 @@ class Start:
 
     :param voided: it will not be carried out.
     :param doomed: it can't be voided any more; its QEMU is killed as soon as it appears.
+    :param killed: its process, which is in the slice since the start has begun, was killed there.
     """
 
     generation: int
     begun: bool = False
     voided: bool = False
     doomed: bool = False
+    killed: bool = False
 
 
 @dataclasses.dataclass(eq=False)
@@ -104,11 +106,47 @@ class Hypervisor:
         self._adapter: Process | None = None
         self._generation = 0
         self._told_us = 0
+        self.has_slice = self.is_barred = False
+
+    # ---- the slice
+
+    @property
+    def is_populated(self) -> bool:
+        """Whether a process is in the slice: QEMU, or what is to become one."""
+        return self.qemu is not None or (self.pending is not None and self.pending.begun)
+
+    def bar(self, barred: bool) -> None:
+        """Freeze the slice, or let go on what is in it."""
+        self.has_slice, self.is_barred = True, barred
+
+    def kill_slice(self) -> None:
+        """SIGKILL to all that is in the slice, by the kernel."""
+        start = self.pending
+        if self.qemu is not None:
+            self._kill_qemu(self.qemu)
+        elif start is not None and start.begun and not start.killed:
+            start.killed = True
+            stuck_us = max(0, self.stuck_until_us - self._engine.now)
+            self._host.after(stuck_us + self._engine.span(0.001, 0.05), self._killed, start)
+
+    def _killed(self, start: Start) -> None:
+        """libvirtd hears that the process of a start has ended."""
+        if start is self.pending:
+            self._drop(start, report=False)
+            self._tell(StartFailed(start.generation, "QEMU was killed"))
+            self._observe()
+
+    def _populate(self) -> None:
+        """Something comes to the slice."""
+        self.has_slice = True
+        if self._host.fencer is not None:
+            self._host.fencer.poke()
 
     @property
     def may_write(self) -> bool:
         """Whether a QEMU is alive that runs the guest, or a start under way could still make one."""
-        return self.has_writer or (self.pending is not None and not self.pending.voided)
+        pending = self.pending is not None and not self.pending.voided
+        return self.has_writer or (pending and not self.is_barred)
 
     @property
     def has_writer(self) -> bool:
@@ -179,12 +217,16 @@ class Hypervisor:
         if self._hangs(self._prepare, move):
             return
         host, target = self._host, move.target
+        if target.is_barred:
+            host.after(self._engine.span(0.05, 0.5), self._end_migration, move, "its process was killed at the target")
+            return
         apart = not target._host.power or target._host.is_frozen or host.link.is_cut or target._host.link.is_cut
         if apart or target.qemu is not None or target.pending is not None or move.qemu is not self.qemu:
             late_s = 27.0 if apart else 0.5
             host.after(self._engine.span(0.05, late_s), self._end_migration, move, "the target refuses")
             return
         move.copy = target.qemu = Qemu(arriving=True, started=True, paused=True)
+        target._populate()
         self._world.trace("arriving", target._host.name, f"from {host.name}")
         target._observe()
         copy_s = self._world.config.copy_s
@@ -294,7 +336,9 @@ class Hypervisor:
             self._drop(start)
             return
         start.begun = True
-        self._world.on_start(self._host)
+        self._populate()
+        if not self.is_barred:
+            self._world.on_start(self._host)
         locked = self._world.image.is_locked_against(self._host.name, now_us)
         if locked or self._engine.chance(self.fail_starts):
             self._host.after(self._engine.span(0.1, 0.6), self._fail, start, locked)
@@ -303,7 +347,7 @@ class Hypervisor:
 
     def _fail(self, start: Start, locked: bool) -> None:
         """A start fails."""
-        if start.voided:
+        if start.voided or start.killed:
             return
         self._drop(start, report=False)
         failed = StartFailed(start.generation, "the image is locked" if locked else "QEMU ended", locked)
@@ -314,8 +358,11 @@ class Hypervisor:
         self._observe()
 
     def _launch(self, start: Start) -> None:
-        """QEMU appears."""
-        if start.voided:
+        """QEMU appears; not from a frozen process."""
+        if start.voided or start.killed:
+            return
+        if self.is_barred:
+            self._host.after(us(0.05), self._launch, start)
             return
         self.pending = None
         if self.qemu is not None:  # a migration came first: libvirtd has one domain of a name

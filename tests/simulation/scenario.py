@@ -32,6 +32,7 @@ from mnha.core.model import Lease, Op, Run
 from mnha.core.timing import PROFILES
 
 from .engine import SECOND, us
+from .fencer import FencerProcess
 from .host import Host, WatchdogKind
 from .world import HALF_SKEW_PPM, Config, ViolationError, World, names_of
 
@@ -265,10 +266,31 @@ def _guard_dies(stage: Stage, node: str, how: str) -> None:
     process.crash() if how == "killed" else process.end()
 
 
-@deed("the guard of NODE is killed, and systemd does not fence")
-def _guard_dies_unfenced(stage: Stage, node: str) -> None:
-    stage.host(node).systemd_fences = False
-    _guard_dies(stage, node, "killed")
+@deed("the fencer of NODE is killed")
+def _fencer_dies(stage: Stage, node: str) -> None:
+    _fencer(stage, node).crash()
+
+
+@deed("the fencer of NODE is killed, and forgets")
+def _fencer_dies_and_forgets(stage: Stage, node: str) -> None:
+    _fencer(stage, node).crash()
+    stage.host(node).remembered = {}
+
+
+@deed("the fencer of NODE stands still for NUMBER s")
+def _fencer_stalls(stage: Stage, node: str, seconds: str) -> None:
+    _fencer(stage, node).stall(us(float(seconds)))
+
+
+def _fencer(stage: Stage, node: str) -> FencerProcess:
+    """The fencer of a node.
+
+    :raises ScenarioError: it has none.
+    """
+    fencer = stage.host(node).fencer
+    if fencer is None:
+        raise ScenarioError(f"{node} has no fencer")
+    return fencer
 
 
 @deed("the guard of NODE stands still for NUMBER s")

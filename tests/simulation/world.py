@@ -24,6 +24,7 @@ from mnha.core.guard import Limits
 from mnha.core.model import Lease, Op, Phase, Run, View
 from mnha.core.ports import LeaseSeen
 from mnha.core.timing import LONGEST_S, PROFILES, SKEW, Timings
+from mnha.fencer import rules as fencer_module
 
 from .consul import Consul
 from .engine import SECOND, Engine, us
@@ -106,7 +107,7 @@ class World:
         self.engine = Engine(seed)
         names = tuple(f"n{number + 1}" for number in range(len(config.kinds)))
         self.limits = dataclasses.replace(config.limits, ranking=config.limits.ranking or names)
-        self.config, self.guard_class = config, guard_module.Guard
+        self.config, self.guard_class, self.fencer_class = config, guard_module.Guard, fencer_module.Fencer
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[int, str, str, str]] = []
         self.image = Image()
@@ -122,7 +123,7 @@ class World:
         ]
         for host in self.hosts:
             self.consul.catch_up(host)
-            host.after(self.engine.span(0.0, 1.0), host.start_guard)
+            host.start_both()
 
     def run_for(self, seconds: float) -> None:
         """Let time pass."""
@@ -270,13 +271,15 @@ class World:
             host.hypervisor.hung_until_us = host.hypervisor.stuck_until_us = self.engine.now
             host.hypervisor.go_on()
             host.hypervisor.fail_starts, host.hypervisor.deaf = 0.0, False
-            host.watchdog.refuses_until_us = 0
+            host.watchdog.refuses_until_us = host.memory_full_until_us = 0
             host.regain_storage()
             self.consul.catch_up(host)
             if not host.power:
                 self.engine.after(self.engine.span(5.0, 30.0), host.boot_up)
             elif host.process is not None:
                 host.process.trap_us = 0
+                if host.fencer is not None:
+                    host.fencer.trap_us = 0
                 host.process.probe()
         for master in self.masters:
             master.sloppy, master.late_s, master.dead_until_us = 0.0, 0.3, 0

@@ -23,6 +23,9 @@ class Ground:
     def __init__(self) -> None:
         self.there: set[str] = set()
         self.alive: set[str] = set()
+        self.frozen: set[str] = set()
+        self.barred: set[str] = set()
+        self.soft = False
         self.stuck: set[str] = set()
         self.kills: list[str] = []
         self.untils: dict[str, float] = {}
@@ -40,16 +43,31 @@ class Ground:
             raise OSError(errno.EIO, "not now")
         return set(self.there)
 
-    def make(self, vm: str) -> None:
+    def open(self, vm: str) -> None:
         self.there.add(vm)
+        self.barred.discard(vm)
+        self.alive |= self.frozen & {vm}
+        self.frozen.discard(vm)
+
+    def bar(self, vm: str) -> None:
+        if self.soft:
+            raise OSError(errno.EIO, "not frozen")
+        self.there.add(vm)
+        self.barred.add(vm)
+
+    def enter(self, vm: str) -> None:
+        """A process comes to the group; to a barred one, it executes nothing."""
+        self.there.add(vm)
+        (self.frozen if vm in self.barred else self.alive).add(vm)
 
     def is_empty(self, vm: str) -> bool:
         if self.blind:
             raise OSError(errno.EIO, "not now")
-        return vm not in self.alive
+        return vm not in self.alive | self.frozen
 
     def kill(self, vm: str) -> None:
         self.kills.append(vm)
+        self.frozen.discard(vm)
         if vm not in self.stuck:
             self.alive.discard(vm)
 
@@ -186,6 +204,36 @@ def test_what_is_prepared_again_is_not_petted_for_beyond_what_is_written_down(gr
     assert ground.counting_until_s == 10.0
 
 
+def test_what_comes_late_executes_nothing_and_is_killed(ground: Ground) -> None:
+    fencer = running(ground)
+    fencer.look(5.0)
+    ground.enter("one")
+    assert ground.alive == set()
+    fencer.look(5.1)
+    assert ground.kills == ["one", "one"]
+    fencer.prepare("one", 9.0, K, 5.2)
+    ground.enter("one")
+    assert ground.alive == {"one"}
+
+
+def test_what_came_late_is_not_let_loose_by_a_new_grant(ground: Ground) -> None:
+    fencer = running(ground)
+    fencer.look(5.0)
+    ground.enter("one")
+    with pytest.raises(RefusedError, match="being killed"):
+        fencer.prepare("one", 9.0, K, 5.05)
+    assert ground.alive == set()
+
+
+def test_a_slice_that_can_not_be_frozen_is_told(ground: Ground) -> None:
+    fencer = running(ground)
+    ground.soft = True
+    fencer.look(5.0)
+    fencer.look(5.1)
+    assert fencer.status(5.1)["one"]["fault"] == "its slice can't be frozen: [Errno 5] not frozen"
+    assert ground.kills == ["one"]
+
+
 def test_to_forbid_needs_no_memory(ground: Ground) -> None:
     fencer = running(ground)
     ground.full = True
@@ -297,9 +345,9 @@ class AnyGuard(RuleBasedStateMachine):
 
     @rule(vm=st.sampled_from(VMS))
     def start(self, vm: str) -> None:
-        """Libvirt starts it: only what was prepared, for the guard asks for nothing else."""
-        if self.now_s < self.promised.get(vm, float("-inf")):
-            self.ground.alive.add(vm)
+        """Libvirt starts it, whenever it comes to that; where it was once prepared, or nothing was told at all, at once."""
+        if vm in self.ground.there:
+            self.ground.enter(vm)
 
     @rule(vm=st.sampled_from(VMS))
     def end(self, vm: str) -> None:

@@ -3,8 +3,9 @@
 The invariants, each kept by one rule below and by no other:
 
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
-- Nothing is started without a deadline ahead (`_start`).
-- A lease is given back, or handed over, only when the VM is confirmed dead (`_release`, `_hand_over`).
+- Nothing is started or resumed without a deadline ahead, that the fencer has confirmed (`_prepare`, `_start`, `_resume`).
+- A lease is given back, or handed over, only when the VM is confirmed dead, and the fencer lets none come to life
+(`_bar`, `_release`, `_hand_over`).
 - A VM that a migration has brought is resumed only when its former holder has handed the lease over, and this node has
   renewed it (`_resume`). Nobody else knows that the VM did not go on there: libvirt resumes it at the source when it
   did not hear of the arrival, and then what has arrived is older than the disk. So if the source is lost before, what
@@ -24,7 +25,8 @@ from .model import MAX_UNANSWERED, MAX_UNPROTECTED, Action, Decision, Move, Op, 
 def decide(view: View) -> list[Decision]:
     """Return what is to be done at this moment, most urgent first. Nothing is a decision too: an empty list."""
     rules_by_urgency = (
-        _fence, _read, _void_order, _abort, _migrate, _stop, _release, _hand_over, _renew, _start, _resume, _take,
+        _fence, _read, _void_order, _abort, _migrate, _stop, _bar, _expect, _release, _hand_over, _renew, _prepare,
+        _start, _resume, _take,
     )  # fmt: skip
     return [decision for rule in rules_by_urgency if (decision := rule(view))]
 
@@ -40,7 +42,8 @@ def fence_reason(view: View) -> str:
     if view.granted_until_s is None:
         return "this node has no confirmed lease"
     if not rules.may_run_vm(view):
-        return f"no renewal was confirmed for {view.timings.deadline_s:g} s"
+        why = "" if view.fencer_there else f": the fencer of {view.node} does not answer"
+        return f"no renewal was confirmed for {view.timings.deadline_s:g} s{why}"
     return ""
 
 
@@ -130,6 +133,8 @@ def unfit_reason(view: View) -> str:
         return f"the VM is not to run: desired is {view.desired or 'unknown'}"
     if view.unable:
         return f"{view.node} can't run the VM: {view.unable}"
+    if not view.fencer_there:
+        return f"{view.node} can't run the VM: its fencer does not answer"
     if view.ending:
         return f"the guard of {view.node} is ending"
     if view.now_s < view.not_before_s:
@@ -198,6 +203,7 @@ def _hand_over(view: View) -> Decision | None:
         and view.lease is not None
         and view.lease.target
         and view.lease.target == offered_to(view)
+        and view.barred
         and _may_ask(view)
     ):
         return Decision(Action.HAND_OVER, view.order.reason if view.order else "")
@@ -219,7 +225,7 @@ def _release(view: View) -> Decision | None:
 
     A guard that has just started keeps it until its first probes are done: there may be nobody to order another node.
     """
-    if view.vm is not Vm.OFF or view.move is not Move.NONE or not rules.is_mine(view):
+    if view.vm is not Vm.OFF or not view.barred or view.move is not Move.NONE or not rules.is_mine(view):
         return None
     useless = view.desired is not None and view.probed and not wants_vm(view)
     if (off_reason(view) or useless) and _may_ask(view):
@@ -239,19 +245,29 @@ def release_reason(view: View) -> str:
 def _renew(view: View) -> Decision | None:
     """Keep the lease while the VM runs here, or is about to. Out of its storage's reach it is being killed, but may
     sleep in the kernel, with writes under way: only where an armed watchdog resets the node may the lease expire then.
+    Not while the fencer owes an answer: nobody but this guard would keep the promise that a renewal is.
     """
     if not _may_ask(view) or not rules.is_mine(view):
         return None
     if view.vm.may_write:
+        if not _may_tell(view):
+            return None
         useful = not fence_reason(view) and not (view.armed and storage_reason(view))
     else:
         useful = wants_vm(view) and view.move is not Move.DONE
     return Decision(Action.RENEW, "keep the lease") if useful else None
 
 
-def _start(view: View) -> Decision | None:
-    """Start the VM here, with more than half of the deadline ahead so that it is not killed while it boots."""
-    if (
+def _may_tell(view: View) -> bool:
+    """Whether the fencer can be asked, and owes no answer."""
+    return view.fencer_there and not view.fencer_owes
+
+
+def may_start(view: View) -> bool:
+    """Whether the VM is to be started here, with more than half of the deadline ahead so that it is not killed while it
+    boots.
+    """
+    return (
         view.vm is Vm.OFF
         and view.lease is not None
         and view.lease.phase is Phase.HELD
@@ -260,19 +276,48 @@ def _start(view: View) -> Decision | None:
         and view.now_s >= view.not_before_s
         and view.move is Move.NONE
         and rules.has_half_a_deadline(view)
-    ):
+    )
+
+
+def may_resume(view: View) -> bool:
+    """Whether what a migration has brought is to be resumed: the lease was handed over and this node has renewed it."""
+    return view.vm is Vm.ARRIVING and rules.was_handed_over(view) and rules.has_half_a_deadline(view)
+
+
+def _bar(view: View) -> Decision | None:
+    """Let nothing come to life where nothing is alive or about to be: no start that somebody ordered and died."""
+    idle = view.vm is Vm.OFF and not view.barred and _may_tell(view)
+    if idle and not may_start(view) and not rules.is_offered(view):
+        return Decision(Action.BAR, "the VM is off")
+    return None
+
+
+def _expect(view: View) -> Decision | None:
+    """Let a migration bring the VM while its holder offers it, by each renewal for another L."""
+    if view.vm not in (Vm.OFF, Vm.ARRIVING) or view.sighting is None or not rules.is_offered(view):
+        return None
+    until_s = rules.expires_s(view.sighting, view.timings)
+    is_told = view.expected_until_s is not None and until_s <= view.expected_until_s
+    return None if is_told or not _may_tell(view) else Decision(Action.EXPECT, "a migration is to bring the VM")
+
+
+def _prepare(view: View) -> Decision | None:
+    """Have the fencer let the VM run, with the watchdog armed, before it is started or resumed."""
+    if (may_start(view) or may_resume(view)) and not rules.is_promised(view) and _may_tell(view):
+        return Decision(Action.PREPARE, "the VM is to run")
+    return None
+
+
+def _start(view: View) -> Decision | None:
+    """Start the VM here."""
+    if view.lease is not None and may_start(view) and rules.is_promised(view):
         return Decision(Action.START, view.lease.reason)
     return None
 
 
 def _resume(view: View) -> Decision | None:
-    """Resume what a migration has brought, when the lease was handed over and this node has renewed it."""
-    if (
-        view.vm is Vm.ARRIVING
-        and view.lease is not None
-        and rules.was_handed_over(view)
-        and rules.has_half_a_deadline(view)
-    ):
+    """Resume what a migration has brought."""
+    if view.lease is not None and may_resume(view) and rules.is_promised(view):
         return Decision(Action.RESUME, view.lease.reason)
     return None
 

@@ -6,9 +6,9 @@ What it guarantees
 
 What it does not
     - A node whose *kernel* stands still for longer than L and then goes on (a suspended or frozen host) runs its VM for
-      the moment until its guard is scheduled. Only an armed watchdog covers it.
-    - A guard *process* that is stopped (SIGSTOP) while its VM runs on, with neither a watchdog nor systemd's own
-      (``WatchdogSec``, well below D), which kills the guard and with it the VM.
+      the moment until its fencer is scheduled. Only an armed watchdog covers it.
+    - A guard *and* a fencer that are both stopped (SIGSTOP) while their VM runs on, with no watchdog. One of them may
+      be: each kills at the deadline without the other.
     - Clocks (CLOCK_BOOTTIME) that run apart by more than :data:`mnha.core.timing.SKEW`.
     - A QEMU that can't be killed (uninterruptible sleep in I/O) on a node with no watchdog.
     - A VM that is started around the guard, on a node with no guard. On a node with one it is killed.
@@ -45,9 +45,12 @@ from .model import (
 from .ports import (
     AbilitySeen,
     Answered,
+    Confirmed,
     DesiredSeen,
     Ended,
     Event,
+    Fencer,
+    FencerSeen,
     Hypervisor,
     Journal,
     LeaseSeen,
@@ -59,7 +62,6 @@ from .ports import (
     ReadFailed,
     StartFailed,
     VmSeen,
-    Watchdog,
 )
 from .renewals import Renewals
 from .state import describe, next_moment
@@ -86,6 +88,19 @@ class Ask:
     lease: Lease
     index: int
     sent_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """A request to the fencer in flight.
+
+    :param until_s: the moment it names.
+    :param reset_s: when the watchdog resets the node after that.
+    """
+
+    action: Action
+    until_s: float = float("-inf")
+    reset_s: float = float("-inf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +131,8 @@ class Guard:
 
     :param node: this node's name, as it stands in the lease.
     :param now_s: CLOCK_BOOTTIME at the start.
-    :param granted_until_s: until when a VM found running may run: only a guard that replaced itself (exec) knows one.
+    :param granted_until_s: until when the fencer lets a VM run that is found running; None: it knows of none.
+    :param granted_kill_s: the K that belongs to it: by the timings of the guard that was granted it.
     """
 
     def __init__(
@@ -127,17 +143,21 @@ class Guard:
         *,
         store: LeaseStore,
         hypervisor: Hypervisor,
-        watchdog: Watchdog,
+        fencer: Fencer,
         journal: Journal,
         now_s: float,
         granted_until_s: float | None = None,
+        granted_kill_s: float = 0.0,
     ) -> None:
-        self._store, self._hypervisor, self._watchdog, self._journal = store, hypervisor, watchdog, journal
+        self._store, self._hypervisor, self._fencer, self._journal = store, hypervisor, fencer, journal
         self._limits = limits
         self._asks: dict[int, Ask] = {}
+        self._told: dict[int, Told] = {}
         self._generation = 0
         self._moves = 0
-        self._reset_s = float("inf")  # what the watchdog was told last; unknown at first
+        self._kill_s = granted_kill_s
+        self._reset_s = float("-inf") if granted_until_s is None else granted_until_s + granted_kill_s
+        """The latest moment at which the fencer may have the node reset."""
         self._tickets = 0
         self._last_failure_s = float("-inf")
         self.vm_pid: int | None = None
@@ -151,6 +171,9 @@ class Guard:
             node=node,
             timings=timings,
             granted_until_s=granted_until_s,
+            promised_until_s=granted_until_s,
+            fencer_there=False,
+            barred=False,
             unable=NOT_PROBED,
             probed=False,
             start_limit_s=limits.start_s,
@@ -179,6 +202,10 @@ class Guard:
                 self._on_start_failed(event)
             case Moved():
                 self._on_moved(event)
+            case Confirmed():
+                self._on_confirmed(event)
+            case FencerSeen():
+                self._on_fencer(event.there)
             case DesiredSeen():
                 if event.run is not self.view.desired:
                     self._set(desired=event.run, desired_since_s=self.view.now_s)
@@ -333,44 +360,109 @@ class Guard:
         self._set(unanswered=len(self._asks), next_ask_s=next_ask_s)
 
     def _on_granted(self, ask: Ask) -> None:
-        """Move the deadline, counted from before the request was sent; pet the watchdog with it."""
+        """Move the deadline, counted from before the request was sent; tell the fencer."""
         if not rules.is_mine(self.view) or self.view.lease is None or self.view.lease.epoch != ask.lease.epoch:
             return
         granted_until_s = rules.deadline_after(ask.sent_s, self.view.timings)
         if self.view.granted_until_s is None or granted_until_s > self.view.granted_until_s:
             self._set(granted_until_s=granted_until_s)
-            if self.view.vm.may_write:
-                self._pet(granted_until_s + self.view.timings.kill_s)
+            self._kill_s = self.view.timings.kill_s
+            if self.view.promised_until_s is not None and self.view.fencer_there:
+                self._tell(Action.RENEW, granted_until_s)
         if ask.action is Action.TAKE:
             self.timeline["taken_s"] = self.view.now_s
             self._journal.note("taken", f"{self.view.node} took the lease: {ask.lease.reason}", epoch=ask.lease.epoch)
 
-    def _keep_within(self, granted_until_s: float) -> None:
+    def _keeps_within(self, until_s: float) -> bool:
         """Let the VM run no longer than the record allows that is about to be sent, whether its answer arrives or not.
 
         The others go by its timings once it is written. When an operator has shortened them, a guard with the longer
-        ones has handed over its deadline, and has told the watchdog: both are shortened before the record is sent.
+        ones has told the fencer: that has confirmed the shorter ones before the record is sent.
+
+        :returns: whether it may be sent; else the fencer was told, and its answer is to be waited for.
         """
-        if self.view.granted_until_s is None or not self.view.vm.may_write:
+        if self.view.granted_until_s is None or self._reset_s <= until_s + self.view.timings.kill_s:
+            return True
+        until_s = min(until_s, self.view.granted_until_s)
+        self._kill_s = min(self._kill_s, self.view.timings.kill_s)
+        self._set(granted_until_s=until_s, next_ask_s=self.view.now_s + self.view.timings.renew_s / 4)
+        if self.view.fencer_there and not self._told:
+            self._tell(Action.RENEW, until_s)
+        return False
+
+    # ---- the fencer
+
+    def _tell(self, action: Action, until_s: float = float("-inf")) -> None:
+        """Send the fencer a request: PREPARE, RENEW, EXPECT or BAR."""
+        self._tickets += 1
+        kill_s, ticket = self._kill_s, self._tickets
+        self._told[ticket] = told = Told(action, until_s, until_s + kill_s)
+        self._set(fencer_owes=len(self._told), barred=False)
+        match action:
+            case Action.PREPARE:
+                self._fencer.prepare(until_s, kill_s, ticket)
+            case Action.RENEW:
+                self._fencer.grant(until_s, kill_s, ticket)
+            case Action.EXPECT:
+                self._fencer.expect(until_s, ticket)
+            case _:
+                self._fencer.forbid(ticket)
+        self._reset_s = max(self._reset_s, told.reset_s)
+
+    def _on_confirmed(self, confirmed: Confirmed) -> None:
+        """Fold an answer of the fencer into the view."""
+        told = self._told.pop(confirmed.ticket, None)
+        if told is None:
             return
-        granted_until_s = min(granted_until_s, self.view.granted_until_s)
-        reset_s = granted_until_s + self.view.timings.kill_s
-        self._set(granted_until_s=granted_until_s)
-        if self._reset_s > reset_s:
-            self._pet(reset_s)
+        self._set(fencer_owes=len(self._told), armed=confirmed.protected and self.view.vm.may_write)
+        if confirmed.error:
+            self._on_denied(told, confirmed.error)
+            return
+        match told.action:
+            case Action.BAR:
+                self._set(barred=not self._told, promised_until_s=None, expected_until_s=None)
+            case Action.EXPECT:
+                self._set(expected_until_s=told.until_s)
+            case _:
+                self._set(promised_until_s=told.until_s, expected_until_s=None, armed=confirmed.protected)
+        if told.action is Action.RENEW:
+            self._count_unprotected(confirmed.as_required)
+        if told.action in (Action.PREPARE, Action.RENEW) and not self._told:
+            self._reset_s = told.reset_s
+        self._forget_reset()
 
-    def _arm(self, until_s: float) -> bool:
-        """Arm the watchdog; return whether the node is protected as the configuration requires."""
-        self._reset_s = until_s
-        protected = self._watchdog.arm(until_s)
-        if self._watchdog.armed is not self.view.armed:
-            self._set(armed=self._watchdog.armed)
-        return protected
+    def _forget_reset(self) -> None:
+        """Where nothing is alive, nor can come to life, no reset is to come."""
+        if self.view.vm is Vm.OFF and self.view.barred:
+            self._reset_s = float("-inf")
 
-    def _pet(self, until_s: float) -> None:
-        """Arm the watchdog for the VM that runs; when it is required and can't be, the VM is soon handed over."""
+    def _on_denied(self, told: Told, error: str) -> None:
+        """The fencer has refused, or could not: what it was to allow is not allowed."""
+        self._journal.log(f"the fencer does not {told.action}: {error}")
+        if told.action in (Action.PREPARE, Action.RENEW):
+            self._set(promised_until_s=None)
+        if told.action is Action.PREPARE:
+            if self.view.vm is Vm.ARRIVING:
+                self._set(launched_epoch=self._epoch())  # what can't be resumed now is of no use any more
+            self._on_start_failed(StartFailed(self._generation, error))
+
+    def _on_fencer(self, there: bool) -> None:
+        """The fencer came or went. One that has come is told how things stand; what was asked before has no answer."""
+        if there is self.view.fencer_there and not self._told:
+            return
+        self._journal.log(f"the fencer {'answers' if there else 'does not answer'}")
+        self._told.clear()
+        runs = self.view.vm.may_write and self.view.vm is not Vm.ARRIVING and self.view.granted_until_s is not None
+        self._set(fencer_there=there, fencer_owes=0, barred=False, expected_until_s=None)
+        if not runs and self.view.vm is not Vm.UNKNOWN:
+            self._set(promised_until_s=None)
+        if there and self.view.vm is not Vm.UNKNOWN and runs and self.view.granted_until_s is not None:
+            self._tell(Action.RENEW, self.view.granted_until_s)
+
+    def _count_unprotected(self, as_required: bool) -> None:
+        """Count the renewals in a row with which a required watchdog could not be armed: the VM is soon handed over."""
         before = self.view.unprotected
-        after = 0 if self._arm(until_s) else before + 1
+        after = 0 if as_required else before + 1
         if after != before:
             self._set(unprotected=after)
         if after == 1:
@@ -404,9 +496,9 @@ class Guard:
             self._on_started()
 
     def _on_vm_off(self, before: Vm, crashed: bool) -> None:
-        """The VM is confirmed dead: the watchdog is not needed; was it a failure?"""
-        self._watchdog.disarm()
+        """The VM is confirmed dead; was it a failure?"""
         self._set(armed=False, shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        self._forget_reset()
         if self.view.move is not Move.UNDER_WAY:
             # While it is, no renewal for this: it would be in flight when the hand-over goes out, and void that.
             self._set(next_ask_s=float("-inf"))
@@ -593,6 +685,12 @@ class Guard:
                 self._store.read()
             case Action.RENEW | Action.TAKE | Action.RELEASE | Action.HAND_OVER:
                 self._ask(decision)
+            case Action.PREPARE if self.view.granted_until_s is not None:
+                self._tell(Action.PREPARE, self.view.granted_until_s)
+            case Action.EXPECT if self.view.sighting is not None:
+                self._tell(Action.EXPECT, rules.expires_s(self.view.sighting, self.view.timings))
+            case Action.BAR:
+                self._tell(Action.BAR)
             case Action.START:
                 self._launch(lambda: self._hypervisor.start(self._epoch(), self._generation))
             case Action.RESUME:
@@ -609,14 +707,20 @@ class Guard:
                 self._end_order("timeout" if timed_out else "refused", decision.reason)
 
     def _kill(self, reason: str) -> None:
-        """Kill the VM; the watchdog is not petted again unless a renewal is granted."""
+        """Kill the VM, by the fencer and without it."""
         alive = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
         fenced = alive and self.view.move is not Move.DONE and self.last_fence_is_over()
         self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
+        if self.view.fencer_there and not self.view.barred and not self._is_barring():
+            self._tell(Action.BAR)
         self._hypervisor.kill()
         if fenced:
             self.last_fence = {"at_s": self.view.now_s, "reason": reason, "epoch": self._epoch()}
             self._journal.note("killed", f"{self.view.node} kills the VM: {reason}", epoch=self._epoch())
+
+    def _is_barring(self) -> bool:
+        """Whether the last request to the fencer was to bar the VM, and is not answered yet."""
+        return bool(self._told) and next(reversed(self._told.values())).action is Action.BAR
 
     def last_fence_is_over(self) -> bool:
         """Whether the next kill is a new one, not the repetition of one that is not confirmed yet."""
@@ -633,7 +737,8 @@ class Guard:
                 record = rules.renewed(sighting.lease, timings, offered_to(self.view))
                 if rules.has_launched(self.view):
                     record = dataclasses.replace(record, source=None)
-                self._keep_within(rules.deadline_after(self.view.now_s, timings))
+                if not self._keeps_within(rules.deadline_after(self.view.now_s, timings)):
+                    return
             case Action.TAKE:
                 record = rules.taken(sighting.lease, node, timings, decision.reason)
                 if self.view.order is None:
@@ -653,14 +758,10 @@ class Guard:
         self._store.cas(record, sighting.index, self._tickets)
 
     def _launch(self, launch: Callable[[], None]) -> None:
-        """Start or resume the VM, with the watchdog armed *before*: a start that hangs is covered as well."""
-        granted_until_s = self.view.granted_until_s
-        if granted_until_s is None:
-            raise BugError("a start without a deadline")
+        """Start or resume the VM, which the fencer has been prepared for: a start that hangs is covered as well."""
+        if not rules.is_promised(self.view):
+            raise BugError("a start that the fencer was not prepared for")
         self._set(launched_epoch=self._epoch())  # what has arrived here is of no use from now on, if it is not resumed
-        if not self._arm(granted_until_s + self.view.timings.kill_s):
-            self._on_start_failed(StartFailed(self._generation, "the watchdog is required and could not be armed"))
-            return
         self._generation += 1
         self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
         launch()
@@ -696,6 +797,11 @@ class Guard:
             "may_run_for_s": view.granted_until_s - view.now_s
             if rules.may_run_vm(view) and view.granted_until_s
             else None,
+            "fencer": {
+                "there": view.fencer_there,
+                "lets_it_run_for_s": None if view.promised_until_s is None else view.promised_until_s - view.now_s,
+                "barred": view.barred,
+            },
             "renewals": self.renewals.to_dict() if self.renewals else None,
             "desired": view.desired,
             "vm": view.vm.value,

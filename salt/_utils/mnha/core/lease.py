@@ -63,15 +63,29 @@ def overdue_s(sighting: Sighting, own: Timings) -> float:
     return sighting.received_s + 3 * max(sighting.lease.timings.renew_s, own.renew_s)
 
 
+def is_promised(view: View) -> bool:
+    """Whether the fencer lets the VM run on this node for more than half of the deadline, by its last word."""
+    return (
+        not view.fencer_owes
+        and view.promised_until_s is not None
+        and view.now_s < view.promised_until_s - view.timings.deadline_s / 2
+    )
+
+
+def is_offered(view: View) -> bool:
+    """Whether the lease's holder lets the VM move to this node."""
+    lease = view.lease
+    offered = lease is not None and lease.phase is Phase.MIGRATING and lease.target == view.node
+    return offered and not is_expired(view)
+
+
 def may_arrive(view: View) -> bool:
     """Whether a migration may bring the VM to this node, paused: its holder offers it, or has handed it over, and
     nobody else may have taken the lease since.
     """
-    lease = view.lease
-    if lease is None:
+    if view.lease is None:
         return True  # nothing is known yet: a paused VM harms nobody until it is
-    offered = lease.phase is Phase.MIGRATING and lease.target == view.node
-    return (offered or was_handed_over(view)) and not is_expired(view)
+    return is_offered(view) or (was_handed_over(view) and not is_expired(view))
 
 
 def is_expired(view: View) -> bool:

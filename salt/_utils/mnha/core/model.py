@@ -180,6 +180,11 @@ class View:
     :param failed_starts: starts that failed or VMs that died soon, in a row.
     :param failed_starts_limit: with so many the lease is given back, for another node to try.
     :param armed: the watchdog counts: if it is told nothing more, the node is reset.
+    :param fencer_there: whether the fencer can be asked.
+    :param fencer_owes: how many requests it has not answered.
+    :param promised_until_s: the moment to which the fencer lets the VM run; None: it lets nothing run.
+    :param expected_until_s: the moment to which it lets a migration bring the VM; None: it was not told to.
+    :param barred: whether the fencer has confirmed that nothing of the VM can come to life here.
     :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).
     :param move: how the migration away from this node stands.
@@ -220,6 +225,11 @@ class View:
     failed_starts: int = 0
     failed_starts_limit: int = 3
     armed: bool = False
+    fencer_there: bool = True
+    fencer_owes: int = 0
+    promised_until_s: float | None = None
+    expected_until_s: float | None = None
+    barred: bool = True
     unprotected: int = 0
     not_before_s: float = float("-inf")
     move: Move = Move.NONE
@@ -255,6 +265,9 @@ class Action(StrEnum):
     RENEW = "renew"
     TAKE = "take"
     RELEASE = "release"
+    PREPARE = "prepare"
+    EXPECT = "expect"
+    BAR = "bar"
     START = "start"
     SHUTDOWN = "shutdown"
     MIGRATE = "migrate"

@@ -105,6 +105,32 @@ class Moved:
 
 
 @dataclasses.dataclass(frozen=True)
+class FencerSeen:
+    """The fencer can be asked, or can't be any more. Requests without an answer have none by then.
+
+    :param there: whether it can.
+    """
+
+    there: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Confirmed:
+    """The fencer has answered a request; in the order in which they were sent.
+
+    :param ticket: the number that the guard gave it.
+    :param protected: whether the watchdog counts for the VM.
+    :param as_required: whether the node is protected as the configuration requires.
+    :param error: why it was not done; empty if it was.
+    """
+
+    ticket: int
+    protected: bool = False
+    as_required: bool = True
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class DesiredSeen:
     """The desired state in Consul; None when there is none."""
 
@@ -158,6 +184,8 @@ Event = (
     | VmSeen
     | StartFailed
     | Moved
+    | FencerSeen
+    | Confirmed
     | DesiredSeen
     | MaintenanceSeen
     | AbilitySeen
@@ -200,21 +228,23 @@ class Hypervisor(Protocol):
         """SIGKILL the VM's QEMU and void a start that is under way. Ends as :class:`VmSeen` OFF once *confirmed*."""
 
 
-class Watchdog(Protocol):
-    """The device that resets a node which could not stop its VM."""
+class Fencer(Protocol):
+    """The fencer of this node, for one VM: *until T, then dead*, whatever becomes of the guard (:mod:`mnha.fencer`).
 
-    def arm(self, until_s: float) -> bool:
-        """Arm it, or move it: the node is reset at `until_s` (CLOCK_BOOTTIME) at the latest unless called again.
+    Each request ends as :class:`Confirmed`, or never; times are CLOCK_BOOTTIME.
+    """
 
-        Return whether the node is protected as the configuration requires.
-        """
+    def prepare(self, until_s: float, kill_s: float, ticket: int) -> None:
+        """Let the VM run until `until_s`, with the watchdog armed for `kill_s` later: before it is started or resumed."""
 
-    def disarm(self) -> None:
-        """Stop it: no VM is alive here."""
+    def grant(self, until_s: float, kill_s: float, ticket: int) -> None:
+        """Move the moment of a VM that was prepared."""
 
-    @property
-    def armed(self) -> bool:
-        """Whether it counts, as it was last told to: without another :meth:`arm` the node will be reset."""
+    def expect(self, until_s: float, ticket: int) -> None:
+        """Let what a migration brings stand here, paused, until `until_s`."""
+
+    def forbid(self, ticket: int) -> None:
+        """Let nothing be alive, nor come to life, until it is prepared or expected again."""
 
 
 class Journal(Protocol):

@@ -4,6 +4,8 @@ A VM is alive while its slice (a control group that holds its QEMU, with all thr
 It may be alive until the moment that was last granted, and not a moment longer:
 
 - **Until T, then dead.** A populated slice with no moment ahead is killed, and killed again until it is empty.
+- **Barred unless granted.** Nothing runs in a slice with no moment ahead: it is frozen, so that a start which somebody
+  ordered, and which comes late, never gets to execute anything.
 - **No grant after T.** A VM that is being killed can't be granted anything before its slice was seen empty: others
   count on its death.
 - **Armed before alive.** A VM may run only after `prepare` has armed the watchdog for T + K. An arrival by migration
@@ -61,8 +63,14 @@ class Slices(Protocol):
         :raises OSError: it can't be known.
         """
 
-    def make(self, vm: str) -> None:
-        """Make the group of a VM, if there is none.
+    def open(self, vm: str) -> None:
+        """Let processes run in the group of a VM; make it if there is none.
+
+        :raises OSError: the kernel refuses.
+        """
+
+    def bar(self, vm: str) -> None:
+        """Let no process run in the group of a VM, also none that comes to it; make it if there is none.
 
         :raises OSError: the kernel refuses.
         """
@@ -144,8 +152,8 @@ class Fencer:
         if not is_new:
             return
         try:
-            self._slices.make(vm)
             self._remember(vm, Grant(Kind.RUN, until_s, kill_s))
+            self._slices.open(vm)
         except (OSError, FailedError) as error:
             raise FailedError(f"{vm} can't be prepared: {error}") from error
 
@@ -175,11 +183,11 @@ class Fencer:
         self._must_not_be_doomed(vm, now_s)
         if self._may_run(vm):
             raise RefusedError(f"{vm} may run here: nothing is expected to arrive")
-        try:
-            self._slices.make(vm)
-        except OSError as error:
-            raise FailedError(f"the slice of {vm} can't be made: {error}") from error
         self._remember(vm, Grant(Kind.ARRIVE, until_s, 1.0))
+        try:
+            self._slices.open(vm)
+        except OSError as error:
+            raise FailedError(f"the slice of {vm} can't be opened: {error}") from error
 
     def forbid(self, vm: str, now_s: float) -> None:
         """Take back what was granted, and kill the VM if it is alive. Never fails: to kill needs no memory."""
@@ -233,8 +241,10 @@ class Fencer:
         grant = self._grants.get(vm)
         if grant is not None and now_s < grant.until_s and vm not in self._doomed:
             return
+        fault = self._bar(vm)
         if self._is_empty(vm):
             self._let_go(vm)
+            self._faults |= {vm: fault} if fault else {}
             return
         if vm not in self._doomed:
             self._doomed.add(vm)
@@ -246,6 +256,14 @@ class Fencer:
                 self._slices.kill(vm)
             except OSError as error:
                 self._faults[vm] = f"its slice can't be killed: {error}"
+
+    def _bar(self, vm: str) -> str:
+        """Freeze the slice, each time: somebody may have made it anew since. Return why that did not work, or nothing."""
+        try:
+            self._slices.bar(vm)
+        except OSError as error:
+            return f"its slice can't be frozen: {error}"
+        return ""
 
     def _let_go(self, vm: str) -> None:
         """Forget a VM that is dead and has nothing granted any more."""

@@ -3,6 +3,8 @@
 `cgroup.kill` reaches every fork and helper at once; `populated 0` in `cgroup.events` says that no thread is left, one
 that sleeps in the kernel included. Neither names nor /proc have a part in it.
 
+`cgroup.freeze` bars it: a process that comes to a frozen group executes nothing, and can still be killed there.
+
 One thing `cgroup.kill` does not reach (seen on Linux 6.18): a process whose first thread has ended while another lives
 on, for it signals first threads one by one. So each process that is left gets a SIGKILL of its own as well.
 """
@@ -59,9 +61,17 @@ class KernelSlices:
             return {vm for entry in found if entry.is_dir() and (vm := vm_of(entry.name))}
         return set()
 
-    def make(self, vm: str) -> None:
+    def open(self, vm: str) -> None:
         """See :class:`mnha.fencer.rules.Slices`."""
+        self._freeze(vm, "0")
+
+    def bar(self, vm: str) -> None:
+        """See :class:`mnha.fencer.rules.Slices`."""
+        self._freeze(vm, "1")
+
+    def _freeze(self, vm: str, word: str) -> None:
         self.path(vm).mkdir(mode=0o755, parents=True, exist_ok=True)
+        (self.path(vm) / "cgroup.freeze").write_text(word, encoding="ascii")
 
     def is_empty(self, vm: str) -> bool:
         """See :class:`mnha.fencer.rules.Slices`."""

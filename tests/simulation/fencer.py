@@ -1,0 +1,241 @@
+"""The fencer's process on a node: the product's own rules, behind a socket, on slices and a device of this world.
+
+It may stand still, die or be replaced at any moment, also in the middle of a call. What it wrote down outlives it, though
+not the node's boot; the device counts on without it; a slice that it froze stays frozen.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mnha.core.ports import Confirmed
+from mnha.errors import MnhaError
+from mnha.fencer.rules import Grant, Kind
+
+from .engine import SECOND, us
+
+if TYPE_CHECKING:
+    from .host import Host, Process
+
+VM = "mnvm"
+LATEST_LOOK_S = 0.1
+"""Its loop looks at the slices at least that often (:data:`mnha.fencer.main.LONGEST_SLEEP_S`)."""
+
+
+class FencerGone(BaseException):
+    """The fencer died in the middle of a call. Not an Exception: no handler of its own may see it."""
+
+
+class FencerProcess:
+    """A fencer's process: its loop, its queue, and its ports to the world.
+
+    It is a :class:`mnha.fencer.rules.Slices`, `Watchdog` and `Memory` at once. Any call through a port may be the moment
+    at which the process stands still (`trap_us`) or dies.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.engine, self.world = host, host.engine, host.world
+        self.alive, self.busy = True, False
+        self.stalled_until_us = 0
+        self.trap_us, self._trap_calls = 0, 0
+        self._queue: deque[tuple[Process, str, float, float, int]] = deque()
+        self._timer_us: int | None = None
+        self._due_us = math.inf
+
+    def begin(self) -> None:
+        """The process begins, with what the one before it has written down."""
+        self.world.trace("fencer begins", self.host.name)
+        self.busy = True
+        try:
+            self.rules = self.world.fencer_class(self, self, self, dict(self.host.remembered))
+        except FencerGone:
+            return
+        finally:
+            self.busy = False
+        self._turn()
+
+    # ---- what it is asked
+
+    def ask(self, guard: Process, op: str, until_s: float, kill_s: float, ticket: int) -> None:
+        """A request has arrived."""
+        if self.alive:
+            self._queue.append((guard, op, until_s, kill_s, ticket))
+            self._turn()
+
+    def granted(self) -> Grant | None:
+        """What a guard that begins is told: until when the VM may run."""
+        grant = self.host.remembered.get(VM)
+        return grant if grant is not None and grant.kind is Kind.RUN else None
+
+    def _obey(self, op: str, until_s: float, kill_s: float) -> bool:
+        """Carry out a request; return whether the node is protected as the configuration requires.
+
+        :raises MnhaError: it is refused, or could not be done.
+        """
+        now_s = self.host.now_s()
+        match op:
+            case "prepare":
+                self.rules.prepare(VM, until_s, kill_s, now_s)
+            case "grant":
+                return self.rules.grant(VM, until_s, kill_s, now_s)
+            case "expect":
+                self.rules.expect(VM, until_s, now_s)
+            case _:
+                self.rules.forbid(VM, now_s)
+        return True
+
+    # ---- its loop
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the process is stopped, or its whole node."""
+        now_us = self.engine.now
+        return self.stalled_until_us > now_us or self.host.frozen_until_us > now_us
+
+    def go_on(self) -> None:
+        """The process goes on."""
+        self._turn()
+
+    def poke(self) -> None:
+        """Something has come to the slice: the next look sees it."""
+        self.host.after(self.engine.span(0.0, LATEST_LOOK_S), self._turn)
+
+    def _turn(self) -> None:
+        """Rounds of the loop, until nothing is asked any more."""
+        while self.alive and not self.busy and not self.stands_still:
+            self.busy = True
+            try:
+                next_s = self.rules.look(self.host.now_s())
+                answer = self._serve()
+            except FencerGone:
+                return
+            finally:
+                self.busy = False
+            if answer is None:
+                self._set_timer(next_s)
+                return
+            guard, confirmed = answer
+            self.host.after(self.engine.span(0.0001, 0.003), self._answer, guard, confirmed)
+
+    def _serve(self) -> tuple[Process, Confirmed] | None:
+        """Serve one request; None: there is none."""
+        if not self._queue:
+            return None
+        guard, op, until_s, kill_s, ticket = self._queue.popleft()
+        try:
+            as_required = self._obey(op, until_s, kill_s)
+        except MnhaError as error:
+            return guard, Confirmed(ticket, self.host.watchdog.protects(VM), error=error.message)
+        return guard, Confirmed(ticket, self.host.watchdog.protects(VM), as_required)
+
+    def _answer(self, guard: Process, confirmed: Confirmed) -> None:
+        """The answer arrives, unless the connection is gone."""
+        if self.alive and guard.alive:
+            guard.post(confirmed)
+
+    def _set_timer(self, next_s: float) -> None:
+        """Wake for the next look."""
+        self._due_us = math.inf if next_s == math.inf else max(self.host.global_us(next_s), self.engine.now + 1)
+        if self._due_us < math.inf and (self._timer_us is None or self._due_us < self._timer_us):
+            self._timer_us = int(self._due_us)
+            self.engine.at(self._timer_us, self._wake, self._timer_us)
+
+    def _wake(self, when_us: int) -> None:
+        """The timer is due."""
+        if not self.alive or when_us != self._timer_us:
+            return
+        self._timer_us = None
+        if self._due_us <= self.engine.now:
+            self._turn()
+        elif self._due_us < math.inf:
+            self._timer_us = int(self._due_us)
+            self.engine.at(self._timer_us, self._wake, self._timer_us)
+
+    # ---- faults
+
+    def stall(self, duration_us: int) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        self.stalled_until_us = max(self.stalled_until_us, self.engine.now + duration_us)
+        self.world.trace("fencer stands still", self.host.name, f"{duration_us / SECOND:.1f} s")
+        self.engine.at(self.stalled_until_us, self.go_on)
+
+    def trap(self, calls: int, duration_us: int) -> None:
+        """Stand still in the middle of the `calls`-th call through a port from now."""
+        self._trap_calls, self.trap_us = calls, duration_us
+
+    def crash(self) -> None:
+        """SIGKILL."""
+        if self.alive:
+            self.alive = False
+            self.world.trace("fencer killed", self.host.name)
+            self.host.fencer_died()
+
+    # ---- ports
+
+    def _port(self) -> None:
+        """A call through a port: the process may stand still here, while the world goes on."""
+        if self.trap_us and self.engine.depth == 1:
+            self._trap_calls -= 1
+            if self._trap_calls <= 0:
+                until_us, self.trap_us = self.engine.now + self.trap_us, 0
+                self.world.trace("fencer stands still in a call", self.host.name)
+                self.engine.run_until(until_us)
+        while self.alive and self.stands_still:
+            self.engine.run_until(max(self.stalled_until_us, self.host.frozen_until_us))
+        if not self.alive:
+            raise FencerGone
+
+    def names(self) -> set[str]:
+        """Port: Slices."""
+        self._port()
+        return {VM} if self.host.hypervisor.has_slice else set()
+
+    def open(self, vm: str) -> None:
+        """Port: Slices."""
+        self._port()
+        self.host.hypervisor.bar(False)
+
+    def bar(self, vm: str) -> None:
+        """Port: Slices."""
+        self._port()
+        self.host.hypervisor.bar(True)
+
+    def is_empty(self, vm: str) -> bool:
+        """Port: Slices."""
+        self._port()
+        return not self.host.hypervisor.is_populated
+
+    def kill(self, vm: str) -> None:
+        """Port: Slices."""
+        self._port()
+        self.host.hypervisor.kill_slice()
+
+    def arm(self, until_s: float, vm: str) -> bool:
+        """Port: Watchdog."""
+        self._port()
+        return self.host.watchdog.arm(until_s)
+
+    def disarm(self, vm: str) -> None:
+        """Port: Watchdog."""
+        self._port()
+        self.host.watchdog.disarm()
+
+    def protects(self, vm: str) -> bool:
+        """Port: Watchdog."""
+        return self.host.watchdog.protects(vm)
+
+    def save(self, grants: Mapping[str, Grant]) -> None:
+        """Port: Memory."""
+        self._port()
+        if self.host.memory_full_until_us > self.engine.now:
+            raise OSError(errno.ENOSPC, "no room")
+        self.host.remembered = dict(grants)
+
+
+def restart_us(host: Host) -> int:
+    """How long systemd takes to start a fencer that has ended."""
+    return us(0.1) + host.engine.span(0.05, 0.4)
