@@ -38,6 +38,10 @@ DPKG_OPTIONS = (
 )  # fmt: skip
 """They stay in the nodes' dpkg configuration, so packages install quickly there too."""
 
+EMULATOR = "usr/bin/qemu-system-x86_64"
+IN_ITS_SLICE = "emulator/in_its_slice.c"
+"""What stands in its place on the nodes; the packages' own file is diverted."""
+
 SALT_UNIT = """[Unit]
 Description=Salt {title}
 After=network.target
@@ -194,9 +198,11 @@ def build_base(settings: Settings) -> Path:
                  f"--include={','.join(packages)}", SUITE, root, *sources], log=log, timeout_s=1800)  # fmt: skip
             install_salt(root, wheels.result().parent, log)
         configure_base(root)
+        divert_emulator(root)
 
-    recipe = code_of(build_base, install_salt, configure_base, build_wheels)
-    inputs = [wanted, constraints(settings), *sources, *packages, *MASKED_UNITS, *DPKG_OPTIONS, SALT_UNIT, recipe]
+    recipe = code_of(build_base, install_salt, configure_base, divert_emulator, build_wheels)
+    inputs: list[str | bytes] = [wanted, constraints(settings), *sources, *packages, *MASKED_UNITS, *DPKG_OPTIONS,
+              SALT_UNIT, recipe, source_of(IN_ITS_SLICE)]  # fmt: skip
     return piece(settings, "base", inputs, make) / "rootfs"
 
 
@@ -234,6 +240,14 @@ def configure_base(root: Path) -> None:
     run([*CHROOT, "chroot", root, "systemctl", "enable", "systemd-networkd.service"])
     shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
     (root / "var/cache/apt/archives/partial").mkdir(parents=True)
+
+
+def divert_emulator(root: Path) -> None:
+    """Have each QEMU enter its slice first: see the source of what stands in its place."""
+    real = f"/{EMULATOR}.real"
+    run([*CHROOT, "chroot", root, "dpkg-divert", "--local", "--no-rename", "--add", "--divert", real, f"/{EMULATOR}"])
+    run(["gcc", "-O2", "-Wall", "-Werror", "-static", f'-DREAL="{real}"', "-o", root / EMULATOR, HERE / IN_ITS_SLICE])
+    (root / EMULATOR).chmod(0o4755)
 
 
 def build_repository(settings: Settings, kind: str, list_name: str, base: Path) -> Path:

@@ -14,7 +14,7 @@ from lab import cgroups, guards, storage
 from lab.cluster import Cluster
 from lab.settings import VM_NAME, LabError
 
-SERVICES = ("consul", "libvirtd", "salt-master", "salt-minion", "mnha-guard")
+SERVICES = ("consul", "libvirtd", "salt-master", "salt-minion", "mnha-fencer", "mnha-guard")
 HEALTHY_S = 120.0
 PUBLISHER_PORT = 4505
 

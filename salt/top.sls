@@ -13,6 +13,7 @@ base:
     - states.consul
     - states.hypervisor
     - states.mnvm
+    - states.fencer
     - states.guard
     - states.salt
 {%- endif %}

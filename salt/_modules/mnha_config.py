@@ -97,6 +97,18 @@ def guard() -> dict[str, Any]:
     return config.guard_config(cluster(), __opts__["id"])
 
 
+def fencer() -> dict[str, Any]:
+    """What stands in the fencer's configuration file on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.fencer
+    """
+    return config.fencer_config(cluster())
+
+
 def libvirtd() -> dict[str, str]:
     """What stands in libvirtd.conf on this node so that VMs can be migrated, values as they stand there.
 

@@ -28,20 +28,33 @@ def __virtual__():
 def current(name: str) -> Result:
     """The running guard is that of the library and configuration on disk.
 
-    If not it is reloaded: it replaces itself and keeps its lease; a running VM does not notice.
+    If not it is reloaded: the next one goes on with its lease; a running VM does not notice.
     """
+    return _current(name, "guard", "reload")
+
+
+def fencer_current(name: str) -> Result:
+    """The running fencer is that of the library and configuration on disk.
+
+    If not it is restarted: the next one goes on with what was granted; a running VM does not notice.
+    """
+    return _current(name, "fencer", "restart")
+
+
+def _current(name: str, who: str, verb: str) -> Result:
+    """Have a service begin anew, by `verb`, if its files have changed since it began."""
     if not __salt__["mnha_service.outdated"](name):
-        return _result(name, True, {}, "the running guard is up to date")
-    changes = {name: {"old": "running with former files", "new": "reloaded"}}
+        return _result(name, True, {}, f"the running {who} is up to date")
+    changes = {name: {"old": "running with former files", "new": f"{verb}ed"}}
     if __opts__["test"]:
-        return _result(name, None, changes, "the guard would be reloaded")
+        return _result(name, None, changes, f"the {who} would be {verb}ed")
     try:
-        done, why = __salt__["service.reload"](name), "systemd refused"
+        done, why = __salt__[f"service.{verb}"](name), "systemd refused"
     except CommandExecutionError as error:
         done, why = False, str(error)
     if not done:
-        return _result(name, False, {}, f"the guard cannot be reloaded: {why}; see `journalctl -u {name}`")
-    return _result(name, True, changes, "the guard was reloaded")
+        return _result(name, False, {}, f"the {who} cannot be {verb}ed: {why}; see `journalctl -u {name}`")
+    return _result(name, True, changes, f"the {who} was {verb}ed")
 
 
 def lease_created(name: str) -> Result:

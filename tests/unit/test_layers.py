@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "secrets": {"errors", "host"},
     "consul": {"errors", "keys"},
     "guest": {"errors", "config"},
-    "fencer": {"errors", "host"},
+    "fencer": {"", "errors", "host"},
     "daemon": {"", "errors", "keys", "core", "consul", "guest", "host", "fencer"},
     "master": {"", "errors", "keys", "core", "config", "consul"},
 }

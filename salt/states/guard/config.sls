@@ -1,14 +1,7 @@
 {%- do salt['mnha_config.get']() %}
 
-# The library that Salt's modules use too, in a copy of its own: the guard runs without Salt.
-guard_library:
-  file.recurse:
-    - name: /usr/lib/mnha/mnha
-    - source: salt://_utils/mnha
-    - clean: True
-    - exclude_pat: E@__pycache__
-    - file_mode: '0644'
-    - dir_mode: '0755'
+include:
+  - states.fencer.config
 
 guard_config:
   file.managed:

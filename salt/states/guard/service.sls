@@ -1,6 +1,7 @@
 include:
   - states.consul.acl
   - states.host.stamp
+  - states.fencer.service
   - states.guard.packages
   - states.guard.config
 
@@ -19,10 +20,11 @@ guard_running:
       - file: guard_config
       - file: host_stamp
       - file: guard_unit
-      - file: guard_library
+      - file: fencer_library
+      - guard: fencer_current
       - cmd: guard_python_packages
 
-# Reloaded, never restarted: a guard that is stopped stops its VM.
+# Reloaded: a version that can't be run is refused before.
 guard_current:
   guard.current:
     - name: mnha-guard

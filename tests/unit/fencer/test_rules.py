@@ -255,7 +255,7 @@ def test_not_known_is_not_dead(ground: Ground) -> None:
     assert ground.kills == ["one"]
     assert ground.counting_until_s == 7.0
     assert fencer.status(6.0)["one"] == {
-        "empty": None, "kind": "run", "until_in_s": -1.0, "doomed": True, "kills": 1,
+        "empty": None, "kind": "run", "until_s": 5.0, "until_in_s": -1.0, "kill_s": K, "doomed": True, "kills": 1,
         "fault": "whether its slice is empty can't be known: [Errno 5] not now",
     }  # fmt: skip
 
@@ -345,7 +345,7 @@ class AnyGuard(RuleBasedStateMachine):
 
     @rule(vm=st.sampled_from(VMS))
     def start(self, vm: str) -> None:
-        """Libvirt starts it, whenever it comes to that; where it was once prepared, or nothing was told at all, at once."""
+        """Libvirt starts it, whenever it comes to that, where its slice was once made."""
         if vm in self.ground.there:
             self.ground.enter(vm)
 

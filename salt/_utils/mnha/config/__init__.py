@@ -22,7 +22,7 @@ from ..errors import ConfigurationError, Fault
 from . import faults as _faults
 from . import rules as _rules
 from .fields import join, nested, show, value_at
-from .guard import domain_file, guard_config
+from .guard import domain_file, fencer_config, guard_config
 from .model import ClusterConfig, Network, Node, Vm
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Vm",
     "applied_to_json",
     "domain_file",
+    "fencer_config",
     "guard_config",
     "load",
     "load_json",

@@ -15,6 +15,9 @@ from .model import ClusterConfig, Vm
 
 GUARD_FILE = "/etc/mnha/guard.json"
 GUARD_SOCKET = "/run/mnha/guard.sock"
+FENCER_FILE = "/etc/mnha/fencer.json"
+FENCER_FOLDER = "/run/mnha-fencer"
+SLICES = "/sys/fs/cgroup/mnha.slice"
 CA_FILE = "/etc/mnha/tls/ca.pem"
 GUARD_TOKEN_FILE = "/etc/mnha/tokens/guard"
 DOMAIN_FOLDER = "/etc/mnha/domains"
@@ -42,6 +45,7 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "node": node,
         "socket": GUARD_SOCKET,
         "timings": cluster.effective_timings.to_dict(),
+        "fencer": {"socket": f"{FENCER_FOLDER}/fencer.sock", "slices": SLICES},
         "watchdog": cluster.watchdog,
         "watchdog_device": cluster.watchdog_device,
         "masterless_takeover_after_s": cluster.masterless_takeover_after_s,
@@ -56,6 +60,19 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "addresses": {name: peer.storage for name, peer in cluster.nodes.items()},
         "migration": {**cluster.migration.model_dump(mode="json"), "pki": PKI_FOLDER},
         "vms": [_vm(cluster, node, name, vm) for name, vm in cluster.vms.items()],
+    }
+
+
+def fencer_config(cluster: ClusterConfig) -> dict[str, Any]:
+    """The fencer's configuration, the same at each node: plain values, to be written as JSON."""
+    return {
+        "v": 1,
+        "socket": f"{FENCER_FOLDER}/fencer.sock",
+        "memory": f"{FENCER_FOLDER}/grants.json",
+        "mark": f"{FENCER_FOLDER}/watchdog.counts",
+        "slices": SLICES,
+        "watchdog": cluster.watchdog,
+        "watchdog_device": cluster.watchdog_device,
     }
 
 

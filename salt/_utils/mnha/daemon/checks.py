@@ -31,6 +31,7 @@ class Sight:
     :param storage: the newest look at the folder with the images; it may hang, so it is not a check's to begin it.
     :param image: that at the VM's image there, made together with it.
     :param libvirt: whether libvirt answers.
+    :param fencer: whether the fencer keeps the VM's deadline.
     :param watchdog: whether the watchdog works, if it is required.
     :param running: whether the VM runs here.
     """
@@ -39,6 +40,7 @@ class Sight:
     storage: Check
     image: Check
     libvirt: Check
+    fencer: Check
     watchdog: Check
     running: bool
 
@@ -65,6 +67,7 @@ CHECKS: Mapping[str, Kind] = {
         "enough memory is free, or it runs here",
         lambda sight: probe.memory(sight.vm["memory_mib"], sight.running),
     ),
+    "fencer": Kind(Of.VM, "the fencer answers, and finds nothing wrong with it", lambda sight: sight.fencer),
     "watchdog": Kind(Of.NODE, "a required watchdog works", lambda sight: sight.watchdog),
     "disk": Kind(Of.NODE, "there is room on the node's own disks", lambda sight: probe.disks()),
 }

@@ -7,17 +7,17 @@ itself when a guard wants to act on the time. All waiting is done by the adapter
     python3 -m mnha.daemon --config /etc/mnha/guard.json --check    say whether this node is ready, and why not
     python3 -m mnha.daemon --config /etc/mnha/guard.json --try      say whether this version can be run with this
     configuration at all (systemd's ExecReload, before a running guard is replaced by it)
-    python3 -m mnha.daemon --config /etc/mnha/guard.json --fence    kill what is left of the VMs (systemd's
-    ExecStopPost)
+    python3 -m mnha.daemon --config /etc/mnha/guard.json --stop     shut its VMs down, give their leases back and end
+    (systemd's ExecStop); while systemd restarts it, nothing of that
 
-SIGTERM shuts the VMs down, gives their leases back and ends. SIGHUP replaces the process by a new one of the
-installed version, without touching a running VM: the deadline goes along, and if the new one does not renew
-before, the VM dies.
+SIGTERM and SIGHUP end the process and touch no running VM: the fencer lets it run until the moment that was last
+granted, and systemd starts the next guard, which goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import dataclasses
 import datetime
@@ -29,7 +29,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +40,21 @@ from ..core.model import Move, Op, Run, View, Vm
 from ..core.ports import Ended, Event, MaintenanceSeen, Ordered
 from ..core.timing import Timings
 from ..errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
-from ..fencer.watchdog import MARK, LinuxWatchdog
+from ..fencer.slices import KernelSlices
 from ..host.clock import boottime_s
-from ..host.systemd import keep, kept, notify, pass_on
+from ..host.systemd import notify, stops
+from . import client
+from .adapters import fencer
 from .adapters.consul import Servers
 from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
-from .adapters.libvirt import Connection, LibvirtHypervisor, mark_of, void_start
+from .adapters.libvirt import Connection, LibvirtHypervisor
 from .adapters.maintenance import Maintenance
 from .adapters.migration import Route
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
 from .adapters.probe import free_memory_mib
-from .adapters.processes import kill_all, qemu_pids
+from .adapters.processes import Process
 from .adapters.publisher import Publisher
 from .checks import Of, of_node, told
 from .prober import Prober
@@ -62,11 +64,16 @@ from .server import Request, Server, Subscribers
 log = logging.getLogger("mnha.guard")
 
 CONFIG_VERSION = 1
-HANDOVER = "MNHA_GUARD_HANDOVER"
-WATCHDOG = "watchdog"
+UNIT = "mnha-guard.service"
+FENCER_WAIT_S = 0.5
+"""How long a guard that begins waits for the fencer. Both may have ended at once, under a VM whose moment is there:
+then this and both starts fit into K."""
 LONGEST_SLEEP_S = 0.5
 PET_EVERY_S = 0.5
-END_LIMIT_S = 90.0
+END_EXTRA_S = 30.0
+"""How long, beyond the time that a guest may take to shut down, an end may take: a kill, and Consul's answers."""
+CALM_LIMIT_S = 3.0
+"""How long a process that is to be replaced waits for a start or a migration to end."""
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600
 LAST_WORDS_S, LAST_RECORDS_S = 0.3, 1.7
@@ -194,11 +201,10 @@ class Daemon:
     """The guards of one node and their main loop.
 
     :param config: what :func:`load` returned.
-    :param handover: VM -> granted_until_s, from the process that this one replaces.
-    :param watchdog_fd: the open watchdog device, from the process before this one.
+    :param granted: what the fencer lets run: VM -> (until, K).
     """
 
-    def __init__(self, config: dict[str, Any], handover: dict[str, float], watchdog_fd: int | None = None) -> None:
+    def __init__(self, config: dict[str, Any], granted: Mapping[str, tuple[float, float]]) -> None:
         self._config = config
         self.node, self.cluster = config["node"], config["cluster"]
         self._events: queue.SimpleQueue[tuple[str, Event] | Callable[[], None]] = queue.SimpleQueue()
@@ -215,20 +221,15 @@ class Daemon:
         self._started_s = boottime_s()
         self._record: dict[str, Any] = {}
         self._ending_s: float | None = None
-        self._replace = False
+        self._replaced_s: float | None = None
         self._realtime = self._memory_locked = False
-        self.watchdog = LinuxWatchdog(
-            config["watchdog"],
-            config.get("watchdog_device", "/dev/watchdog"),
-            run_folder(config) / MARK,
-            kept_fd=watchdog_fd,
-            keep=lambda fd: keep(WATCHDOG, fd),
-        )
+        self._fencer = fencer.Link(Path(config["fencer"]["socket"]))
+        self._slices = KernelSlices(Path(config["fencer"]["slices"]))
         self._protected: dict[str, Protected] = {
-            vm["name"]: self._protect(vm, handover.get(vm["name"])) for vm in config["vms"]
+            vm["name"]: self._protect(vm, *granted.get(vm["name"], (None, 0.0))) for vm in config["vms"]
         }
 
-    def _protect(self, vm: dict[str, Any], granted_until_s: float | None) -> Protected:
+    def _protect(self, vm: dict[str, Any], granted_until_s: float | None, granted_kill_s: float) -> Protected:
         """Put one VM under guard."""
         name, timings = vm["name"], Timings.from_dict(self._config["timings"])
 
@@ -238,7 +239,9 @@ class Daemon:
         store = ConsulStore(self._servers, keys.full(self.cluster, keys.vm(name)), post, timings.deadline_s)
         run = run_folder(self._config)
         route = Route.of(self._config, vm)
-        hypervisor = LibvirtHypervisor(self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, route, post)
+        hypervisor = LibvirtHypervisor(
+            self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, self._slices, route, post
+        )
         restarts = vm.get("restarts", {})
         guard = Guard(
             self.node,
@@ -253,17 +256,19 @@ class Daemon:
             ),
             store=store,
             hypervisor=hypervisor,
-            watchdog=self.watchdog.share(name),
+            fencer=self._fencer.for_vm(name, post),
             journal=GuardJournal(self, name),
             now_s=boottime_s(),
             granted_until_s=granted_until_s,
+            granted_kill_s=granted_kill_s,
         )
         prober = Prober(
             self.node,
             vm,
             is_running=lambda: guard.view.vm is not Vm.OFF,
             libvirt_error=lambda: self._connection.error,
-            watchdog_error=self.watchdog.objection,
+            fencer_error=lambda: self._fencer.error or hypervisor.error or self._fencer.fault(name),
+            watchdog_error=lambda: str(self._fencer.watchdog()["objection"]),
             storage_elsewhere=self._other_nodes.with_storage,
             changed=post,
         )
@@ -273,12 +278,13 @@ class Daemon:
     # ---- main loop
 
     def run(self) -> None:
-        """Run until SIGTERM; then end with the VMs off. SIGHUP replaces the process."""
+        """Run until a signal, or until the order to end is carried out: then with the VMs off."""
         # No thread is ever interrupted by a signal: the loop takes it, and one that comes after the loop is still
         # pending in the process that replaces this one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._become_prompt()
         threading.stack_size(STACK_BYTES)
+        self._fencer.start()
         self._connection.start()
         self.publisher.start()
         self._peers.start()
@@ -293,8 +299,7 @@ class Daemon:
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
         notify("READY=1")
         self._loop()
-        # After STOPPING=1 systemd would wait for the process to end, and kill the new one at the limit.
-        notify("RELOADING=1" if self._replace else "STOPPING=1")
+        notify("STOPPING=1")
         end_s = boottime_s() + last_s([protected.guard.view for protected in self._protected.values()], boottime_s())
         self._let_answers_out(server, min(end_s, boottime_s() + LAST_WORDS_S))
         self.publisher.drain(end_s - boottime_s())
@@ -328,11 +333,8 @@ class Daemon:
 
     def _take_signals(self) -> None:
         """Take what has come since the loop was here the last time, LONGEST_SLEEP_S ago at the most."""
-        while taken := signal.sigtimedwait(SIGNALS, 0):
-            if taken.si_signo == signal.SIGTERM:
-                self._end()
-            else:
-                self._ask_replacement()
+        while signal.sigtimedwait(SIGNALS, 0):
+            self._replaced_s = self._replaced_s or boottime_s()
 
     def _deliver(self, vm: str, event: Event) -> None:
         """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a
@@ -355,38 +357,31 @@ class Daemon:
 
     def _is_over(self) -> bool:
         """Whether the process may end."""
-        if self._replace:
-            return all(is_calm(protected.guard.view) for protected in self._protected.values())
+        guards = [protected.guard for protected in self._protected.values()]
+        if self._replaced_s is not None and (
+            boottime_s() - self._replaced_s > CALM_LIMIT_S or all(is_calm(guard.view) for guard in guards)
+        ):
+            return True
         if self._ending_s is None:
             return False
-        guards = [protected.guard for protected in self._protected.values()]
         if all(guard.done for guard in guards):
             return True
         waited_s = boottime_s() - self._ending_s
         dead = all(guard.view.vm is Vm.OFF for guard in guards)
-        return waited_s > END_LIMIT_S or (
-            dead and waited_s > guards[0].view.timings.lease_s + guards[0].view.shutdown_limit_s
-        )
+        longest_s = max(guard.view.shutdown_limit_s for guard in guards)
+        return waited_s > longest_s + END_EXTRA_S or (dead and waited_s > guards[0].view.timings.lease_s + longest_s)
 
-    def _end(self) -> None:
-        """SIGTERM: shut down what runs here, and give it to another node. No other process is begun for that."""
-        self._replace = False
-        if self._ending_s is None:
-            self._ending_s = boottime_s()
-            for name in self._protected:
-                self._deliver(name, Ended(f"the guard of {self.node} was stopped"))
+    def _end(self, request: Request) -> dict[str, Any]:
+        """Shut down what runs here, give it to another node, and end. Answered at once: the process' end tells."""
 
-    def _ask_replacement(self) -> None:
-        """SIGHUP: end the loop, to be replaced by :func:`replace_process`."""
-        self._replace = self._ending_s is None
+        def begin() -> dict[str, Any]:
+            if self._ending_s is None:
+                self._ending_s = boottime_s()
+                for name in self._protected:
+                    self._deliver(name, Ended(f"the guard of {self.node} was stopped"))
+            return {"pid": os.getpid()}
 
-    @property
-    def handover(self) -> dict[str, float] | None:
-        """What the next process must know, None if this one does not ask for one."""
-        if not self._replace:
-            return None
-        deadlines = {name: protected.guard.view.granted_until_s for name, protected in self._protected.items()}
-        return {name: deadline for name, deadline in deadlines.items() if deadline is not None}
+        return self._in_main(begin)
 
     def _become_prompt(self) -> None:
         """Ask for real-time priority and locked memory; refused in containers, which status shows.
@@ -459,13 +454,8 @@ class Daemon:
                 **{key: value for key, value in dataclasses.asdict(contact).items() if key != "heard_s"},
                 "heard_s_ago": now_s - contact.heard_s if contact.heard_s > 0 else None,
             },
-            "watchdog": {
-                "mode": self.watchdog.mode,
-                "device": self.watchdog.device,
-                "armed": self.watchdog.armed,
-                "failing": self.watchdog.failing,
-                "why": self.watchdog.objection() or self.watchdog.why,
-            },
+            "fencer": {"error": self._fencer.error, "about": self._fencer.seen.get("fencer")},
+            "watchdog": self._fencer.watchdog(),
             "peers": self._peers.seen(),
             "checks": self._checks(),
             "vms": {
@@ -489,6 +479,7 @@ class Daemon:
             "migrate": self._migrate,
             "reset": self._reset,
             "stop": self._stop,
+            "end": self._end,
         }
 
     def _in_main(self, function: Callable[[], dict[str, Any]], timeout_s: float = 5.0) -> dict[str, Any]:
@@ -579,8 +570,7 @@ class Daemon:
 
 def is_calm(view: View) -> bool:
     """Whether a guard may be replaced by a new one: that one would void a start that is under way, and would know of no
-    migration that is. And nobody looks at the deadline until it is there: when that is near, the lease is renewed, or
-    the VM killed, first.
+    migration that is. And nobody renews until it is there: when the deadline is near, that is done first.
     """
     has_time = rules.has_half_a_deadline(view) or not view.vm.may_write
     return view.vm not in (Vm.STARTING, Vm.ARRIVING) and view.move is Move.NONE and has_time
@@ -611,27 +601,21 @@ def run_folder(config: dict[str, Any]) -> Path:
     return Path(config["socket"]).parent
 
 
-def replace_process(handover: dict[str, float], watchdog_fd: int | None) -> None:
-    """Become a new process of the installed version, keeping the process id: systemd sees no end, the VMs live
-    on.
+def stop(config: dict[str, Any]) -> int:
+    """Have the running guard end in an orderly way, and wait for that; at once where systemd only restarts it.
+
+    systemd ends what takes longer than its limit for that (`TimeoutStopSec=`).
     """
-    environment = {**os.environ, HANDOVER: json.dumps(handover)}
-    if watchdog_fd is not None:
-        environment |= pass_on(WATCHDOG, watchdog_fd)
-    log.warning("replaced by a new process; deadlines: %s", handover)
-    os.execve(sys.executable, [sys.executable, "-m", "mnha.daemon", *sys.argv[1:]], environment)
-
-
-def fence(config: dict[str, Any]) -> int:
-    """Kill every QEMU of the protected VMs; 1 if one is still alive."""
-    for vm in config["vms"]:
-        void_start(mark_of(run_folder(config), vm["name"]))
-    pids = [pid for vm in config["vms"] for pid in qemu_pids(vm["uuid"])]
-    if not pids:
+    if not stops(UNIT):
         return 0
-    log.warning("the guard has ended: SIGKILL to %s", pids)
-    gone = kill_all(pids, config["timings"]["kill_s"])
-    return 0 if gone and not any(qemu_pids(vm["uuid"]) for vm in config["vms"]) else 1
+    try:
+        pid = client.request("end", path=config["socket"])["pid"]
+    except MnhaError as error:
+        log.warning("the guard can't be asked to end, its VM dies at its moment: %s", error.message)
+        return 1
+    with contextlib.suppress(ProcessLookupError):
+        Process(pid).wait(None)
+    return 0
 
 
 def main() -> int:
@@ -641,7 +625,7 @@ def main() -> int:
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/mnha/guard.json"))
     parser.add_argument("--check", action="store_true", help="say whether this node is ready")
-    parser.add_argument("--fence", action="store_true", help="kill what is left of the VMs")
+    parser.add_argument("--stop", action="store_true", help="have the running guard shut its VMs down and end")
     parser.add_argument("--try", action="store_true", dest="only_try", help="say whether this guard can be run at all")
     parser.add_argument("--json", action="store_true", help="with --check: print JSON")
     parser.add_argument("--version", action="version", version=__version__)
@@ -649,18 +633,16 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         config = load(arguments.config)
-        if arguments.fence:
-            return fence(config)
+        if arguments.stop:
+            return stop(config)
         if arguments.check:
             return report(check(config), as_json=arguments.json)
         if arguments.only_try:
             Daemon(config, {})
             return 0
-        daemon = Daemon(config, json.loads(os.environ.pop(HANDOVER, "{}")), kept(WATCHDOG))
+        daemon = Daemon(config, fencer.granted(Path(config["fencer"]["socket"]), FENCER_WAIT_S))
         daemon.run()
     except MnhaError as error:
         log.critical("%s", error.message)
         return 2
-    if daemon.handover is not None:
-        replace_process(daemon.handover, daemon.watchdog.fd)
     return 0

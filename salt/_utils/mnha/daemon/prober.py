@@ -31,6 +31,7 @@ class Prober:
     :param vm: its part of the guard's configuration.
     :param is_running: whether the VM runs here.
     :param libvirt_error: why libvirt does not answer, empty when it does.
+    :param fencer_error: why the fencer can't be relied on for it, empty when it can.
     :param watchdog_error: why a required watchdog would not work, empty when it would.
     :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here.
     :param changed: called, in the prober's thread, when anything of it has changed.
@@ -42,13 +43,15 @@ class Prober:
         vm: dict[str, Any],
         is_running: Callable[[], bool],
         libvirt_error: Callable[[], str],
+        fencer_error: Callable[[], str],
         watchdog_error: Callable[[], str],
         storage_elsewhere: Callable[[], str],
         changed: Callable[[AbilitySeen], None],
     ) -> None:
         self._node, self._vm = node, vm
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
-        self._watchdog_error, self._storage_elsewhere = watchdog_error, storage_elsewhere
+        self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
+        self._storage_elsewhere = storage_elsewhere
         self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
         self._lost_s: float | None = None
         self._pause = threading.Event()
@@ -63,13 +66,14 @@ class Prober:
             self._lost_s = None
         elif self._lost_s is None:
             self._lost_s = self._ground[0]
-        error, unprotected = self._libvirt_error(), self._watchdog_error()
+        error, unkept, unprotected = self._libvirt_error(), self._fencer_error(), self._watchdog_error()
         self.checks = checks.look(
             Sight(
                 self._vm,
                 storage=ground,
                 image=picture,
                 libvirt=Check(not error, error),
+                fencer=Check(not unkept, unkept),
                 watchdog=Check(not unprotected, unprotected),
                 running=self._is_running(),
             )

@@ -15,12 +15,12 @@ import libvirt
 from .. import keys
 from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
+from ..fencer.slices import KernelSlices
 from ..fencer.watchdog import MARK, check_mode, objection
 from . import checks
-from .adapters import probe
+from .adapters import fencer, probe
 from .adapters.consul import Servers
 from .adapters.libvirt import URI
-from .adapters.processes import qemu_pids
 from .checks import CHECKS, Of, Sight
 
 CONSUL_TIMEOUT_S = 3.0
@@ -73,13 +73,17 @@ def _finding(name: str, look: Callable[[], str]) -> Finding:
 def _checks(config: dict[str, Any]) -> list[Finding]:
     """All that a running guard checks: first what concerns the node, then what concerns each VM."""
     storage = probe.storage(Path(config["image_folder"]), config["node"])
-    libvirt_answers, watchdog = _seen(_libvirt), _seen(lambda: _watchdog(config))
+    libvirt_answers, fences, watchdog = (
+        _seen(_libvirt),
+        _seen(lambda: _fencer(config)),
+        _seen(lambda: _watchdog(config)),
+    )
     of_node: dict[str, probe.Check] = {}
     of_vms: dict[str, probe.Check] = {}
     for vm in config["vms"]:
         image = probe.image(Path(vm["image"])) if storage.ok else probe.NOT_LOOKED_AT
-        running = bool(qemu_pids(vm["uuid"]))
-        results = checks.look(Sight(vm, storage, image, libvirt_answers, watchdog, running))
+        running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
+        results = checks.look(Sight(vm, storage, image, libvirt_answers, fences, watchdog, running))
         of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
     return [Finding(name, one.ok, one.why or "fine") for name, one in {**of_node, **of_vms}.items()]
@@ -99,6 +103,22 @@ def _timings(config: dict[str, Any]) -> str:
     return f"a VM without renewals is killed after {timings.deadline_s:g} s, taken over after {timings.lease_s:g} s"
 
 
+def _fencer(config: dict[str, Any]) -> str:
+    """The fencer answers."""
+    fencer.ask(Path(config["fencer"]["socket"]), "status")
+    return "answers"
+
+
+def _empty(config: dict[str, Any], vm: str) -> str:
+    """The VM does not run here."""
+    try:
+        if KernelSlices(Path(config["fencer"]["slices"])).is_empty(vm):
+            return "off"
+    except OSError as error:
+        raise FailedError(f"whether {vm} runs can't be known: {error}") from error
+    raise FailedError("runs")
+
+
 def _watchdog(config: dict[str, Any]) -> str:
     """The watchdog can be used if it is required. It is not opened: that would start it. While a guard protects a VM
     with it, that guard has it.
@@ -106,7 +126,7 @@ def _watchdog(config: dict[str, Any]) -> str:
     mode, device = check_mode(config["watchdog"]), config.get("watchdog_device", "/dev/watchdog")
     if mode == "off":
         return "off by configuration"
-    if (Path(config["socket"]).parent / MARK).exists():
+    if (Path(config["fencer"]["socket"]).parent / MARK).exists():
         return f"{device} counts for a VM on this node"
     why = objection(Path(device))
     if why and mode == "required":

@@ -33,6 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..errors import BugError, ConfigurationError, InputError, MnhaError
 from ..host.clock import boottime_s
 from ..host.systemd import keep, kept, notify
@@ -143,6 +144,7 @@ class Process:
         self._fencer = Fencer(KernelSlices(Path(config["slices"])), self._watchdog, memory, memory.load())
         self._server = Server(Path(config["socket"]), self.answer)
         self._ending = False
+        self._about = {"version": __version__, "pid": os.getpid(), "since_s": boottime_s()}
 
     def run(self) -> None:
         """Keep the promise until SIGTERM."""
@@ -182,10 +184,11 @@ class Process:
         now_s = boottime_s()
         match request.get("op"):
             case "status":
-                return {"boottime_s": now_s, "vms": self._fencer.status(now_s), "watchdog": self._watchdog_status()}
+                return {"boottime_s": now_s, "fencer": self._about, "vms": self._fencer.status(now_s),
+                        "watchdog": self._watchdog_status()}  # fmt: skip
             case "prepare":
                 self._fencer.prepare(_vm(request), _number(request, "until_s"), _number(request, "kill_s"), now_s)
-                return {"protected": self._watchdog.armed}
+                return {"protected": self._watchdog.protects(_vm(request))}
             case "grant":
                 kept_to = self._fencer.grant(
                     _vm(request), _number(request, "until_s"), _number(request, "kill_s"), now_s
@@ -196,14 +199,15 @@ class Process:
                 return {}
             case "kill":
                 self._fencer.forbid(_vm(request), now_s)
-                return {"vm": self._fencer.status(boottime_s()).get(_vm(request), {"empty": True})}
+                found = self._fencer.status(boottime_s()).get(_vm(request), {"empty": True})
+                return {"vm": found, "protected": self._watchdog.protects(_vm(request))}
             case other:
                 raise InputError(f"op is {other!r}: one of prepare, grant, expect, kill, status")
 
     def _watchdog_status(self) -> dict[str, Any]:
         found = self._watchdog
         return {"mode": found.mode, "device": found.device, "armed": found.armed, "failing": found.failing,
-                "why": found.objection() or found.why}  # fmt: skip
+                "objection": found.objection(), "why": found.objection() or found.why}  # fmt: skip
 
     def _end(self, *_: object) -> None:
         self._ending = True

@@ -210,8 +210,8 @@ class Fencer:
         return min([*moments, *(self._next_kill_s[vm] for vm in self._doomed)], default=float("inf"))
 
     def status(self, now_s: float) -> dict[str, Any]:
-        """What is known of each VM: `empty` (None: the kernel does not say), `until_in_s`, `kind`, `doomed`, `kills`,
-        `fault`.
+        """What is known of each VM: `empty` (None: the kernel does not say), `kind`, `until_s`, `until_in_s`, `kill_s`,
+        `doomed`, `kills`, `fault`.
         """
         found = {}
         for vm in self._all():
@@ -219,7 +219,9 @@ class Fencer:
             found[vm] = {
                 "empty": self._is_empty(vm, unknown=None),
                 "kind": grant.kind.value if grant else None,
+                "until_s": grant.until_s if grant else None,
                 "until_in_s": grant.until_s - now_s if grant else None,
+                "kill_s": grant.kill_s if grant else None,
                 "doomed": vm in self._doomed,
                 "kills": self._kills.get(vm, 0),
                 "fault": self._faults.get(vm, ""),
@@ -258,7 +260,7 @@ class Fencer:
                 self._faults[vm] = f"its slice can't be killed: {error}"
 
     def _bar(self, vm: str) -> str:
-        """Freeze the slice, each time: somebody may have made it anew since. Return why that did not work, or nothing."""
+        """Freeze the slice, each time: somebody may have made it anew since. Return why that did not work, if so."""
         try:
             self._slices.bar(vm)
         except OSError as error:

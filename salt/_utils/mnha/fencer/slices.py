@@ -73,6 +73,10 @@ class KernelSlices:
         self.path(vm).mkdir(mode=0o755, parents=True, exist_ok=True)
         (self.path(vm) / "cgroup.freeze").write_text(word, encoding="ascii")
 
+    def pids(self, vm: str) -> list[int]:
+        """The processes that are listed in the group and below it; none where nothing can be read."""
+        return [pid for group in self.path(vm).rglob("cgroup.procs") for pid in sorted(_listed(group))]
+
     def is_empty(self, vm: str) -> bool:
         """See :class:`mnha.fencer.rules.Slices`."""
         try:

@@ -5,6 +5,7 @@ What differs from a plain domain, and why:
 * the disk has ``cache='none'`` (the host's page cache would hold writes that another node can't see, and live migration
   needs it) and ``error_policy='stop'`` (a guest that sees I/O errors remounts read-only and never comes back; a stopped
   one goes on when the storage does). QEMU's image lock stays on: it is the last net against two writers;
+* it runs in a slice of its own (``<resource>``), by which the fencer kills it (:mod:`mnha.fencer.slices`);
 * ``on_crash`` and ``on_poweroff`` destroy: only the guard starts a VM again, because only it knows the lease;
 * the CPU is one that can be migrated: ``host-passthrough`` breaks between hosts that differ in anything;
 * the fencing token, the lease's epoch, reaches the guest as ``opt/mnha/epoch`` in fw_cfg (Linux shows it under
@@ -53,6 +54,7 @@ def render(cluster: ClusterConfig, vm_name: str, node: str, *, kvm_works: bool) 
     _text(root, "memory", str(vm.memory_mib), unit="MiB")
     _text(root, "currentMemory", str(vm.memory_mib), unit="MiB")
     _text(root, "vcpu", str(vm.cpus), placement="static")
+    _text(ET.SubElement(root, "resource"), "partition", f"/mnha/{vm_name}")  # for systemd: mnha-<name>.slice
     _os(root, cluster, vm)
     features = ET.SubElement(root, "features")
     for feature in ("acpi", "apic"):

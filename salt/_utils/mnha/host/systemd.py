@@ -7,9 +7,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 
 FIRST_FD = 3
-PASSED_ON = "MNHA_PASSED_ON_"
+ASK_S = 5.0
 
 
 def notify(text: str, *fds: int) -> None:
@@ -37,18 +38,11 @@ def keep(name: str, fd: int | None) -> None:
             notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", fd)
 
 
-def pass_on(name: str, fd: int) -> dict[str, str]:
-    """Have a process that replaces this one (exec) find `fd` by :func:`kept`; return what to add to its environment."""
-    os.set_inheritable(fd, True)
-    return {PASSED_ON + name: str(fd)}
-
-
 def kept(name: str) -> int | None:
-    """The file descriptor of that name, from the process that this one replaces or from systemd's store; None when
-    there is none. It is not passed on to children, and can't be asked for twice.
+    """The file descriptor of that name from systemd's store; None when there is none. It is not passed on to children,
+    and can't be asked for twice.
     """
-    number = os.environ.pop(PASSED_ON + name, "")
-    fd = int(number) if number else _listed(name)
+    fd = _listed(name)
     if fd is not None:
         os.set_inheritable(fd, False)
     return fd
@@ -60,3 +54,14 @@ def _listed(name: str) -> int | None:
     if pid != str(os.getpid()) or name not in names.split(":")[: int(count)]:
         return None
     return FIRST_FD + names.split(":").index(name)
+
+
+def stops(unit: str) -> bool:
+    """Whether systemd is stopping a unit for good, not to start it again. Where it does not say, it is."""
+    words = ["systemctl", "list-jobs", "--no-legend", "--plain", unit]
+    try:
+        told = subprocess.run(words, capture_output=True, text=True, timeout=ASK_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return True
+    kinds = [line.split()[2] for line in told.splitlines() if unit in line.split()]
+    return "restart" not in kinds

@@ -1,18 +1,20 @@
 """The VM on this node: started, watched and shut down through libvirt, killed without it.
 
+OFF is the kernel's word: the VM's slice is not populated (:mod:`mnha.fencer.slices`). What runs of it outside of its
+slice, which libvirt never makes by itself, is an error that is told, and is killed too.
+
 A start is the dangerous order: libvirtd may hang with it and carry it out much later. So OFF is reported only
-when no QEMU of the VM is alive **and** no start is under way; and a kill that meets a start under way which
+when the slice is empty **and** no start is under way; and a kill that meets a start under way which
 does not end kills libvirtd, which voids the start. (Waiting instead was rejected: the lease does not wait.
 Starting the VM paused was rejected too: the resume would be just such an order.) systemd starts libvirtd again,
-and running VMs outlive it.
+and running VMs outlive it. Where the guard is not there to do that, the slice is frozen from T on.
 
 To resume a VM that a migration has brought is such an order too, and is treated as a start. Until then it is ARRIVING,
 which is told by its process alone: its command line says that it was started for an incoming migration, and no mark in
 /run, left *before* each resume, names it.
 
-A start outlives the guard that ordered it, too: so it leaves a mark in /run while it is under way, and whoever
-comes after (the next guard, or ``--fence``) and finds the mark voids the start before it believes that the VM
-is off.
+A start outlives the guard that ordered it, too: so it leaves a mark in /run while it is under way, and the next guard,
+which finds the mark, voids the start before it believes that the VM is off.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ import libvirt
 from ...core.model import Vm
 from ...core.ports import Event, Moved, StartFailed, VmSeen
 from ...errors import FailedError
+from ...fencer.slices import KernelSlices
 from ...guest.domain import with_epoch
 from .migration import Route
-from .processes import Process, birth_of, is_incoming, kill_all, libvirt_pids, qemu_pids
+from .processes import Process, birth_of, is_incoming, is_qemu_of, kill_all, libvirt_pids, qemu_pids
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ CONFIRM_S = 0.25
 VOID_AFTER_S = 0.5
 """How long a kill lets a start under way end by itself before it kills libvirtd."""
 SETTLE_S = 1.0
-"""How long libvirt may take to say how a QEMU ended that is seen to be gone."""
+"""How long libvirt may take to say how a QEMU ended that is gone, and how long its helpers may outlive it."""
+LOOK_AGAIN_S = 0.02
 
 CLEAN_ENDS = (libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
 """What libvirt says of a QEMU that ended by the guest's own wish, or because it goes on elsewhere."""
@@ -162,6 +166,7 @@ class LibvirtHypervisor:
 
     :param domain_xml: file with its rendered domain.
     :param run: folder for the mark of a start under way; must not outlive a boot.
+    :param slices: where libvirt puts its QEMU.
     :param route: how it gets to other nodes.
     :param post: takes the events, from any thread.
     """
@@ -173,11 +178,17 @@ class LibvirtHypervisor:
         uuid: str,
         domain_xml: Path,
         run: Path,
+        slices: KernelSlices,
         route: Route,
         post: Callable[[Event], None],
     ) -> None:
         self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
-        self._route, self._post = route, post
+        self._slices, self._route, self._post = slices, route, post
+        self._strays: list[int] = []
+        self._unidentified_s = float("inf")
+        self._look_soon = threading.Event()
+        self._unknown = ""
+        self._fault = ""
         self._mark, self._resumed_mark = mark_of(run, name), resumed_mark_of(run, name)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -193,6 +204,11 @@ class LibvirtHypervisor:
         self._stranded: Process | None = None
         self._stopped_detail: int | None = None
         self._stopped = threading.Event()
+
+    @property
+    def error(self) -> str:
+        """Why this node can't be relied on to kill the VM; empty if it can."""
+        return self.fault or (f"whether its slice is empty can't be known: {self._unknown}" if self._unknown else "")
 
     def open(self) -> None:
         """Void what a guard before this one had begun, start the threads, and look."""
@@ -262,7 +278,8 @@ class LibvirtHypervisor:
             domain = self._connection.get().defineXML(xml)
             self._wait_until_inactive(domain)
             self._begin(generation)
-            domain.create()
+            # A managed save, which somebody may have made by hand, would bring an old memory to a newer disk.
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_FORCE_BOOT)
 
         self._launch(create, generation)
 
@@ -305,6 +322,7 @@ class LibvirtHypervisor:
         error, locked = "", False
         try:
             launch()
+            self._must_be_in_its_slice()
         except libvirt.libvirtError as failure:
             error = str(failure)
             locked = any(words in error for words in _LOCKED_WORDS)
@@ -315,6 +333,9 @@ class LibvirtHypervisor:
             error = repr(failure)
         self._paused = False
         if error:
+            self._find_strays()
+            if self._strays:
+                self._kill_processes()
             if not self._connection.is_alive():
                 void_start(self._mark)  # the call ended because the connection did: libvirtd may still carry it out
             on_error()
@@ -324,6 +345,17 @@ class LibvirtHypervisor:
         with self._lock:
             self._starting = False
         self._look()
+
+    def _must_be_in_its_slice(self) -> None:
+        """Look where libvirt has put the QEMU that it says is running.
+
+        :raises FailedError: not where the kernel could kill it at its moment.
+        """
+        if self._is_empty() and (pids := qemu_pids(self._uuid)):
+            raise FailedError(
+                f"libvirt did not put QEMU (process {pids[0]}) into the slice {self._slices.path(self.name).name}:"
+                " this host's libvirt does not use control groups of version 2"
+            )
 
     def _migrate(self, target: str, generation: int) -> None:
         """Migrate the VM away and tell how that ended, whatever it was."""
@@ -351,8 +383,8 @@ class LibvirtHypervisor:
     def _wait_until_inactive(self, domain: Any) -> None:
         """Let libvirt notice the end of a QEMU that is seen to be gone; until then it would refuse a start."""
         end_s = time.monotonic() + SETTLE_S
-        while domain.isActive() and not qemu_pids(self._uuid) and time.monotonic() < end_s:
-            time.sleep(0.02)
+        while domain.isActive() and self._is_empty() and time.monotonic() < end_s:
+            time.sleep(LOOK_AGAIN_S)
 
     def _shutdown(self) -> None:
         """Ask the guest to shut down."""
@@ -372,7 +404,7 @@ class LibvirtHypervisor:
             began_s = time.monotonic()
             self._kill_processes()
             while self._starting and time.monotonic() - began_s < VOID_AFTER_S:
-                time.sleep(0.02)
+                time.sleep(LOOK_AGAIN_S)
                 self._kill_processes()
             if self._starting:
                 log.error("a start of %s is under way and does not end: killing libvirtd to void it", self.name)
@@ -384,18 +416,53 @@ class LibvirtHypervisor:
         self._look()
 
     def _kill_processes(self) -> None:
-        """SIGKILL every QEMU of the VM, and wait a moment."""
-        if pids := qemu_pids(self._uuid):
-            self._killed_pid = pids[0]
-            log.warning("SIGKILL to QEMU of %s: %s", self.name, pids)
-            if not kill_all(pids, CONFIRM_S):
-                log.error("QEMU of %s is not gone %g s after SIGKILL: %s", self.name, CONFIRM_S, pids)
+        """SIGKILL all that is in the slice, and what was found outside of it, and wait a moment."""
+        with self._lock:
+            process = self._process
+        self._killed_pid = process.pid if process else self._killed_pid
+        try:
+            if not self._is_empty():
+                log.warning("SIGKILL to all of %s: %s", self.name, self._slices.pids(self.name))
+                self._slices.kill(self.name)
+        except OSError as error:
+            log.error("the slice of %s can't be killed: %s", self.name, error)
+        if strays := self._strays:
+            log.warning("SIGKILL to QEMU of %s outside of its slice: %s", self.name, strays)
+            if kill_all(strays, CONFIRM_S):
+                self._strays = []
+        end_s = time.monotonic() + CONFIRM_S
+        while not self._is_empty() and time.monotonic() < end_s:
+            time.sleep(LOOK_AGAIN_S / 4)
+        if not self._is_empty():
+            log.error("%s is not gone %g s after SIGKILL: %s", self.name, CONFIRM_S, self._slices.pids(self.name))
+
+    def _is_empty(self) -> bool:
+        """Whether the slice is empty, by the kernel's word; not known is not empty."""
+        try:
+            empty = self._slices.is_empty(self.name)
+        except OSError as error:
+            if self._unknown != str(error):
+                log.error("whether the slice of %s is empty can't be known: %s", self.name, error)
+            self._unknown = str(error)
+            return False
+        self._unknown = ""
+        return empty
+
+    def _find_strays(self) -> None:
+        """Look for what runs of the VM outside of its slice: for people, and to be killed."""
+        inside = set(self._slices.pids(self.name))
+        outside = [pid for pid in qemu_pids(self._uuid) if pid not in inside]
+        # One that comes to its slice in this moment is no stray.
+        self._strays = [
+            pid for pid in outside if pid not in self._slices.pids(self.name) and is_qemu_of(pid, self._uuid)
+        ]
+        self._fault = f"QEMU runs outside of its slice: process {self._strays[0]}" if self._strays else ""
 
     def _wait_for_start_to_end(self) -> None:
         """Give the call into the killed libvirtd a moment to return."""
         end_s = time.monotonic() + VOID_AFTER_S
         while self._starting and time.monotonic() < end_s:
-            time.sleep(0.02)
+            time.sleep(LOOK_AGAIN_S)
 
     # ---- observation
 
@@ -413,13 +480,19 @@ class LibvirtHypervisor:
         """Look at the start, and now and then: nothing may run unseen, whatever libvirt says."""
         while True:
             try:
+                self._find_strays()
+                if self._strays and not self._starting:
+                    log.error("%s: %s", self.name, self._fault)
+                    self._kill_processes()
                 self._look()
             except Exception:
                 log.exception("looking for %s", self.name)
-            time.sleep(SCAN_S)
+            if self._look_soon.wait(SCAN_S):
+                self._look_soon.clear()
+                time.sleep(5 * LOOK_AGAIN_S)
 
     def _look(self) -> None:
-        """Report how the VM stands, by its process alone: libvirt may hang and is not asked here."""
+        """Report how the VM stands, by its slice alone: libvirt may hang and is not asked here."""
         with self._lock:
             generation = self._generation
             if self._starting:
@@ -427,16 +500,20 @@ class LibvirtHypervisor:
             if self._process is not None and self._process.wait(0):
                 return  # its watcher is about to report the end, and knows more of it
             process = self._process or self._adopt()
-        if process is None:
+            if process is None and self._is_unidentified():
+                return
+        if process is None and not self._strays and self._is_empty():
             self._post(VmSeen(Vm.OFF, generation))
         else:
             alive = Vm.ARRIVING if self._arriving else Vm.PAUSED if self._paused else Vm.RUNNING
-            self._post(VmSeen(alive, generation, pid=process.pid))
+            self._post(VmSeen(alive, generation, pid=process.pid if process else None))
 
     def _adopt(self) -> Process | None:
-        """Find the VM's QEMU and watch for its end."""
+        """Find the VM's QEMU in its slice and watch for its end; what else stays there, if that is all."""
         self._process = None
-        for pid in qemu_pids(self._uuid):
+        pids = self._slices.pids(self.name)
+        stays = time.monotonic() - self._unidentified_s > SETTLE_S
+        for pid in [pid for pid in pids if is_qemu_of(pid, self._uuid)] or (pids if stays else []):
             try:
                 self._process = Process(pid)
             except ProcessLookupError:
@@ -446,6 +523,19 @@ class LibvirtHypervisor:
             threading.Thread(target=self._watch, args=(self._process,), name=f"vm-{self.name}-end", daemon=True).start()
             break
         return self._process
+
+    def _is_unidentified(self) -> bool:
+        """Whether the slice holds something that may become a QEMU in a moment: then it is looked at again soon.
+
+        What stays is taken for the VM: the threads of a QEMU that was killed, and whose name is gone.
+        """
+        if not self._slices.pids(self.name):
+            self._unidentified_s = float("inf")
+            return False
+        if self._unidentified_s == float("inf"):
+            self._unidentified_s = time.monotonic()
+        self._look_soon.set()
+        return time.monotonic() - self._unidentified_s <= SETTLE_S
 
     def _was_resumed(self, pid: int) -> bool:
         """Whether this guard, or one before it, has resumed this very process, or has at least begun to."""
@@ -460,14 +550,23 @@ class LibvirtHypervisor:
         killed = process.pid == self._killed_pid
         if not killed:
             self._stopped.wait(SETTLE_S)
+        self._outlast_helpers(process)
         clean = self._stopped.is_set() and self._stopped_detail in CLEAN_ENDS
         with self._lock:
             current, generation = self._process is process and not self._starting, self._generation
             if self._process is process:
                 self._process = None
-        if current and not qemu_pids(self._uuid):
+        if current and not self._strays and self._is_empty():
             self._post(VmSeen(Vm.OFF, generation, crashed=not clean and not killed))
         process.close()
+
+    def _outlast_helpers(self, process: Process) -> None:
+        """Wait until the slice is empty as well; kill what stays there without its QEMU."""
+        end_s = time.monotonic() + SETTLE_S
+        while self._process is process and not self._starting and not self._is_empty():
+            if time.monotonic() > end_s:
+                self._kill_processes()
+            time.sleep(LOOK_AGAIN_S / 4)
 
     def _ask_state(self) -> None:
         """Ask libvirt whether a live VM is paused; while it does not answer, a live process counts as

@@ -1,4 +1,7 @@
-"""QEMU processes of a VM, found and killed without libvirt: libvirtd may hang just when it matters."""
+"""QEMU processes of a VM, found without libvirt, for people and for what runs where it should not.
+
+Whether a VM is dead is not told here: its slice tells (:mod:`mnha.fencer.slices`).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,7 @@ LIBVIRT_DAEMONS = ("libvirtd", "virtqemud")
 
 def qemu_pids(uuid: str) -> list[int]:
     """Process ids of every live QEMU of the VM with `uuid` on this node, paused and incoming ones included."""
-    needle = uuid.encode()
-    return [pid for pid in _pids() if _is_qemu_of(pid, needle)]
+    return [pid for pid in _pids() if is_qemu_of(pid, uuid)]
 
 
 def _pids() -> list[int]:
@@ -24,14 +26,17 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir(PROC) if name.isdigit()]
 
 
-def _is_qemu_of(pid: int, needle: bytes) -> bool:
-    """Whether `pid` is a QEMU started with ``-uuid <needle>``. A zombie has no command line: it is not found,
-    though a thread of it may still hang in a write."""
+def is_qemu_of(pid: int, uuid: str) -> bool:
+    """Whether `pid` is a QEMU started with ``-uuid <uuid>``. A zombie has no command line: it is not found, though a
+    thread of it may still hang in a write. A script that is about to become a QEMU is none yet.
+    """
     try:
         arguments = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return needle in arguments and arguments[arguments.index(needle) - 1] == b"-uuid"
+    needle = uuid.encode()
+    of_uuid = needle in arguments and arguments[arguments.index(needle) - 1] == b"-uuid"
+    return of_uuid and os.path.basename(arguments[0]).startswith((b"qemu", b"kvm"))
 
 
 def is_incoming(pid: int) -> bool:

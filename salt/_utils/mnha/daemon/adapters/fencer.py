@@ -1,0 +1,211 @@
+"""The fencer as the guards of a node know it: a socket on which each request is answered in its turn.
+
+A guard waits for nothing here. What it asks is sent at once or not at all; a thread takes the answers, and connects
+again when the connection is gone. With the connection goes all that was not answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...core.ports import Confirmed, Event, FencerSeen
+from ...errors import DeadlineError, MnhaError, UnreachableError, from_wire
+from ...fencer.rules import Kind
+from ...host.clock import boottime_s
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+MOST_BYTES = 65536
+RECONNECT_S = 0.1
+ANSWER_S = 0.2
+"""How long a question waits for its answer. The fencer answers within a millisecond; one that does not is stopped."""
+SILENT_S = 1.0
+"""A fencer that owes an answer for so long does not answer."""
+LOOK_EVERY_S = 0.5
+
+
+class Link:
+    """The connection of a guard's process to the fencer.
+
+    :param path: the fencer's socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._posts: dict[str, Callable[[Event], None]] = {}
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._owed: deque[tuple[str, int, float]] = deque()
+        self._why = "not connected yet"
+        self.seen: Mapping[str, Any] = {}
+        """Its newest status; empty before the first."""
+
+    def for_vm(self, vm: str, post: Callable[[Event], None]) -> Desk:
+        """The fencer of one VM; `post` takes the events, from the link's thread."""
+        self._posts[vm] = post
+        return Desk(self, vm)
+
+    def start(self) -> None:
+        """Connect, and stay connected."""
+        threading.Thread(target=self._connect_for_ever, name="fencer", daemon=True).start()
+        threading.Thread(target=self._look_for_ever, name="fencer-status", daemon=True).start()
+
+    @property
+    def error(self) -> str:
+        """Why the fencer can't be relied on now; empty if it can."""
+        with self._lock:
+            if self._channel is None:
+                return f"the fencer does not answer at {self._path}: {self._why}; see `systemctl status mnha-fencer`"
+            silent_s = boottime_s() - self._owed[0][2] if self._owed else 0.0
+        return f"the fencer has not answered for {silent_s:.1f} s" if silent_s > SILENT_S else ""
+
+    def watchdog(self) -> dict[str, Any]:
+        """What it tells of the watchdog: `mode`, `device`, `armed`, `failing`, `why`, `objection`."""
+        unknown = {"mode": "unknown", "device": "", "armed": False, "failing": False, "why": self.error}
+        return {**unknown, "objection": "", **self.seen.get("watchdog", {})}
+
+    def fault(self, vm: str) -> str:
+        """What the fencer finds wrong with a VM; empty if nothing."""
+        return str(self.seen.get("vms", {}).get(vm, {}).get("fault", ""))
+
+    def send(self, vm: str, ticket: int, op: str, **fields: Any) -> None:
+        """Send a request of a VM's guard, or lose it: then the connection is, or is being, lost as well."""
+        packet = json.dumps({"v": VERSION, "op": op, "vm": vm, **fields}).encode()
+        with self._lock:
+            if self._channel is None:
+                return
+            try:
+                self._channel.send(packet, socket.MSG_DONTWAIT)
+                self._owed.append((vm, ticket, boottime_s()))
+            except OSError as error:
+                self._why = error.strerror or str(error)
+                with contextlib.suppress(OSError):
+                    self._channel.shutdown(socket.SHUT_RDWR)  # its thread takes it from here
+
+    def _connect_for_ever(self) -> None:
+        """Connect whenever the connection is gone, and take answers until it is."""
+        while True:
+            try:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+                    channel.connect(str(self._path))
+                    self._take_answers(channel)
+            except OSError as error:
+                self._why = error.strerror or str(error)
+            except Exception as error:
+                log.exception("the connection to the fencer")
+                self._why = repr(error)
+            time.sleep(RECONNECT_S)
+
+    def _take_answers(self, channel: socket.socket) -> None:
+        """Take answers until the connection breaks."""
+        with self._lock:
+            self._channel = channel
+        self._post_all(FencerSeen(True))
+        try:
+            while packet := channel.recv(MOST_BYTES):
+                answer = json.loads(packet)
+                with self._lock:
+                    vm, ticket, _ = self._owed.popleft()
+                self._posts[vm](confirmed(ticket, answer))
+            self._why = "it has ended"
+        except (OSError, ValueError, IndexError) as error:
+            self._why = str(error)
+        finally:
+            with self._lock:
+                self._channel = None
+                self._owed.clear()
+            self._post_all(FencerSeen(False))
+
+    def _post_all(self, event: Event) -> None:
+        for post in self._posts.values():
+            post(event)
+
+    def _look_for_ever(self) -> None:
+        """Ask for its status again and again, on connections of their own."""
+        while True:
+            with contextlib.suppress(MnhaError):
+                self.seen = ask(self._path, "status")
+            time.sleep(LOOK_EVERY_S)
+
+
+class Desk:
+    """The fencer of one VM: a :class:`mnha.core.ports.Fencer`."""
+
+    def __init__(self, link: Link, vm: str) -> None:
+        self._link, self._vm = link, vm
+
+    def prepare(self, until_s: float, kill_s: float, ticket: int) -> None:
+        """See :class:`mnha.core.ports.Fencer`."""
+        self._link.send(self._vm, ticket, "prepare", until_s=until_s, kill_s=kill_s)
+
+    def grant(self, until_s: float, kill_s: float, ticket: int) -> None:
+        """See :class:`mnha.core.ports.Fencer`."""
+        self._link.send(self._vm, ticket, "grant", until_s=until_s, kill_s=kill_s)
+
+    def expect(self, until_s: float, ticket: int) -> None:
+        """See :class:`mnha.core.ports.Fencer`."""
+        self._link.send(self._vm, ticket, "expect", until_s=until_s)
+
+    def forbid(self, ticket: int) -> None:
+        """See :class:`mnha.core.ports.Fencer`."""
+        self._link.send(self._vm, ticket, "kill")
+
+
+def confirmed(ticket: int, answer: Mapping[str, Any]) -> Confirmed:
+    """An answer of the fencer as the guard's event."""
+    error = "" if answer.get("ok") else str(answer.get("error", {}).get("message", "it says no, and not why"))
+    protected = answer.get("protected") is True
+    return Confirmed(ticket, protected, answer.get("as_required", True) is True, error)
+
+
+def ask(path: Path, op: str, timeout_s: float = ANSWER_S, **fields: Any) -> dict[str, Any]:
+    """Ask the fencer something, on a connection of its own.
+
+    :raises UnreachableError: it can't be reached.
+    :raises DeadlineError: it does not answer within `timeout_s`.
+    :raises MnhaError: of the kind that it answers.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+            channel.settimeout(timeout_s)
+            channel.connect(str(path))
+            channel.send(json.dumps({"v": VERSION, "op": op, **fields}).encode())
+            packet = channel.recv(MOST_BYTES)
+            answer = json.loads(packet) if packet else {}
+    except TimeoutError as error:
+        raise DeadlineError(f"the fencer does not answer within {timeout_s:g} s at {path}") from error
+    except (OSError, ValueError) as error:
+        raise UnreachableError(
+            f"the fencer can't be reached at {path}: {error}; see `systemctl status mnha-fencer`"
+        ) from error
+    if not answer.get("ok"):
+        raise from_wire(answer.get("error", {"kind": "unreachable", "message": f"the fencer at {path} has ended"}))
+    return dict(answer)
+
+
+def granted(path: Path, wait_s: float) -> dict[str, tuple[float, float]]:
+    """What the fencer lets run now: VM -> (until, K). For a guard that begins, which waits for it for a moment.
+
+    Nothing if it does not answer: what is found running is then killed by the guard, for nobody else may.
+    """
+    end_s = time.monotonic() + wait_s
+    while True:
+        try:
+            vms = ask(path, "status")["vms"]
+        except MnhaError as error:
+            if time.monotonic() > end_s:
+                log.warning("%s", error.message)
+                return {}
+            time.sleep(RECONNECT_S / 2)
+            continue
+        return {vm: (one["until_s"], one["kill_s"]) for vm, one in vms.items() if one["kind"] == Kind.RUN}

@@ -1,0 +1,4 @@
+# The fencer: kills a VM at the moment to which its lease lets it run, whatever becomes of the guard.
+include:
+  - states.fencer.config
+  - states.fencer.service

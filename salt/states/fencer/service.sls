@@ -1,0 +1,26 @@
+include:
+  - states.host.stamp
+  - states.fencer.config
+
+fencer_unit:
+  file.managed:
+    - name: /etc/systemd/system/mnha-fencer.service
+    - source: salt://states/fencer/files/mnha-fencer.service
+    - mode: '0644'
+
+fencer_running:
+  service.running:
+    - name: mnha-fencer
+    - enable: True
+    - require:
+      - file: fencer_config
+      - file: fencer_library
+      - file: fencer_unit
+      - file: host_stamp
+
+# A VM outlives its restart: what was granted is written down.
+fencer_current:
+  guard.fencer_current:
+    - name: mnha-fencer
+    - require:
+      - service: fencer_running
