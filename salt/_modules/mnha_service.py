@@ -13,7 +13,7 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "mnha_service"
 
 STAMP_SCRIPT = "/usr/lib/mnha/stamp"
-SERVICES = ("consul", "mnha-guard", "salt-minion", "salt-master")
+SERVICES = ("consul", "mnha-fencer", "mnha-guard", "salt-minion", "salt-master")
 
 
 def __virtual__():

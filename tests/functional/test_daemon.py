@@ -14,11 +14,13 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lab.cgroups import unified_root
 from mnha import config
 from mnha.config.guard import guard_config
 from mnha.daemon import client
@@ -33,7 +35,7 @@ calm = pathlib.Path(sys.argv.pop(1))
 main.is_calm = lambda view: calm.exists()
 sys.exit(main.main())
 """
-"""The guard; it may be replaced as soon as a file is there, as it otherwise may when a start or a migration is over."""
+"""The guard; it is calm as soon as a file is there, as it otherwise is when a start or a migration is over."""
 
 
 class Service:
@@ -52,10 +54,12 @@ class Service:
             "token_file": str(folder / "token"),
         }
         (folder / "token").write_text("none")
-        path = folder / "guard.json"
-        path.write_text(json.dumps(settings))
+        self.slices = unified_root() / f"mnha-test-{uuid.uuid4().hex[:8]}.slice"
+        settings["fencer"] = {"socket": str(folder / "fencer.sock"), "slices": str(self.slices)}
+        self.file = folder / "guard.json"
+        self.file.write_text(json.dumps(settings))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(self.calm), "--config", str(path)],
+            [sys.executable, "-c", PROGRAM, str(self.calm), "--config", str(self.file)],
             env={**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils"), "NOTIFY_SOCKET": str(folder / "notify")},
         )
 
@@ -71,6 +75,12 @@ class Service:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Another command of the guard's program, to its end."""
+        command = [sys.executable, "-m", "mnha.daemon", "--config", str(self.file), *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils")}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -85,22 +95,28 @@ def service(tmp_path: Path) -> Iterator[Service]:
     begun.end()
 
 
-def test_a_guard_that_is_to_end_while_it_waits_for_its_replacement_ends(service: Service) -> None:
-    service.send(signal.SIGHUP)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_a_guard_once_it_is_calm(service: Service, number: signal.Signals) -> None:
+    """And that is all: what runs goes on, for the next guard."""
     service.wait_for("WATCHDOG=1")
-    service.send(signal.SIGTERM)
+    service.send(number)
+    service.wait_for("WATCHDOG=1")
+    assert service.process.poll() is None
     service.calm.touch()
-    assert "RELOADING=1" not in service.wait_for("STOPPING=1")
+    service.wait_for("STOPPING=1")
     assert service.process.wait(PATIENCE_S) == 0
 
 
-def test_a_signal_that_comes_while_a_guard_replaces_itself_reaches_the_next_one(service: Service) -> None:
-    service.calm.touch()
-    service.send(signal.SIGHUP)
-    service.wait_for("RELOADING=1")
+def test_a_guard_that_is_never_calm_ends_all_the_same(service: Service) -> None:
     service.send(signal.SIGTERM)
-    assert "READY=1" in service.wait_for("STOPPING=1")
+    service.wait_for("STOPPING=1")
     assert service.process.wait(PATIENCE_S) == 0
+
+
+def test_who_stops_a_guard_waits_for_its_orderly_end(service: Service) -> None:
+    assert service.run("--stop").returncode == 0
+    assert service.process.wait(1) == 0
+    assert "asked to end" in service.run("--stop").stderr
 
 
 def test_no_thread_of_a_guard_is_interrupted_by_a_signal(service: Service) -> None:

@@ -15,13 +15,25 @@ from typing import Any
 
 import pytest
 
+from lab.cgroups import unified_root
+from lab.shell import wait_until
 from mnha.core.model import Vm
 from mnha.core.ports import Event, Moved, StartFailed, VmSeen
 from mnha.daemon.adapters.libvirt import Connection, LibvirtHypervisor, mark_of, resumed_mark_of
 from mnha.daemon.adapters.migration import Route
-from mnha.daemon.adapters.processes import birth_of, is_incoming
+from mnha.daemon.adapters.processes import birth_of, is_incoming, qemu_pids
+from mnha.fencer.slices import KernelSlices
 
 PATIENCE_S = 10.0
+SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
+HEADLESS = """
+import ctypes, threading, time
+threading.Thread(target=lambda: time.sleep(600)).start()
+print('up', flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+"""Its first thread has ended: a zombie with an empty command line, whose other thread lives on."""
+WITH_A_HELPER = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True)"
 
 
 class Bench:
@@ -32,20 +44,33 @@ class Bench:
         self.run.mkdir()
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         route = Route({"node2": "192.0.2.2"}, {"node1": "127.0.0.1", "node2": "127.0.0.1"})
+        self.folder = unified_root() / f"mnha-test-{uuid.uuid4().hex[:8]}.slice"
+        self.slices = KernelSlices(self.folder)
+        self.slices.open("vm")
         self.hypervisor = LibvirtHypervisor(
-            Connection(), "vm", self.uuid, folder / "vm.xml", self.run, route, self.events.put
+            Connection(), "vm", self.uuid, folder / "vm.xml", self.run, self.slices, route, self.events.put
         )
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def qemu(self, *more: str) -> int:
-        """A process that looks like a QEMU of the VM; its number."""
-        code = "import time; print('up', flush=True); time.sleep(600)"
-        words = [sys.executable, "-c", code, "-uuid", self.uuid, *more]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    def qemu(self, *more: str, code: str = SLEEPS, placed: bool = True) -> int:
+        """A process that looks like a QEMU of the VM, in its slice; its number."""
+        enter = f"echo 0 >'{self.slices.path('vm')}/cgroup.procs' && " if placed else ""
+        words = [f'{enter}exec -a qemu-system-x86_64 {sys.executable} "$@"', "bash", "-c", code, "-uuid", self.uuid]
+        process = subprocess.Popen(["bash", "-c", *words, *more], stdout=subprocess.PIPE)
         self.processes.append(process)
         assert process.stdout
         process.stdout.readline()
         return process.pid
+
+    def close(self) -> None:
+        """Remove all."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.slices.kill("vm")
+        wait_until(lambda: self.slices.is_empty("vm"), PATIENCE_S, "its slice is not empty")
+        self.slices.path("vm").rmdir()
+        self.folder.rmdir()
 
     def next(self, kind: type[Any]) -> Any:
         """The next event of a kind; others before it are passed over."""
@@ -62,9 +87,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
-    for process in made.processes:
-        process.kill()
-        process.wait()
+    made.close()
 
 
 def test_a_vm_that_a_migration_has_brought_is_arriving_and_a_started_one_runs(bench: Bench) -> None:
@@ -132,6 +155,52 @@ def test_an_abort_without_libvirt_and_the_end_of_what_arrives_are_no_trouble(ben
     bench.hypervisor.abort()
     bench.processes[0].kill()
     assert bench.seen() is Vm.OFF
+
+
+def test_a_qemu_whose_name_is_gone_is_not_off(bench: Bench) -> None:
+    """As after a SIGKILL, while a thread of it hangs in a write: a guard that begins then must not call it dead."""
+    bench.qemu(code=HEADLESS)
+    wait_until(lambda: qemu_pids(bench.uuid) == [], PATIENCE_S, "its first thread has not ended")
+    bench.hypervisor.open()
+    assert bench.seen() is Vm.RUNNING
+    bench.hypervisor.kill()
+    assert bench.seen() is Vm.OFF
+    assert bench.slices.is_empty("vm")
+
+
+def test_what_a_vm_leaves_in_its_slice_is_killed_before_it_is_off(bench: Bench) -> None:
+    bench.hypervisor.open()
+    assert bench.seen() is Vm.OFF
+    bench.qemu(code=WITH_A_HELPER)
+    assert bench.processes[0].wait(PATIENCE_S) == 0
+    bench.hypervisor.open()
+    while bench.seen() is not Vm.OFF:
+        pass
+    assert bench.slices.is_empty("vm")
+
+
+def test_a_qemu_outside_of_its_slice_is_told_and_killed(bench: Bench) -> None:
+    bench.hypervisor.open()
+    assert bench.seen() is Vm.OFF
+    pid = bench.qemu(placed=False)
+    assert bench.processes[0].wait(PATIENCE_S) == -9
+    wait_until(lambda: bench.hypervisor.error == "", PATIENCE_S, "it is told of for ever")
+    assert pid not in qemu_pids(bench.uuid)
+
+
+def test_where_the_kernel_does_not_say_nothing_is_off_and_the_reason_is_told(tmp_path: Path) -> None:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    route = Route({}, {})
+    slices = KernelSlices(tmp_path / "no-hierarchy" / "mnha.slice")
+    (tmp_path / "run").mkdir()
+    found = LibvirtHypervisor(
+        Connection(), "vm", str(uuid.uuid4()), tmp_path / "vm.xml", tmp_path / "run", slices, route, events.put
+    )
+    found.open()
+    event = events.get(timeout=PATIENCE_S)
+    assert isinstance(event, VmSeen)
+    assert event.vm is not Vm.OFF
+    assert "can't be known" in found.error
 
 
 @pytest.mark.parametrize("target", ["node2"])

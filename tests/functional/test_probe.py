@@ -79,6 +79,7 @@ def prober(folder: Path, tmp_path: Path) -> Prober:
         vm,
         is_running=lambda: True,
         libvirt_error=str,
+        fencer_error=str,
         watchdog_error=str,
         storage_elsewhere=lambda: "you",
         changed=lambda seen: None,

@@ -15,7 +15,8 @@ from mnha.daemon.adapters.processes import Process, kill_all, qemu_pids
 def stand_in(name: str) -> subprocess.Popen[bytes]:
     """A process with the command line of a QEMU; what is looked for is the command line alone."""
     code = "import time; print('up', flush=True); time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", code, "-name", "guest=x", "-uuid", name], stdout=subprocess.PIPE)
+    words = ["qemu-system-x86_64", "-c", code, "-name", "guest=x", "-uuid", name]
+    process = subprocess.Popen(words, executable=sys.executable, stdout=subprocess.PIPE)
     assert process.stdout
     process.stdout.readline()
     return process
@@ -48,13 +49,12 @@ ctypes.CDLL(None).pthread_exit(None)
 
 
 def test_a_process_whose_first_thread_has_ended_is_not_listed_though_another_thread_still_writes() -> None:
-    """What the code does today, not what would be safe: the zombie's command line is empty, so it is not found.
-
-    After a SIGKILL a QEMU is such a process while a worker of it hangs in D state. A handle taken before tells the
-    truth: it is ready only when the last thread has ended.
+    """Why no command line tells that a VM is off: the zombie's is empty. So is a QEMU's after a SIGKILL, while a worker
+    of it hangs in D state. A handle taken before tells the truth, and so does its slice.
     """
     name = str(uuid.uuid4())
-    process = subprocess.Popen([sys.executable, "-c", HEADLESS, "-uuid", name], stdout=subprocess.PIPE)
+    words = ["qemu-system-x86_64", "-c", HEADLESS, "-uuid", name]
+    process = subprocess.Popen(words, executable=sys.executable, stdout=subprocess.PIPE)
     assert process.stdout
     try:
         handle = Process(process.pid)

@@ -208,7 +208,7 @@ class LibvirtHypervisor:
     @property
     def error(self) -> str:
         """Why this node can't be relied on to kill the VM; empty if it can."""
-        return self.fault or (f"whether its slice is empty can't be known: {self._unknown}" if self._unknown else "")
+        return self._fault or (f"whether its slice is empty can't be known: {self._unknown}" if self._unknown else "")
 
     def open(self) -> None:
         """Void what a guard before this one had begun, start the threads, and look."""
@@ -547,9 +547,9 @@ class LibvirtHypervisor:
     def _watch(self, process: Process) -> None:
         """Wait for the end of a QEMU, and report it with what libvirt knows of its cause."""
         process.wait(None)
-        killed = process.pid == self._killed_pid
-        if not killed:
+        if process.pid != self._killed_pid:
             self._stopped.wait(SETTLE_S)
+        killed = process.pid == self._killed_pid  # the fencer may have been first
         self._outlast_helpers(process)
         clean = self._stopped.is_set() and self._stopped_detail in CLEAN_ENDS
         with self._lock:
