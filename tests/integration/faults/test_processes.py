@@ -1,6 +1,7 @@
 """Processes that a VM depends on are stopped or killed on its node: what must die dies in time, what need not lives.
 
-SIGSTOP is the harder case: the process is there, holds its connections and its locks, and answers nothing.
+SIGSTOP is the harder case: the process is there, holds its connections and its locks, and answers nothing. What guard and
+fencer may suffer without their VM is in `test_without_salt`.
 """
 
 from __future__ import annotations
@@ -9,32 +10,61 @@ from collections.abc import Callable
 
 import pytest
 
+from lab import watchdog
 from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]
 RESTART_S = 40.0
+FAILOVER_S = 60.0
+MEMORY = "/run/mnha-fencer/grants.json"
 GUEST_S = 90.0
 HUNG_S = 75.0
 """Three rounds of questions, each with two ways that take their timeouts, until the guest counts as hung."""
 
 
-@pytest.mark.parametrize("signal", ["STOP", "KILL"])
-def test_a_guard_that_is_stopped_or_killed_takes_its_vm_along_before_its_deadline(
-    scene: Scene, tell: Callable[[str], None], signal: str
+GUARD, FENCER = "mnha-guard", "mnha-fencer"
+
+
+@pytest.mark.parametrize(
+    ("units", "may_reset"),
+    [((GUARD,), False), ((FENCER,), True), ((FENCER, GUARD), True)],
+    ids=["guard", "fencer", "both"],
+)
+def test_a_vm_whose_guard_or_fencer_stands_still_is_dead_at_its_deadline(
+    scene: Scene, tell: Callable[[str], None], units: tuple[str, ...], may_reset: bool
 ) -> None:
-    sent_s = scene.send(scene.holder, signal, "mnha-guard")
-    ended = scene.witness.wait_for("QEMU ended", TIMINGS.deadline_s + TIMINGS.kill_s)
-    began = scene.witness.wait_for("QEMU began", RESTART_S)
+    """Each kills without the other. Without both the watchdog does, and without the fencer it can't be stopped."""
+    for unit in units:
+        sent_s = scene.send(scene.holder, "STOP", unit)
+    ended = scene.witness.wait_for("QEMU ended", TIMINGS.reset_s + 1)
+    began = scene.witness.wait_for("QEMU began", FAILOVER_S)
+    scene.witness.wait_for("guest up", GUEST_S)
     assert ended.node == scene.holder
-    assert ended.at_s - sent_s <= TIMINGS.deadline_s + TIMINGS.kill_s, scene.witness.table()
+    assert ended.at_s - sent_s <= TIMINGS.reset_s, scene.witness.table()
+    assert ended.at_s < began.at_s
+    assert began.node in scene.others
+    done = watchdog.history(scene.cluster.settings, scene.holder)
+    resets = [line for line in done if line["event"] == "reset" and line["at_s"] >= sent_s]
+    assert may_reset or not resets
+    tell(
+        f"SIGSTOP to {' and '.join(units)}: VM dead after {ended.at_s - sent_s:.2f} s{', by a reset' * len(resets)}, "
+        f"QEMU began on another node after {began.at_s - sent_s:.2f} s"
+    )
+
+
+def test_a_fencer_that_remembers_nothing_kills_the_vm_and_it_is_started_again(
+    scene: Scene, tell: Callable[[str], None]
+) -> None:
+    scene.cluster.run(scene.holder, ["rm", MEMORY], check=True)
+    sent_s = scene.send(scene.holder, "KILL", FENCER)
+    ended = scene.witness.wait_for("QEMU ended", TIMINGS.deadline_s)
+    began = scene.witness.wait_for("QEMU began", RESTART_S)
+    assert (ended.node, began.node) == (scene.holder, scene.holder)
     assert ended.at_s < began.at_s
     scene.witness.wait_for("guest up", GUEST_S)
-    where = "its node" if began.node == scene.holder else "another node"
-    tell(
-        f"SIG{signal} to the guard: VM dead after {ended.at_s - sent_s:.2f} s, "
-        f"QEMU began on {where} after {began.at_s - sent_s:.2f} s"
-    )
+    tell(f"SIGKILL to a fencer that forgets: VM dead after {ended.at_s - sent_s:.2f} s, "
+         f"QEMU began on its node after {began.at_s - sent_s:.2f} s")  # fmt: skip
 
 
 def test_a_vm_whose_process_stands_still_is_found_hung_and_reset_on_its_node(

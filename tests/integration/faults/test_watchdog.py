@@ -1,4 +1,4 @@
-"""The watchdog through a guard's death, its replacement, and its own failure. What it does to a node that stands still
+"""The watchdog through its fencer's death, its guard's replacement, and its own failure. What it does to a node that stands still
 is in `test_freeze`; a real kernel's device is in `tests/kernel`.
 """
 
@@ -17,7 +17,7 @@ from tests.support.scene import Scene, eventually
 from .test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
-CONFIG = "/etc/mnha/guard.json"
+CONFIG = "/etc/mnha/fencer.json"
 RESTART_S = 40.0
 FAILOVER_S = 60.0
 GUEST_S = 60.0
@@ -45,35 +45,36 @@ def test_a_guard_that_replaces_itself_takes_the_counting_device_along(scene: Sce
     assert names(done_since(scene, scene.holder, reloaded_s)) <= told
 
 
-def test_a_guard_that_is_killed_does_not_put_the_reset_off_and_the_next_one_stops_the_device(
+def test_a_fencer_that_is_killed_does_not_put_the_reset_off_and_the_next_one_stops_the_device(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:
-    killed_s = scene.witness.mark("SIGKILL to the guard", scene.holder)
-    scene.cluster.run(
-        scene.holder, ["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "mnha-guard"], check=True
-    )
+    qemu = scene.qemu_pid(scene.holder)
+    killed_s = scene.send(scene.holder, "KILL", "mnha-fencer")
+    scene.cluster.run(scene.holder, ["kill", "-KILL", str(qemu)], check=True)
     began = scene.witness.wait_for("QEMU began", RESTART_S)
     scene.witness.wait_for("guest up", GUEST_S)
     lines = done_since(scene, scene.holder, killed_s)
     assert not names(lines) & {"closed while it counts", "reset", "armed"}, lines
     off_s = next(line["at_s"] for line in lines if line["event"] == "switched off") - killed_s
     assert off_s < TIMINGS.reset_s - 1
-    tell(f"SIGKILL to the guard: its successor stops the watchdog after {off_s:.2f} s, QEMU began on {began.node}")
+    tell(
+        f"SIGKILL to fencer and VM: the next fencer stops the watchdog after {off_s:.2f} s, QEMU began on {began.node}"
+    )
 
 
 @contextlib.contextmanager
 def required(scene: Scene, node: str) -> Iterator[None]:
-    """A node's guard with `watchdog: required`."""
+    """A node's fencer with `watchdog: required`."""
     text = scene.cluster.file(node, CONFIG).read_text()
     scene.cluster.write_file(node, CONFIG, json.dumps({**json.loads(text), "watchdog": "required"}), 0o600)
-    scene.cluster.run(node, ["systemctl", "reload", "mnha-guard"], check=True)
+    scene.cluster.run(node, ["systemctl", "restart", "mnha-fencer"], check=True)
     eventually(lambda: scene.guard(node)["watchdog"]["mode"] == "required", 20, "the watchdog is required")
     try:
         yield
     finally:
         scene.cluster.write_file(node, CONFIG, text, 0o600)
         eventually(
-            lambda: scene.cluster.run(node, ["systemctl", "reload", "mnha-guard"]).returncode == 0, 60, "as it was"
+            lambda: scene.cluster.run(node, ["systemctl", "restart", "mnha-fencer"]).returncode == 0, 60, "as it was"
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from lab import guards, health, watchdog
 from lab.cluster import Cluster
-from lab.settings import MGMT
+from lab.settings import MGMT, LabError
 from lab.witness import Witness
 from mnha.core.timing import PROFILES
 from tests.support.leader import lead
@@ -153,12 +153,33 @@ def test_a_freeze_shorter_than_the_deadline_costs_nothing(vm: Untouched) -> None
     assert [one for one in found if one["event"] == "reset" and one["at_s"] >= frozen_s] == []
 
 
-def test_a_guard_replaces_itself_without_touching_the_running_vm(vm: Untouched) -> None:
+@pytest.mark.parametrize(
+    ("verb", "units"),
+    [
+        ("reload", "mnha-guard"),
+        ("restart", "mnha-guard"),
+        ("restart", "mnha-fencer"),
+        ("kill --signal=KILL", "mnha-guard"),
+        ("kill --signal=KILL", "mnha-fencer"),
+        ("kill --signal=KILL", "mnha-fencer mnha-guard"),
+    ],
+)
+def test_guard_and_fencer_are_replaced_without_touching_the_running_vm(vm: Untouched, verb: str, units: str) -> None:
     scene = vm.scene
-    since_s = scene.guard(scene.holder)["guard"]["since_s"]
-    scene.cluster.run(scene.holder, ["systemctl", "reload", "mnha-guard"], check=True)
-    eventually(lambda: scene.guard(scene.holder)["guard"]["since_s"] > since_s, 15, "a new guard answers")
-    eventually(lambda: scene.status(scene.holder)["vm"] == "running", 15, "the new guard has found the VM")
+    before = begun(scene)
+    scene.cluster.run(scene.holder, ["systemctl", *verb.split(), *units.split()], check=True)
+    for unit in units.split():
+        eventually(lambda unit=unit: begun(scene)[unit] > before[unit], 15, f"a new {unit} answers")
+    eventually(lambda: scene.status(scene.holder)["vm"] == "running", 15, "the guard has found the VM")
+    vm.check()
+
+
+@pytest.mark.parametrize("unit", ["mnha-guard", "mnha-fencer"])
+def test_guard_or_fencer_stands_still_for_a_moment(vm: Untouched, unit: str) -> None:
+    scene = vm.scene
+    scene.send(scene.holder, "STOP", unit)
+    time.sleep(SHORT_FREEZE_S)
+    scene.send(scene.holder, "CONT", unit)
     vm.check()
 
 
@@ -168,6 +189,15 @@ def test_two_minutes_without_salt_have_passed_and_nobody_wants_the_lease(vm: Unt
     assert salt_is_dead(scene.cluster)
     vm.check()
     assert [name for name in scene.others if scene.status(name)["state"] != "standby"] == []
+
+
+def begun(scene: Scene) -> dict[str, float]:
+    """Since when guard and fencer of the holder are there, CLOCK_BOOTTIME in s; 0 where nobody tells."""
+    try:
+        told = scene.guard(scene.holder)
+    except LabError:
+        return {"mnha-guard": 0.0, "mnha-fencer": 0.0}
+    return {"mnha-guard": told["guard"]["since_s"], "mnha-fencer": (told["fencer"]["about"] or {}).get("since_s", 0.0)}
 
 
 def asked(scene: Scene) -> str:
