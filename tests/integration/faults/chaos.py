@@ -37,7 +37,7 @@ from mnha.core.model import Run
 KINDS = {
     "cut": 6, "cut up": 6, "cut down": 6, "loss": 4, "slow": 4, "management cut": 2,
     "power": 4, "reboot": 1, "freeze": 6,
-    "crash": 4, "stall": 5, "replace": 4, "stop": 1,
+    "crash": 4, "stall": 5, "replace": 4, "stop": 1, "fencer crash": 4, "fencer stall": 3,
     "guest crashes": 4, "guest hangs": 3,
     "libvirt hangs": 3, "libvirt dies": 2,
     "still": 3, "agent dies": 3, "no leader": 5,
@@ -226,16 +226,21 @@ class Chaos:
         return True
 
     def _of_guard(self, step: Step, node: str) -> bool:
-        """Faults of the guard's process."""
+        """Faults of the processes of guard and fencer."""
         match step.kind:
             case "crash":
                 self._in(node, "systemctl", "kill", "--kill-who=main", "--signal=KILL", "mnha-guard")
             case "stall":
-                self._stop_for(self._bounded_s(step), node, "mnha-guard")
+                self._stop_for(step.lasts_s, node, "mnha-guard")
             case "replace":
                 self._in(node, "systemctl", "reload", "--no-block", "mnha-guard")
             case "stop":
-                self._in(node, "systemctl", "restart", "--no-block", "mnha-guard")
+                self._in(node, "systemctl", "stop", "--no-block", "mnha-guard")
+                self._later(step, lambda: self._in(node, "systemctl", "start", "--no-block", "mnha-guard"))
+            case "fencer crash":
+                self._in(node, "systemctl", "kill", "--kill-who=main", "--signal=KILL", "mnha-fencer")
+            case "fencer stall":
+                self._stop_for(self._bounded_s(step), node, "mnha-fencer")
             case _:
                 return False
         return True

@@ -1,7 +1,7 @@
 """Processes that a VM depends on are stopped or killed on its node: what must die dies in time, what need not lives.
 
-SIGSTOP is the harder case: the process is there, holds its connections and its locks, and answers nothing. What guard and
-fencer may suffer without their VM is in `test_without_salt`.
+SIGSTOP is the harder case: the process is there, holds its connections and its locks, and answers nothing. What guard
+and fencer may suffer without their VM is in `test_without_salt`.
 """
 
 from __future__ import annotations

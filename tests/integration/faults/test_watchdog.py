@@ -1,5 +1,5 @@
-"""The watchdog through its fencer's death, its guard's replacement, and its own failure. What it does to a node that stands still
-is in `test_freeze`; a real kernel's device is in `tests/kernel`.
+"""The watchdog through its fencer's death, its guard's replacement, and its own failure. What it does to a node that
+stands still is in `test_freeze`; a real kernel's device is in `tests/kernel`.
 """
 
 from __future__ import annotations

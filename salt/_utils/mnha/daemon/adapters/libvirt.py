@@ -582,9 +582,18 @@ class LibvirtHypervisor:
                 self._note_resumed()
             elif self._paused and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION:
                 self._go_on(domain)
+            elif not self._arriving:
+                self._abort_orphan(domain)
         except (libvirt.libvirtError, FailedError, OSError) as error:
             log.info("libvirt does not tell the state of %s: %s", self.name, error)
         self._look()
+
+    def _abort_orphan(self, domain: Any) -> None:
+        """Abort a migration that a guard before this one has begun: nobody hands the lease over at its end."""
+        job = {} if self._moving else domain.jobStats()
+        if job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+            log.warning("aborting a migration of %s that a guard before this one has begun", self.name)
+            domain.abortJob()
 
     def _go_on(self, domain: Any) -> None:
         """Resume a VM that libvirt paused at the end of a migration that has failed. libvirt does so itself, unless it
