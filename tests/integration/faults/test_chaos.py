@@ -8,7 +8,7 @@ from tests.support.scene import Scene
 
 from .chaos import Chaos
 
-SEED, MINUTES = 11434, 3.0
+SEED, MINUTES = 989581, 3.0
 """Of many seeds the one whose first bursts have the most kinds of faults, the dangerous ones on the holder."""
 FEWEST_FAULTS = 8
 

@@ -27,8 +27,8 @@ def test_a_long_script_has_every_kind_and_steps_in_order() -> None:
 def test_what_every_run_of_the_tests_plays_has_the_dangerous_faults_on_the_holder() -> None:
     on_holder = {step.kind for burst in islice(script(SEED), 5) for step in burst if step.where % 4 == 0}
     everywhere = {step.kind for burst in islice(script(SEED), 5) for step in burst}
-    assert {"freeze", "cut up", "no leader", "desired", "crash"} <= on_holder
-    assert {"power", "stall", "release", "cut", "masters dead"} <= everywhere
+    assert {"freeze", "cut up", "no leader", "crash", "fencer crash"} <= on_holder
+    assert {"power", "stall", "release", "cut", "masters dead", "desired", "fencer stall"} <= everywhere
 
 
 def test_every_fourth_number_strikes_the_holder_if_there_is_one() -> None:
