@@ -3,9 +3,10 @@
 The invariants, each kept by one rule below and by no other:
 
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
-- Nothing is started or resumed without a deadline ahead, that the fencer has confirmed (`_prepare`, `_start`, `_resume`).
+- Nothing is started or resumed without a deadline ahead that the fencer has confirmed (`_prepare`, `_start`,
+  `_resume`).
 - A lease is given back, or handed over, only when the VM is confirmed dead, and the fencer lets none come to life
-(`_bar`, `_release`, `_hand_over`).
+  (`_bar`, `_release`, `_hand_over`).
 - A VM that a migration has brought is resumed only when its former holder has handed the lease over, and this node has
   renewed it (`_resume`). Nobody else knows that the VM did not go on there: libvirt resumes it at the source when it
   did not hear of the arrival, and then what has arrived is older than the disk. So if the source is lost before, what
