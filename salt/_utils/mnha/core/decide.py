@@ -43,7 +43,7 @@ def fence_reason(view: View) -> str:
     if view.granted_until_s is None:
         return "this node has no confirmed lease"
     if not rules.may_run_vm(view):
-        why = "" if view.fencer_there else f": the fencer of {view.node} does not answer"
+        why = "" if _may_tell(view) else f": the fencer of {view.node} does not answer"
         return f"no renewal was confirmed for {view.timings.deadline_s:g} s{why}"
     return ""
 
@@ -246,14 +246,13 @@ def release_reason(view: View) -> str:
 def _renew(view: View) -> Decision | None:
     """Keep the lease while the VM runs here, or is about to. Out of its storage's reach it is being killed, but may
     sleep in the kernel, with writes under way: only where an armed watchdog resets the node may the lease expire then.
-    Not while the fencer owes an answer: nobody but this guard would keep the promise that a renewal is.
+    Not while the fencer owes an answer: nobody but this guard would keep the promise that a renewal is. Without a
+    fencer the VM could not start here, and the lease not be given back: it is left to expire, for another node.
     """
-    if not _may_ask(view) or not rules.is_mine(view):
+    if not _may_ask(view) or not rules.is_mine(view) or not view.fencer_there:
         return None
     if view.vm.may_write:
-        if not _may_tell(view):
-            return None
-        useful = not fence_reason(view) and not (view.armed and storage_reason(view))
+        useful = not view.fencer_owes and not fence_reason(view) and not (view.armed and storage_reason(view))
     else:
         useful = wants_vm(view) and view.move is not Move.DONE
     return Decision(Action.RENEW, "keep the lease") if useful else None

@@ -372,7 +372,7 @@ class Guard:
         if self.view.granted_until_s is None or granted_until_s > self.view.granted_until_s:
             self._set(granted_until_s=granted_until_s)
             self._kill_s = self.view.timings.kill_s
-            if self.view.promised_until_s is not None and self.view.fencer_there:
+            if self._may_grant():
                 self._tell(Action.RENEW, granted_until_s)
         if ask.action is Action.TAKE:
             self.timeline["taken_s"] = self.view.now_s
@@ -424,6 +424,14 @@ class Guard:
                 self._fencer.forbid(ticket)
         self._reset_s = max(self._reset_s, told.reset_s)
 
+    def _may_grant(self) -> bool:
+        """Whether the fencer is to be told of a renewal: the VM is alive or prepared, and not being barred. Also after
+        one that it has refused: what was granted before may count on.
+        """
+        view = self.view
+        lives = view.promised_until_s is not None or self._is_alive()
+        return lives and view.fencer_there and not view.barred and not self._is_barring()
+
     def _on_confirmed(self, confirmed: Confirmed) -> None:
         """Fold an answer of the fencer into the view."""
         told = self._told.pop(confirmed.ticket, None)
@@ -456,6 +464,8 @@ class Guard:
         self._journal.log(f"the fencer does not {told.action}: {error}")
         if told.action in (Action.PREPARE, Action.RENEW):
             self._set(promised_until_s=None)
+        if told.action is Action.EXPECT:
+            self._set(expected_until_s=told.until_s)  # asked again with the next renewal of the offer, not at once
         if told.action is Action.PREPARE:
             if self.view.vm is Vm.ARRIVING:
                 self._set(launched_epoch=self._epoch())  # what can't be resumed now is of no use any more
@@ -720,8 +730,7 @@ class Guard:
 
     def _kill(self, reason: str) -> None:
         """Kill the VM, by the fencer and without it."""
-        alive = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
-        fenced = alive and self.view.move is not Move.DONE and self.last_fence_is_over()
+        fenced = self._is_alive() and self.view.move is not Move.DONE and self.last_fence_is_over()
         self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
         if self.view.fencer_there and not self.view.barred and not self._is_barring():
             self._tell(Action.BAR)
@@ -729,6 +738,10 @@ class Guard:
         if fenced:
             self.last_fence = {"at_s": self.view.now_s, "reason": reason, "epoch": self._epoch()}
             self._journal.note("killed", f"{self.view.node} kills the VM: {reason}", epoch=self._epoch())
+
+    def _is_alive(self) -> bool:
+        """Whether the VM runs here, or is about to: not what a migration has only brought."""
+        return self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
 
     def _is_barring(self) -> bool:
         """Whether the last request to the fencer was to bar the VM, and is not answered yet."""
