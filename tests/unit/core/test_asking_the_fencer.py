@@ -414,6 +414,17 @@ def test_a_fencer_that_comes_back_is_asked_again_for_the_start_that_it_did_not_a
     assert rig.hears() == ["start"]
 
 
+def test_a_fencer_that_comes_back_is_prepared_for_what_has_arrived_and_only_then_it_is_resumed() -> None:
+    rig = target()
+    rig.on(rig.seen(handed_over(OFFER, "maintenance")))
+    rig.fencer.silent = True
+    rig.on(rig.granted())
+    rig.fencer.answer()
+    rig.fencer.until_s = None
+    assert rig.on(FencerSeen(False), FencerSeen(True)) == ["prepare"]
+    assert rig.hears() == ["resume"]
+
+
 def test_a_fencer_that_comes_back_is_told_again_what_is_expected() -> None:
     rig = target()
     rig.on(FencerSeen(False))
@@ -429,6 +440,24 @@ def test_a_bar_from_before_the_fencer_went_gives_no_lease_back() -> None:
     rig.fencer.barred = False
     assert rig.on(FencerSeen(False), late, FencerSeen(True), late) == ["forbid"]
     assert rig.hears() == ["cas"]
+
+
+def test_a_bar_that_the_fencer_may_have_done_before_it_went_is_followed_by_no_start() -> None:
+    rig = Rig().holds()
+    rig.fencer.silent = True
+    assert "forbid" in rig.on(AbilitySeen("no bridge"), VmSeen(Vm.OFF, 1))
+    assert "start" not in rig.on(FencerSeen(False), AbilitySeen("")) + rig.after(1.0)
+    rig.fencer.answer()
+    assert rig.on(FencerSeen(True))[-1] == "prepare"
+    assert "start" not in rig.after(0.2)
+    assert "start" in rig.hears()
+
+
+def test_what_was_granted_to_a_running_vm_stands_while_the_fencer_is_gone() -> None:
+    """It keeps its promises also when it begins anew."""
+    rig = Rig().holds()
+    rig.on(FencerSeen(False))
+    assert rig.guard.view.promised_until_s == rig.guard.view.granted_until_s is not None
 
 
 def test_a_new_connection_voids_what_was_asked_on_the_one_before() -> None:
