@@ -288,6 +288,17 @@ def test_shorter_timings_that_the_fencer_refuses_are_not_told_to_the_others() ->
     assert "cas" in rig.after(SHORT.renew_s)
 
 
+def test_with_the_vm_dead_a_record_with_shorter_timings_waits_for_the_bar_and_for_no_grant() -> None:
+    """Where nothing is alive no reset is to come."""
+    rig = Rig(granted_until_s=104.5, timings=SHORT)
+    rig.fencer.silent = True
+    rig.on(FencerSeen(True), AbilitySeen(""), DesiredSeen(Run.STARTED))
+    assert rig.on(VmSeen(Vm.OFF, 0)) == ["forbid"]
+    assert rig.on(rig.seen(lease("me"), consistent=True)) + rig.after(0.3) == []
+    assert "grant" not in rig.hears() + rig.after(SHORT.renew_s / 4)
+    assert "cas" in rig.asked
+
+
 def test_longer_timings_need_no_word_before_the_record() -> None:
     rig = restarted(102.0, SHORT.kill_s, TIMINGS)
     assert rig.on(rig.seen(lease("me"), consistent=True)) == ["cas"]

@@ -28,6 +28,9 @@ from mnha.errors import BugError
 from .fencer import FakeFencer
 from .views import TIMINGS, lease
 
+MOST_ANSWERS = 10
+"""So many requests to the fencer may follow from one event."""
+
 
 class Doors:
     """All ports at once but the fencer's: what is asked of them, in order. It holds for every test that nothing comes
@@ -124,9 +127,12 @@ class Rig:
         return self.asked
 
     def _hear(self) -> None:
-        """What the fencer answers."""
-        while self.fencer.owes and not self.fencer.silent:
+        """What the fencer answers; the two are not to be busy with nothing else."""
+        for _ in range(MOST_ANSWERS):
+            if not self.fencer.owes or self.fencer.silent:
+                return
             self.guard.handle(self.fencer.answer(), self.now_s)
+        raise AssertionError(f"no end of requests to the fencer: {self.asked}")
 
     @property
     def ticket(self) -> int:
