@@ -145,8 +145,31 @@ def test_whether_the_watchdog_counts_is_the_fencers_newest_word() -> None:
     rig.fencer.protects = True
     renews(rig)
     assert rig.guard.view.armed
+    rig.fencer.protects = False
+    rig.on(rig.seen(lease("you", epoch=9), consistent=True))
+    assert not rig.guard.view.armed, "nor while it is being killed"
+
+
+def test_the_watchdog_does_not_count_for_a_dead_vm() -> None:
+    rig = Rig().holds()
     rig.on(VmSeen(Vm.OFF, 1))
     assert not rig.guard.view.armed
+
+
+def test_a_grant_that_comes_while_the_fencer_is_gone_is_told_when_it_is_back() -> None:
+    rig = Rig().holds()
+    rig.after(1.0)
+    sent_s = rig.now_s
+    assert rig.on(FencerSeen(False), rig.granted()) == []
+    rig.on(FencerSeen(True))
+    assert rig.values("grant") == [(sent_s + TIMINGS.deadline_s, TIMINGS.kill_s)]
+
+
+def test_a_guard_that_finds_something_granted_tells_of_renewals_before_it_knows_of_the_vm() -> None:
+    rig = Rig(granted_until_s=104.0)
+    rig.on(FencerSeen(True), AbilitySeen(""), DesiredSeen(Run.STARTED))
+    assert rig.on(rig.seen(lease("me"), consistent=True)) == ["cas"]
+    assert rig.on(rig.granted()) == ["grant"]
 
 
 def silent(rig: Rig) -> list[str]:
@@ -210,7 +233,9 @@ def test_a_late_grant_takes_no_bar_back() -> None:
     assert rig.on(rig.granted()) == []
     assert rig.hears() == []
     assert rig.guard.view.barred
+    assert "cas" in rig.after(1.0), "for a VM that is not dead yet"
     assert rig.on(rig.granted()) == []
+    assert rig.guard.view.barred
 
 
 # ---- before the lease goes
@@ -348,6 +373,7 @@ def test_the_fencer_expects_the_vm_as_long_as_it_is_offered_and_no_longer() -> N
     assert rig.values("expect") == [rig.now_s + TIMINGS.lease_s]
     assert rig.on(rig.seen(lease("you"))) == ["forbid"]
     assert rig.guard.view.barred
+    assert offered(rig, 2) == ["expect"], "anew, at the same moment"
 
 
 def test_an_offer_that_expires_is_barred_again() -> None:
