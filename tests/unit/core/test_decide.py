@@ -67,9 +67,17 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "move_until_s": MOMENTS,
     "move_aborted": st.booleans(),
     "launched_epoch": st.sampled_from([-1, 6, 7]),
+    "armed": st.booleans(),
+    "fencer_there": st.booleans(),
+    "fencer_owes": st.integers(0, 2),
+    "promised_until_s": st.none() | st.sampled_from([NOW_S - 1.0, NOW_S, NOW_S + 2.4, NOW_S + 2.6, NOW_S + 5.0]),
+    "expected_until_s": st.none() | st.sampled_from([NOW_S - 1.0, NOW_S + 4.0, NOW_S + 7.5, NOW_S + 8.0]),
+    "barred": st.booleans(),
 }
 OFFERED = sighting(lease(phase=Phase.MIGRATING, target="you"))
 MIGRATE = Order(Op.MIGRATE, "ordered", NOW_S + 30.0, target="you")
+ARRIVED = sighting(lease(source="you"))
+PROMISED = {"barred": False, "promised_until_s": NOW_S + 4.0}
 ACTING: dict[Action, View] = {
     Action.KILL: view(vm=Vm.RUNNING, granted_until_s=None),
     Action.READ: view(must_read=True),
@@ -81,12 +89,15 @@ ACTING: dict[Action, View] = {
         order=Order(Op.TAKEOVER, "ordered", NOW_S + 30.0, epoch=7, index=50),
     ),
     Action.RELEASE: view(desired=Run.STOPPED),
-    Action.START: view(desired=Run.STARTED),
+    Action.PREPARE: view(desired=Run.STARTED),
+    Action.EXPECT: view(sighting=sighting(lease("you", Phase.MIGRATING, target="me")), granted_until_s=None),
+    Action.BAR: view(sighting=sighting(lease("you")), granted_until_s=None, barred=False),
+    Action.START: view(desired=Run.STARTED, **PROMISED),
     Action.SHUTDOWN: view(vm=Vm.RUNNING, desired=Run.STOPPED),
     Action.MIGRATE: view(vm=Vm.RUNNING, desired=Run.STARTED, sighting=OFFERED, order=MIGRATE),
     Action.ABORT: view(vm=Vm.RUNNING, desired=Run.STARTED, sighting=OFFERED, move=Move.UNDER_WAY),
     Action.HAND_OVER: view(desired=Run.STARTED, sighting=OFFERED, order=MIGRATE, move=Move.DONE),
-    Action.RESUME: view(vm=Vm.ARRIVING, sighting=sighting(lease(source="you"))),
+    Action.RESUME: view(vm=Vm.ARRIVING, sighting=ARRIVED, **PROMISED),
     Action.VOID_ORDER: view(order=dataclasses.replace(MIGRATE, until_s=NOW_S)),
 }
 """A view for each action in which it is decided."""
@@ -144,6 +155,69 @@ def test_nothing_is_started_but_with_the_lease_a_deadline_and_a_dead_vm(seen: Vi
         assert seen.desired is Run.STARTED
         assert seen.granted_until_s is not None
         assert seen.granted_until_s - seen.now_s >= seen.timings.deadline_s / 2
+
+
+@given(around(Action.START, Action.RESUME, Action.PREPARE))
+@settings(max_examples=1000)
+def test_nothing_comes_to_life_for_which_the_fencer_has_not_the_last_word(seen: View) -> None:
+    if {Action.START, Action.RESUME} & set(actions(seen)):
+        assert not seen.fencer_owes
+        assert seen.promised_until_s is not None
+        assert seen.promised_until_s - seen.now_s >= seen.timings.deadline_s / 2
+        assert Action.PREPARE not in actions(seen)
+
+
+@given(around(Action.PREPARE, Action.START, Action.RESUME))
+@settings(max_examples=1000)
+def test_the_fencer_is_prepared_for_nothing_else_than_what_then_starts_or_resumes(seen: View) -> None:
+    if Action.PREPARE in actions(seen):
+        assert seen.granted_until_s is not None
+        confirmed = seen.but(barred=False, promised_until_s=seen.granted_until_s, expected_until_s=None)
+        assert (Action.RESUME if seen.vm is Vm.ARRIVING else Action.START) in actions(confirmed)
+
+
+@given(VIEWS)
+@settings(max_examples=1000)
+def test_the_fencer_is_asked_only_while_it_answers(seen: View) -> None:
+    if {Action.PREPARE, Action.EXPECT, Action.BAR} & set(actions(seen)):
+        assert seen.fencer_there
+        assert not seen.fencer_owes
+
+
+@given(around(Action.RENEW, Action.KILL))
+@settings(max_examples=1000)
+def test_no_running_vm_is_renewed_for_of_which_the_fencer_can_not_be_told(seen: View) -> None:
+    if seen.vm.may_write and (seen.fencer_owes or not seen.fencer_there):
+        assert Action.RENEW not in actions(seen)
+
+
+@given(around(Action.RELEASE, Action.HAND_OVER))
+@settings(max_examples=1000)
+def test_no_lease_is_given_away_while_the_fencer_lets_something_come_to_life(seen: View) -> None:
+    if {Action.RELEASE, Action.HAND_OVER} & set(actions(seen)):
+        assert seen.barred
+
+
+@given(around(Action.EXPECT, Action.BAR))
+@settings(max_examples=1000)
+def test_the_fencer_lets_a_migration_bring_the_vm_only_while_it_is_offered(seen: View) -> None:
+    if Action.EXPECT in actions(seen):
+        assert seen.lease is not None
+        assert (seen.lease.phase, seen.lease.target) == (Phase.MIGRATING, "me")
+        assert not lease_rules.is_expired(seen)
+        assert seen.vm in (Vm.OFF, Vm.ARRIVING)
+
+
+@given(around(Action.BAR, Action.PREPARE, Action.EXPECT))
+@settings(max_examples=1000)
+def test_only_a_dead_vm_is_barred_and_every_dead_one_that_is_not_to_live(seen: View) -> None:
+    """A VM that is alive is barred by the kill, not by a decision of its own."""
+    decided = set(actions(seen))
+    if Action.BAR in decided:
+        assert seen.vm is Vm.OFF
+    if seen.vm is Vm.OFF and seen.fencer_there and not seen.fencer_owes and not seen.barred:
+        lives = decided & {Action.PREPARE, Action.START}
+        assert (Action.BAR in decided) is not (bool(lives) or lease_rules.is_offered(seen))
 
 
 @given(around(Action.RELEASE, Action.TAKE, Action.HAND_OVER))
@@ -242,6 +316,20 @@ def test_a_vm_is_killed_when_the_lease_is_not_confirmed(unconfirmed: str) -> Non
     assert actions(view(vm=Vm.RUNNING, **fields))[0] is Action.KILL
 
 
+def test_at_the_deadline_the_reason_says_when_it_is_the_fencer_that_does_not_answer() -> None:
+    late = view(vm=Vm.RUNNING, granted_until_s=NOW_S)
+    assert rules.fence_reason(late) == "no renewal was confirmed for 5 s"
+    for silent in ({"fencer_there": False}, {"fencer_owes": 1}):
+        assert rules.fence_reason(late.but(**silent)).endswith(": the fencer of me does not answer")
+
+
+def test_a_guard_wakes_when_what_the_fencer_promised_is_not_enough_for_a_start_any_more() -> None:
+    seen = view(desired=Run.STARTED, granted_until_s=NOW_S + 4.9, barred=False, promised_until_s=NOW_S + 3.0)
+    assert Action.START in actions(seen)
+    assert outlook.next_moment(seen.but(next_ask_s=NOW_S + 9.0)) == NOW_S + 0.5
+    assert Action.PREPARE in actions(seen.but(now_s=NOW_S + 0.5))
+
+
 def test_a_vm_that_was_handed_over_runs_until_its_deadline_though_no_lease_was_seen() -> None:
     assert Action.KILL not in actions(view(vm=Vm.UNKNOWN, sighting=None))
     assert actions(view(vm=Vm.UNKNOWN, sighting=None, granted_until_s=NOW_S))[0] is Action.KILL
@@ -315,8 +403,11 @@ def test_after_a_refusal_the_lease_is_read_before_anything_is_asked() -> None:
 
 
 def test_a_start_waits_until_more_than_half_of_the_deadline_is_ahead() -> None:
-    assert Action.START in actions(view(desired=Run.STARTED, granted_until_s=NOW_S + 2.6))
-    assert Action.START not in actions(view(desired=Run.STARTED, granted_until_s=NOW_S + 2.5))
+    ready = view(desired=Run.STARTED, barred=False, promised_until_s=NOW_S + 5.0)
+    assert Action.START in actions(ready.but(granted_until_s=NOW_S + 2.6))
+    assert Action.START not in actions(ready.but(granted_until_s=NOW_S + 2.5))
+    assert Action.START in actions(ready.but(promised_until_s=NOW_S + 2.6))
+    assert Action.START not in actions(ready.but(promised_until_s=NOW_S + 2.5))
 
 
 def test_a_lease_with_an_unwanted_vm_is_given_back() -> None:
@@ -349,6 +440,7 @@ def test_a_guest_is_asked_to_shut_down_once_and_killed_when_it_does_not() -> Non
         ({"sighting": sighting(lease("you"), 0.1, index=51)}, "has renewed"),
         ({"desired": Run.STOPPED}, "not to run"),
         ({"unable": "no storage"}, "no storage"),
+        ({"fencer_there": False}, "its fencer does not answer"),
         ({"not_before_s": NOW_S + 5.0}, "backs off for 5 s"),
     ],
 )
@@ -411,6 +503,7 @@ ALONE = {"masterless_s": 20.0, "ranking": ("you", "me", "she"), "desired": Run.S
         ({"sighting": sighting(lease("you"), 60.0), "desired": None}, []),
         ({"sighting": sighting(lease("you"), 60.0), "desired_since_s": NOW_S - 19.9}, []),
         ({"sighting": sighting(lease("you"), 60.0), "unable": "no storage"}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "fencer_there": False}, []),
         ({"sighting": sighting(lease("you"), 60.0), "not_before_s": NOW_S + 0.1}, []),
         ({"sighting": sighting(lease("you"), 60.0), "ending": "the guard was stopped"}, []),
         ({"sighting": sighting(lease("you"), 60.0), "vm": Vm.UNKNOWN, "next_kill_s": NOW_S + 1.0}, []),

@@ -14,6 +14,7 @@ from mnha.core.ports import (
     Answered,
     DesiredSeen,
     Ended,
+    FencerSeen,
     LeaseSeen,
     Ordered,
     Outcome,
@@ -21,28 +22,39 @@ from mnha.core.ports import (
     StartFailed,
     VmSeen,
 )
+from mnha.core.timing import Timings
 from mnha.errors import BugError
 
+from .fencer import FakeFencer
 from .views import TIMINGS, lease
+
+MOST_ANSWERS = 10
+"""So many requests to the fencer may follow from one event."""
 
 
 class Doors:
-    """All ports at once: what is asked of them, in order."""
+    """All ports at once but the fencer's: what is asked of them, in order. It holds for every test that nothing comes
+    to life that the fencer has not confirmed, and that no lease goes while something may.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
-        self.watchdog_works = True
+        self.fencer = FakeFencer(self._note)
+        self.ticket = 0
 
     def _note(self, name: str, value: Any = None) -> None:
         self.calls.append((name, value))
 
     def cas(self, lease: Lease, index: int, ticket: int) -> None:
+        assert lease.holder == "me" or self.fencer.barred
+        self.ticket = ticket
         self._note("cas", (lease, index, ticket))
 
     def read(self) -> None:
         self._note("read")
 
     def start(self, epoch: int, generation: int) -> None:
+        assert self.fencer.until_s is not None
         self._note("start", generation)
 
     def migrate(self, target: str, generation: int) -> None:
@@ -52,6 +64,7 @@ class Doors:
         self._note("abort")
 
     def resume(self, generation: int) -> None:
+        assert self.fencer.until_s is not None
         self._note("resume", generation)
 
     def shutdown(self) -> None:
@@ -59,17 +72,6 @@ class Doors:
 
     def kill(self) -> None:
         self._note("kill")
-
-    def arm(self, until_s: float) -> bool:
-        self._note("arm", until_s)
-        return self.watchdog_works
-
-    @property
-    def armed(self) -> bool:
-        return self.watchdog_works
-
-    def disarm(self) -> None:
-        self._note("disarm")
 
     def note(self, event: str, text: str, **data: Any) -> None:
         self._note("note", event)
@@ -84,19 +86,28 @@ class Doors:
 class Rig:
     """A guard ``me`` with its doors, on a clock that the test turns."""
 
-    def __init__(self, granted_until_s: float | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        granted_until_s: float | None = None,
+        limits: Limits | None = None,
+        timings: Timings = TIMINGS,
+        granted_kill_s: float = TIMINGS.kill_s,
+    ) -> None:
         self.doors, self.now_s, self.index = Doors(), 100.0, 50
-        doors = self.doors
+        doors, self.fencer = self.doors, self.doors.fencer
+        self.fencer.until_s = granted_until_s
         self.guard = Guard(
-            "me", TIMINGS, limits or Limits(), store=doors, hypervisor=doors, watchdog=doors, journal=doors,
+            "me", timings, limits or Limits(), store=doors, hypervisor=doors, fencer=self.fencer, journal=doors,
             now_s=self.now_s, granted_until_s=granted_until_s,
+            granted_kill_s=0.0 if granted_until_s is None else granted_kill_s,
         )  # fmt: skip
 
     def on(self, *events: Any) -> list[str]:
-        """Give it events now; return the names of what it asks for."""
+        """Give it events now, each followed by what the fencer answers; return the names of what it asks for."""
         self.doors.calls = []
         for event in events:
             self.guard.handle(event, self.now_s)
+            self._hear()
         return self.asked
 
     def after(self, seconds: float) -> list[str]:
@@ -105,8 +116,28 @@ class Rig:
         while (wake_s := self.guard.wake_s()) <= end_s:
             self.now_s = max(wake_s, self.now_s)
             self.guard.tick(self.now_s)
+            self._hear()
         self.now_s = end_s
         return self.asked
+
+    def hears(self) -> list[str]:
+        """A fencer that was silent answers what it owes, and is silent no more."""
+        self.doors.calls, self.fencer.silent = [], False
+        self._hear()
+        return self.asked
+
+    def _hear(self) -> None:
+        """What the fencer answers; the two are not to be busy with nothing else."""
+        for _ in range(MOST_ANSWERS):
+            if not self.fencer.owes or self.fencer.silent:
+                return
+            self.guard.handle(self.fencer.answer(), self.now_s)
+        raise AssertionError(f"no end of requests to the fencer: {self.asked}")
+
+    @property
+    def ticket(self) -> int:
+        """The number of the newest lease request."""
+        return self.doors.ticket
 
     @property
     def asked(self) -> list[str]:
@@ -125,11 +156,17 @@ class Rig:
     def granted(self) -> Answered:
         """The newest request is granted."""
         self.index += 1
-        return Answered(self.guard._tickets, Outcome.GRANTED, self.index)
+        return Answered(self.ticket, Outcome.GRANTED, self.index)
 
     def observes(self, record: Lease | None = None) -> Rig:
         """Bring it to where it watches the lease of ``you``, able and willing."""
-        self.on(VmSeen(Vm.OFF, 0), AbilitySeen(""), DesiredSeen(Run.STARTED), self.seen(record or lease("you")))
+        self.on(
+            FencerSeen(True),
+            VmSeen(Vm.OFF, 0),
+            AbilitySeen(""),
+            DesiredSeen(Run.STARTED),
+            self.seen(record or lease("you")),
+        )
         return self
 
     def holds(self) -> Rig:
@@ -148,44 +185,36 @@ def test_a_guard_that_begins_kills_what_it_does_not_know_and_reads() -> None:
     assert rig.guard.state is State.SELF_FENCING
 
 
-def test_a_guard_that_took_over_from_its_own_process_kills_nothing_until_the_deadline() -> None:
+def test_a_guard_that_finds_something_granted_kills_nothing_until_the_deadline() -> None:
     rig = Rig(granted_until_s=103.0)
     assert "kill" not in rig.on(VmSeen(Vm.RUNNING, 0)) + rig.after(2.9)
     assert "kill" in rig.after(0.2)
 
 
-def test_a_guard_that_took_over_from_its_own_process_believes_no_copy() -> None:
+def test_a_guard_that_finds_something_granted_believes_no_copy() -> None:
     rig = Rig(granted_until_s=103.0)
     assert "kill" not in rig.on(VmSeen(Vm.RUNNING, 0), rig.seen(lease("you")))
     assert "kill" in rig.on(rig.seen(lease("you"), consistent=True))
 
 
-@pytest.mark.parametrize("handed_over_s", [3.0, 9.0])
-def test_a_guard_that_took_over_from_its_own_process_keeps_within_its_own_timings(handed_over_s: float) -> None:
-    """The one before may have had longer ones. The others go by the first record, whether its answer arrives or not."""
-    rig = Rig(granted_until_s=100.0 + handed_over_s)
-    rig.on(VmSeen(Vm.RUNNING, 0))
-    asked = rig.on(rig.seen(lease("me"), consistent=True))
-    granted_until_s = rig.now_s + min(handed_over_s, TIMINGS.deadline_s)
-    assert rig.guard.view.granted_until_s == granted_until_s
-    assert rig.values("arm") == [granted_until_s + TIMINGS.kill_s]
-    assert asked.index("arm") < asked.index("cas")
-
-
-def test_the_watchdog_is_armed_before_the_vm_starts() -> None:
+def test_the_fencer_is_asked_to_let_the_vm_run_before_it_starts() -> None:
     rig = Rig().observes(lease("", Phase.RELEASED))
     assert rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7)) == ["cas"]
-    assert rig.on(rig.granted()) == ["note taken", "arm", "start"]
-    assert rig.doors.calls[1] == ("arm", rig.now_s + TIMINGS.reset_s)
+    asked_s = rig.now_s
+    rig.after(0.2)
+    assert rig.on(rig.granted()) == ["note taken", "prepare", "start"]
+    assert rig.values("prepare") == [(asked_s + TIMINGS.deadline_s, TIMINGS.kill_s)]
 
 
 def test_a_vm_does_not_start_when_the_required_watchdog_does_not_work() -> None:
     rig = Rig().observes(lease("", Phase.RELEASED))
-    rig.doors.watchdog_works = False
+    rig.fencer.refuses["prepare"] = "the watchdog is required and can't be armed"
     rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7))
     asked = rig.on(rig.granted())
     assert "start" not in asked
-    assert rig.values("answer")[0][1] == "failed"
+    ticket, kind, message = rig.values("answer")[0]
+    assert (ticket, kind) == (1, "failed")
+    assert "the watchdog is required" in message
 
 
 def renews(rig: Rig) -> list[str]:
@@ -195,13 +224,13 @@ def renews(rig: Rig) -> list[str]:
 
 def test_a_vm_whose_required_watchdog_stops_working_is_handed_over_in_an_orderly_way() -> None:
     rig = Rig().holds()
-    assert renews(rig) == ["cas", "arm"]
-    rig.doors.watchdog_works = False
-    assert renews(rig) == ["cas", "arm", "note unprotected"]
-    assert renews(rig) == ["cas", "arm"]
-    assert renews(rig) == ["cas", "arm", "shutdown"]
-    assert renews(rig) == ["cas", "arm"], "the lease is kept while the guest shuts down"
-    assert rig.on(VmSeen(Vm.OFF, 1)) == ["disarm", "note off", "cas"]
+    assert renews(rig) == ["cas", "grant"]
+    rig.fencer.as_required = False
+    assert renews(rig) == ["cas", "grant", "note unprotected"]
+    assert renews(rig) == ["cas", "grant"]
+    assert renews(rig) == ["cas", "grant", "shutdown"]
+    assert renews(rig) == ["cas", "grant"], "the lease is kept while the guest shuts down"
+    assert rig.on(VmSeen(Vm.OFF, 1)) == ["note off", "forbid", "cas"]
     record = rig.values("cas")[0][0]
     assert (record.phase, record.reason) == (
         Phase.RELEASED,
@@ -213,14 +242,14 @@ def test_a_vm_whose_required_watchdog_stops_working_is_handed_over_in_an_orderly
 
 def test_a_watchdog_that_works_again_in_time_is_told_of_and_costs_nothing() -> None:
     rig = Rig().holds()
-    rig.doors.watchdog_works = False
+    rig.fencer.as_required = False
     renews(rig)
     renews(rig)
-    rig.doors.watchdog_works = True
-    assert renews(rig) == ["cas", "arm", "note protected"]
-    rig.doors.watchdog_works = False
-    assert renews(rig) == ["cas", "arm", "note unprotected"]
-    assert renews(rig) == ["cas", "arm"], "counted anew"
+    rig.fencer.as_required = True
+    assert renews(rig) == ["cas", "grant", "note protected"]
+    rig.fencer.as_required = False
+    assert renews(rig) == ["cas", "grant", "note unprotected"]
+    assert renews(rig) == ["cas", "grant"], "counted anew"
     assert rig.guard.state is State.RUNNING
 
 
@@ -251,27 +280,28 @@ def test_no_vm_outlives_the_deadline() -> None:
     assert rig.guard.last_fence is not None
     assert rig.guard.last_fence["at_s"] == granted_until_s
     assert asked.count("kill") > 2  # repeated until it is confirmed
-    assert rig.on(VmSeen(Vm.OFF, 1))[0] == "disarm"
+    assert asked.count("forbid") == 1
+    assert rig.on(VmSeen(Vm.OFF, 1))[0] == "note off"
 
 
 def test_a_refusal_is_read_up_on_and_another_holder_ends_the_vm() -> None:
     rig = Rig().holds()
     rig.after(1.0)
-    assert rig.on(Answered(rig.guard._tickets, Outcome.REFUSED)) == ["read"]
+    assert rig.on(Answered(rig.ticket, Outcome.REFUSED)) == ["read"]
     assert "kill" in rig.on(rig.seen(lease("you", epoch=9), consistent=True))
 
 
 def test_silence_is_no_refusal() -> None:
     rig = Rig().holds()
     rig.after(1.0)
-    assert rig.on(Answered(rig.guard._tickets, Outcome.UNREACHABLE)) == []
+    assert rig.on(Answered(rig.ticket, Outcome.UNREACHABLE)) == []
     assert rig.after(TIMINGS.renew_s / 4) == ["cas"]
 
 
 def test_lost_requests_do_not_keep_the_next_from_being_sent() -> None:
     rig = Rig().holds()
     assert rig.after(4.5).count("cas") == 4
-    assert rig.on(rig.granted())[:1] == ["arm"]
+    assert rig.on(rig.granted())[:1] == ["grant"]
     assert rig.guard.state is State.RUNNING
 
 
@@ -285,7 +315,7 @@ def test_requests_in_flight_are_limited() -> None:
 def test_a_grant_forgets_the_requests_that_it_made_void() -> None:
     rig = Rig().holds()
     rig.after(2.0)
-    first, second = rig.guard._tickets - 1, rig.guard._tickets
+    first, second = rig.ticket - 1, rig.ticket
     rig.index += 1
     rig.on(Answered(first, Outcome.GRANTED, rig.index))
     assert rig.on(Answered(second, Outcome.REFUSED)) == []
@@ -294,10 +324,10 @@ def test_a_grant_forgets_the_requests_that_it_made_void() -> None:
 def test_a_slow_grant_is_followed_by_the_next_request_at_once() -> None:
     rig = Rig().holds()
     rig.after(1.0)
-    asked_ticket = rig.guard._tickets
+    asked_ticket = rig.ticket
     rig.after(1.5)
     rig.index += 1
-    assert rig.on(Answered(asked_ticket, Outcome.GRANTED, rig.index)) == ["arm", "cas"]
+    assert rig.on(Answered(asked_ticket, Outcome.GRANTED, rig.index)) == ["grant", "cas"]
 
 
 def test_an_old_answer_of_a_read_does_not_undo_what_was_seen_since() -> None:
@@ -478,7 +508,7 @@ def test_a_wish_that_is_taken_back_kills_nobody() -> None:
 def test_an_end_waits_for_a_take_over_that_was_asked_for_and_starts_nothing() -> None:
     rig = Rig().observes(lease("", Phase.RELEASED))
     rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7))
-    take = rig.guard._tickets
+    take = rig.ticket
     rig.on(Ended("bye"))
     assert not rig.guard.done
     rig.index += 1
@@ -497,11 +527,10 @@ def test_an_end_without_the_lease_is_done_at_once() -> None:
 
 def test_a_reset_kills_and_starts_again_in_place() -> None:
     rig = Rig().holds()
-    assert "kill" in rig.on(Ordered(Op.RESET, 9, "hung", 30.0))
+    assert rig.on(Ordered(Op.RESET, 9, "hung", 30.0)) == ["forbid", "kill", "note killed"]
     asked = rig.on(VmSeen(Vm.OFF, 1))
     assert [(ticket, kind) for ticket, kind, _ in rig.values("answer")] == [(9, "ok")]
-    assert asked[0] == "disarm"
-    assert "start" in asked
+    assert asked == ["answer", "cas", "prepare", "start"]
 
 
 def test_a_late_grant_after_a_release_revives_no_deadline() -> None:
@@ -515,7 +544,7 @@ def test_a_late_grant_after_a_release_revives_no_deadline() -> None:
     assert rig.guard.view.granted_until_s is None
 
 
-def test_a_start_without_a_deadline_is_a_bug() -> None:
+def test_a_start_that_the_fencer_was_not_prepared_for_is_a_bug() -> None:
     with pytest.raises(BugError):
         Rig().guard._launch(lambda: None)
 
@@ -540,7 +569,9 @@ def test_the_status_names_what_an_operator_asks_for() -> None:
     assert status["lease"]["holder"] == "me"
     assert 0 < status["may_run_for_s"] <= TIMINGS.deadline_s
     assert status["lease"]["expired"] is False
+    assert status["fencer"] == {"there": True, "lets_it_run_for_s": status["may_run_for_s"], "barred": False}
     assert Rig().guard.status(0.0)["lease"] is None
+    assert Rig().guard.status(0.0)["fencer"] == {"there": False, "lets_it_run_for_s": None, "barred": False}
 
 
 def test_a_renewal_is_the_same_record_with_the_next_number() -> None:
@@ -569,9 +600,9 @@ def test_the_status_tells_how_the_renewals_go() -> None:
 def test_renewals_that_were_lost_or_refused_are_counted_apart() -> None:
     rig = Rig().holds()
     rig.after(1.0)
-    rig.on(Answered(rig.guard._tickets, Outcome.UNREACHABLE))
+    rig.on(Answered(rig.ticket, Outcome.UNREACHABLE))
     rig.after(0.3)
-    rig.on(Answered(rig.guard._tickets, Outcome.REFUSED))
+    rig.on(Answered(rig.ticket, Outcome.REFUSED))
     told = rig.guard.status(rig.now_s)["renewals"]
     assert (told["granted"], told["lost"], told["refused"]) == (1, 1, 1)
 

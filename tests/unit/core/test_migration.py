@@ -78,7 +78,7 @@ def test_the_lease_is_handed_over_when_the_vm_is_there_and_dead_here(dead_first:
 def test_what_is_left_of_a_vm_that_was_migrated_is_killed() -> None:
     rig = moving()
     asked = rig.on(ended(rig))
-    assert asked[0] == "kill"
+    assert asked[:2] == ["forbid", "kill"]
     assert "note killed" not in asked
 
 
@@ -193,7 +193,7 @@ OFFER = lease("you", Phase.MIGRATING, target="me")
 def target() -> Rig:
     """A guard to whose node the VM is on its way."""
     rig = Rig(limits=NODES).observes()
-    assert rig.on(rig.seen(OFFER), VmSeen(Vm.ARRIVING, 0, pid=1)) == []
+    assert rig.on(rig.seen(OFFER), VmSeen(Vm.ARRIVING, 0, pid=1)) == ["expect"]
     assert rig.guard.state is State.MIGRATING_IN
     return rig
 
@@ -221,7 +221,7 @@ def test_what_has_arrived_is_resumed_when_the_lease_was_handed_over_and_renewed(
     rig = target()
     assert rig.on(rig.seen(handed_over(OFFER, "maintenance"))) == ["cas"]
     assert written(rig).source == "you"
-    assert rig.on(rig.granted()) == ["arm", "arm", "resume"]
+    assert rig.on(rig.granted()) == ["prepare", "resume"]
     rig.on(VmSeen(Vm.RUNNING, rig.guard._generation, pid=1))
     assert rig.guard.state is State.RUNNING
     rig.after(1.0)

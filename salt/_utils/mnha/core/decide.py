@@ -3,9 +3,10 @@
 The invariants, each kept by one rule below and by no other:
 
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
-- Nothing is started or resumed without a deadline ahead, that the fencer has confirmed (`_prepare`, `_start`, `_resume`).
+- Nothing is started or resumed without a deadline ahead that the fencer has confirmed (`_prepare`, `_start`,
+  `_resume`).
 - A lease is given back, or handed over, only when the VM is confirmed dead, and the fencer lets none come to life
-(`_bar`, `_release`, `_hand_over`).
+  (`_bar`, `_release`, `_hand_over`).
 - A VM that a migration has brought is resumed only when its former holder has handed the lease over, and this node has
   renewed it (`_resume`). Nobody else knows that the VM did not go on there: libvirt resumes it at the source when it
   did not hear of the arrival, and then what has arrived is older than the disk. So if the source is lost before, what
@@ -42,7 +43,7 @@ def fence_reason(view: View) -> str:
     if view.granted_until_s is None:
         return "this node has no confirmed lease"
     if not rules.may_run_vm(view):
-        why = "" if view.fencer_there else f": the fencer of {view.node} does not answer"
+        why = "" if _may_tell(view) else f": the fencer of {view.node} does not answer"
         return f"no renewal was confirmed for {view.timings.deadline_s:g} s{why}"
     return ""
 
@@ -245,14 +246,13 @@ def release_reason(view: View) -> str:
 def _renew(view: View) -> Decision | None:
     """Keep the lease while the VM runs here, or is about to. Out of its storage's reach it is being killed, but may
     sleep in the kernel, with writes under way: only where an armed watchdog resets the node may the lease expire then.
-    Not while the fencer owes an answer: nobody but this guard would keep the promise that a renewal is.
+    Not while the fencer owes an answer: nobody but this guard would keep the promise that a renewal is. Without a
+    fencer the VM could not start here, and the lease not be given back: it is left to expire, for another node.
     """
-    if not _may_ask(view) or not rules.is_mine(view):
+    if not _may_ask(view) or not rules.is_mine(view) or not view.fencer_there:
         return None
     if view.vm.may_write:
-        if not _may_tell(view):
-            return None
-        useful = not fence_reason(view) and not (view.armed and storage_reason(view))
+        useful = not view.fencer_owes and not fence_reason(view) and not (view.armed and storage_reason(view))
     else:
         useful = wants_vm(view) and view.move is not Move.DONE
     return Decision(Action.RENEW, "keep the lease") if useful else None

@@ -183,45 +183,28 @@ class Guard:
             masterless_s=limits.masterless_s,
             ranking=limits.ranking,
         )
+        self._on: dict[type[Event], Callable[[Any], None]] = {
+            LeaseSeen: self._on_lease,
+            Answered: self._on_answer,
+            ReadFailed: self._on_read_failed,
+            VmSeen: self._on_vm,
+            StartFailed: self._on_start_failed,
+            Moved: self._on_moved,
+            Confirmed: self._on_confirmed,
+            FencerSeen: self._on_fencer,
+            DesiredSeen: self._on_desired,
+            MaintenanceSeen: self._on_maintenance,
+            AbilitySeen: self._on_ability,
+            Ordered: self._on_order,
+            Ended: self._on_end,
+        }
 
     # ---- observe
 
     def handle(self, event: Event, now_s: float) -> None:
         """Take in what happened, and act on it."""
         self._advance(now_s)
-        match event:
-            case LeaseSeen():
-                self._on_lease(event)
-            case Answered():
-                self._on_answer(event)
-            case ReadFailed():
-                self._set(next_read_s=now_s + self.view.timings.renew_s / 4)
-            case VmSeen():
-                self._on_vm(event)
-            case StartFailed():
-                self._on_start_failed(event)
-            case Moved():
-                self._on_moved(event)
-            case Confirmed():
-                self._on_confirmed(event)
-            case FencerSeen():
-                self._on_fencer(event.there)
-            case DesiredSeen():
-                if event.run is not self.view.desired:
-                    self._set(desired=event.run, desired_since_s=self.view.now_s)
-            case MaintenanceSeen():
-                self._set(maintenance=event.reason)
-            case AbilitySeen():
-                self._set(
-                    unable=event.unable,
-                    probed=True,
-                    storage_lost_s=event.storage_lost_s,
-                    storage_elsewhere=event.storage_elsewhere,
-                )
-            case Ordered():
-                self._on_order(event)
-            case Ended():
-                self._on_end(event)
+        self._on[type(event)](event)
         self._react()
 
     def tick(self, now_s: float) -> None:
@@ -283,6 +266,28 @@ class Guard:
                 # loop.
                 self._set(next_ask_s=min(self.view.next_ask_s, self.view.now_s))
             self._sight(Sighting(seen.lease, seen.index, seen.received_s))
+
+    def _on_read_failed(self, failed: ReadFailed) -> None:
+        """Read again soon."""
+        self._set(next_read_s=self.view.now_s + self.view.timings.renew_s / 4)
+
+    def _on_desired(self, seen: DesiredSeen) -> None:
+        """Fold the wish into the view, and since when it is known."""
+        if seen.run is not self.view.desired:
+            self._set(desired=seen.run, desired_since_s=self.view.now_s)
+
+    def _on_maintenance(self, seen: MaintenanceSeen) -> None:
+        """Fold the maintenance of this node into the view."""
+        self._set(maintenance=seen.reason)
+
+    def _on_ability(self, seen: AbilitySeen) -> None:
+        """Fold what the probes have found into the view."""
+        self._set(
+            unable=seen.unable,
+            probed=True,
+            storage_lost_s=seen.storage_lost_s,
+            storage_elsewhere=seen.storage_elsewhere,
+        )
 
     def _sight(self, sighting: Sighting) -> None:
         """Adopt `sighting`; a lease that is not this node's ends every claim of this node to run the VM."""
@@ -367,7 +372,7 @@ class Guard:
         if self.view.granted_until_s is None or granted_until_s > self.view.granted_until_s:
             self._set(granted_until_s=granted_until_s)
             self._kill_s = self.view.timings.kill_s
-            if self.view.promised_until_s is not None and self.view.fencer_there:
+            if self._may_grant():
                 self._tell(Action.RENEW, granted_until_s)
         if ask.action is Action.TAKE:
             self.timeline["taken_s"] = self.view.now_s
@@ -392,6 +397,16 @@ class Guard:
 
     # ---- the fencer
 
+    def _ask_fencer(self, action: Action) -> None:
+        """Carry out a decision that is the fencer's matter."""
+        match action:
+            case Action.PREPARE if self.view.granted_until_s is not None:
+                self._tell(action, self.view.granted_until_s)
+            case Action.EXPECT if self.view.sighting is not None:
+                self._tell(action, rules.expires_s(self.view.sighting, self.view.timings))
+            case Action.BAR:
+                self._tell(action)
+
     def _tell(self, action: Action, until_s: float = float("-inf")) -> None:
         """Send the fencer a request: PREPARE, RENEW, EXPECT or BAR."""
         self._tickets += 1
@@ -408,6 +423,14 @@ class Guard:
             case _:
                 self._fencer.forbid(ticket)
         self._reset_s = max(self._reset_s, told.reset_s)
+
+    def _may_grant(self) -> bool:
+        """Whether the fencer is to be told of a renewal: the VM is alive or prepared, and not being barred. Also after
+        one that it has refused: what was granted before may count on.
+        """
+        view = self.view
+        lives = view.promised_until_s is not None or self._is_alive()
+        return lives and view.fencer_there and not view.barred and not self._is_barring()
 
     def _on_confirmed(self, confirmed: Confirmed) -> None:
         """Fold an answer of the fencer into the view."""
@@ -441,13 +464,16 @@ class Guard:
         self._journal.log(f"the fencer does not {told.action}: {error}")
         if told.action in (Action.PREPARE, Action.RENEW):
             self._set(promised_until_s=None)
+        if told.action is Action.EXPECT:
+            self._set(expected_until_s=told.until_s)  # asked again with the next renewal of the offer, not at once
         if told.action is Action.PREPARE:
             if self.view.vm is Vm.ARRIVING:
                 self._set(launched_epoch=self._epoch())  # what can't be resumed now is of no use any more
             self._on_start_failed(StartFailed(self._generation, error))
 
-    def _on_fencer(self, there: bool) -> None:
+    def _on_fencer(self, seen: FencerSeen) -> None:
         """The fencer came or went. One that has come is told how things stand; what was asked before has no answer."""
+        there = seen.there
         if there is self.view.fencer_there and not self._told:
             return
         self._journal.log(f"the fencer {'answers' if there else 'does not answer'}")
@@ -685,12 +711,8 @@ class Guard:
                 self._store.read()
             case Action.RENEW | Action.TAKE | Action.RELEASE | Action.HAND_OVER:
                 self._ask(decision)
-            case Action.PREPARE if self.view.granted_until_s is not None:
-                self._tell(Action.PREPARE, self.view.granted_until_s)
-            case Action.EXPECT if self.view.sighting is not None:
-                self._tell(Action.EXPECT, rules.expires_s(self.view.sighting, self.view.timings))
-            case Action.BAR:
-                self._tell(Action.BAR)
+            case Action.PREPARE | Action.EXPECT | Action.BAR:
+                self._ask_fencer(decision.action)
             case Action.START:
                 self._launch(lambda: self._hypervisor.start(self._epoch(), self._generation))
             case Action.RESUME:
@@ -708,8 +730,7 @@ class Guard:
 
     def _kill(self, reason: str) -> None:
         """Kill the VM, by the fencer and without it."""
-        alive = self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
-        fenced = alive and self.view.move is not Move.DONE and self.last_fence_is_over()
+        fenced = self._is_alive() and self.view.move is not Move.DONE and self.last_fence_is_over()
         self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
         if self.view.fencer_there and not self.view.barred and not self._is_barring():
             self._tell(Action.BAR)
@@ -717,6 +738,10 @@ class Guard:
         if fenced:
             self.last_fence = {"at_s": self.view.now_s, "reason": reason, "epoch": self._epoch()}
             self._journal.note("killed", f"{self.view.node} kills the VM: {reason}", epoch=self._epoch())
+
+    def _is_alive(self) -> bool:
+        """Whether the VM runs here, or is about to: not what a migration has only brought."""
+        return self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
 
     def _is_barring(self) -> bool:
         """Whether the last request to the fencer was to bar the VM, and is not answered yet."""

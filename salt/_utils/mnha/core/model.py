@@ -183,7 +183,8 @@ class View:
     :param fencer_there: whether the fencer can be asked.
     :param fencer_owes: how many requests it has not answered.
     :param promised_until_s: the moment to which the fencer lets the VM run; None: it lets nothing run.
-    :param expected_until_s: the moment to which it lets a migration bring the VM; None: it was not told to.
+    :param expected_until_s: the moment to which it was last asked to let a migration bring the VM, and has answered;
+        None: it was not.
     :param barred: whether the fencer has confirmed that nothing of the VM can come to life here.
     :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).

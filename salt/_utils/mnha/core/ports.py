@@ -235,7 +235,7 @@ class Fencer(Protocol):
     """
 
     def prepare(self, until_s: float, kill_s: float, ticket: int) -> None:
-        """Let the VM run until `until_s`, with the watchdog armed for `kill_s` later: before it is started or resumed."""
+        """Let the VM run until `until_s`, with the watchdog armed for `kill_s` later; before it starts or resumes."""
 
     def grant(self, until_s: float, kill_s: float, ticket: int) -> None:
         """Move the moment of a VM that was prepared."""
