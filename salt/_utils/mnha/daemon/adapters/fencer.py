@@ -30,7 +30,7 @@ RECONNECT_S = 0.1
 ANSWER_S = 0.2
 """How long a question waits for its answer. The fencer answers within a millisecond; one that does not is stopped."""
 SILENT_S = 1.0
-"""A fencer that owes an answer for so long does not answer."""
+"""A fencer that owes an answer for so long is not there."""
 LOOK_EVERY_S = 0.5
 
 
@@ -64,10 +64,9 @@ class Link:
     def error(self) -> str:
         """Why the fencer can't be relied on now; empty if it can."""
         with self._lock:
-            if self._channel is None:
-                return f"the fencer does not answer at {self._path}: {self._why}; see `systemctl status mnha-fencer`"
-            silent_s = boottime_s() - self._owed[0][2] if self._owed else 0.0
-        return f"the fencer has not answered for {silent_s:.1f} s" if silent_s > SILENT_S else ""
+            if self._channel is not None:
+                return ""
+        return f"the fencer does not answer at {self._path}: {self._why}; see `systemctl status mnha-fencer`"
 
     def watchdog(self) -> dict[str, Any]:
         """What it tells of the watchdog: `mode`, `device`, `armed`, `failing`, `why`, `objection`."""
@@ -97,8 +96,13 @@ class Link:
         while True:
             try:
                 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+                    channel.settimeout(ANSWER_S)
                     channel.connect(str(self._path))
-                    self._take_answers(channel)
+                    channel.send(json.dumps({"v": VERSION, "op": "status"}).encode())
+                    if channel.recv(MOST_BYTES):  # one that is stopped is connected to, and answers nothing
+                        self._take_answers(channel)
+            except TimeoutError:
+                self._why = f"no answer within {ANSWER_S:g} s"
             except OSError as error:
                 self._why = error.strerror or str(error)
             except Exception as error:
@@ -107,17 +111,16 @@ class Link:
             time.sleep(RECONNECT_S)
 
     def _take_answers(self, channel: socket.socket) -> None:
-        """Take answers until the connection breaks."""
+        """Take answers until the connection breaks, or one is owed for too long."""
         with self._lock:
             self._channel = channel
         self._post_all(FencerSeen(True))
         try:
-            while packet := channel.recv(MOST_BYTES):
+            while (packet := self._next_answer(channel)) is not None:
                 answer = json.loads(packet)
                 with self._lock:
                     vm, ticket, _ = self._owed.popleft()
                 self._posts[vm](confirmed(ticket, answer))
-            self._why = "it has ended"
         except (OSError, ValueError, IndexError) as error:
             self._why = str(error)
         finally:
@@ -125,6 +128,21 @@ class Link:
                 self._channel = None
                 self._owed.clear()
             self._post_all(FencerSeen(False))
+
+    def _next_answer(self, channel: socket.socket) -> bytes | None:
+        """The next packet; None: there will be none."""
+        while True:
+            try:
+                packet = channel.recv(MOST_BYTES)
+            except TimeoutError:
+                with self._lock:
+                    silent_s = boottime_s() - self._owed[0][2] if self._owed else 0.0
+                if silent_s < SILENT_S:
+                    continue
+                self._why = f"no answer within {SILENT_S:g} s"
+                return None
+            self._why = "it has ended"
+            return packet or None
 
     def _post_all(self, event: Event) -> None:
         for post in self._posts.values():
