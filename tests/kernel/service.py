@@ -1,9 +1,9 @@
-"""Runs as a service in a machine with systemd and softdog, by `test_service.py`: a guard under the product's own unit.
+"""Runs as a service in a machine with systemd and softdog, by `test_service.py`: a fencer under the product's own unit.
 
     service.py FATE
 
 The first one arms the watchdog and prints until when. What one does that got the device from systemd's store, FATE
-says: `hangs` does nothing, `finds_no_vm` stops it, as a guard does that finds no VM alive.
+says: `hangs` does nothing, `finds_no_vm` stops it, as a fencer does that finds no VM alive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEFT_S = 5.6
 
 
 def main(fate: str) -> None:
-    """Be that guard."""
+    """Be that fencer."""
     serial = os.open("/dev/ttyS0", os.O_WRONLY | os.O_NOCTTY)
 
     def say(text: str) -> None:
@@ -29,7 +29,11 @@ def main(fate: str) -> None:
 
     fd = systemd.kept("watchdog")
     watchdog = LinuxWatchdog(
-        "required", "/dev/watchdog1", Path("/run/mnha", MARK), kept_fd=fd, keep=lambda fd: systemd.keep("watchdog", fd)
+        "required",
+        "/dev/watchdog1",
+        Path("/run/mnha-fencer", MARK),
+        kept_fd=fd,
+        keep=lambda fd: systemd.keep("watchdog", fd),
     )
     systemd.notify("READY=1")
     if fd is None:

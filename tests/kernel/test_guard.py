@@ -1,4 +1,6 @@
-"""The guard itself, its unit, Consul and the watchdog, together on a real kernel: is the node reset in time?"""
+"""Guard and fencer themselves, their units, Consul and the watchdog, together on a real kernel: is the VM dead, or the
+node reset, in time?
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jinja2
 import pytest
 
 from lab.uml import Machine
@@ -17,10 +21,18 @@ from tests.support.example import ROOT
 from .test_service import installed
 from .test_watchdog import BOOT_S, NOISE_S, RESET
 
+UNIT = ROOT / "salt/states/guard/files/mnha-guard.service"
 TIMINGS = PROFILES["default"]
 SLOW = Timings(renew_s=1.0, deadline_s=8.0, kill_s=16.0, lease_s=25.0)
 """A Python that takes a second to begin on a node takes ten here."""
-CHANGES = """
+FENCER = """
+[Unit]
+DefaultDependencies=no
+[Service]
+Environment=PYTHONPATH=@ROOT@/salt/_utils
+StandardError=append:/run/fencer.log
+"""
+GUARD = """
 [Unit]
 DefaultDependencies=no
 Wants=
@@ -30,15 +42,12 @@ Environment=PYTHONPATH=@ROOT@/salt/_utils
 ExecStartPre=
 ExecStart=
 StandardError=append:/run/guard.log
-ExecStart=/bin/bash -c 'export MNHA_GUARD_HANDOVER=$(cat /run/handover || echo {}); rm -f /run/handover; \\
-  exec @PYTHON@ -m mnha.daemon --config /etc/mnha/guard.json'
+ExecStart=@PYTHON@ -m mnha.daemon --config /etc/mnha/guard.json
 ExecReload=
-ExecStopPost=
+ExecStop=
+WatchdogSec=0
 """
-"""Without what a cluster's node has besides. The first process is told that its VM runs, as by one that it replaces."""
-
-FENCE = "ExecStopPost=@PYTHON@ -m mnha.daemon --config /etc/mnha/guard.json --fence\n"
-BLIND = "WatchdogSec=0\n"
+"""Without what a cluster's node has besides."""
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +55,15 @@ def consul(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return consul_server.binary(tmp_path_factory.mktemp("consul"))
 
 
-def struck(consul: Path, timings: Timings, fate: str, changes: str) -> Machine:
+def struck(consul: Path, timings: Timings, fate: str) -> Machine:
     """A machine whose guard holds its VM until `fate` strikes."""
+    guard = SimpleNamespace(vms=[])
+    unit = jinja2.Template(UNIT.read_text(encoding="utf-8")).render(salt={"mnha_config.guard": lambda: guard})
     words = [sys.executable, "-m", "tests.kernel.whole_guard", str(consul), json.dumps(timings.to_dict()), fate]
     program = shlex.join(words)
     return Machine(
-        f"{installed(CHANGES + changes)}"
+        f"{installed('mnha-fencer')}{changed('mnha-fencer', FENCER)}{installed('mnha-guard', unit)}"
+        f"{changed('mnha-guard', GUARD)}systemctl daemon-reload || exit 4\n"
         f"cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. && exec {program}",
         systemd=True,
     )
@@ -68,15 +80,13 @@ def times(machine: Machine) -> dict[str, list[float]]:
     return result
 
 
-@pytest.mark.parametrize(("fate", "changes"), [("stopped", BLIND), ("unkillable", "")])
-def test_a_node_whose_vm_outlives_its_lease_is_reset_before_anybody_may_take_it(
-    consul: Path, fate: str, changes: str
-) -> None:
-    """*stopped*: neither the guard nor systemd stops the VM. *unkillable*: no renewal, and no death by SIGKILL.
+@pytest.mark.parametrize("fate", ["both_stopped", "unkillable"])
+def test_a_node_whose_vm_outlives_its_lease_is_reset_before_anybody_may_take_it(consul: Path, fate: str) -> None:
+    """*both_stopped*: neither guard nor fencer kills the VM. *unkillable*: no renewal, and no death by SIGKILL.
 
     The last renewal was asked for in the second before, so D + K after the strike is the latest that is allowed.
     """
-    with struck(consul, TIMINGS, fate, changes) as machine:
+    with struck(consul, TIMINGS, fate) as machine:
         end = machine.wait(BOOT_S + 120)
     when = times(machine)
     resets = [line.at_s for line in machine.console if RESET in line.text]
@@ -88,10 +98,30 @@ def test_a_node_whose_vm_outlives_its_lease_is_reset_before_anybody_may_take_it(
     assert TIMINGS.reset_s - TIMINGS.renew_s - 1.2 < after_s < TIMINGS.reset_s + NOISE_S
 
 
-def test_a_killed_guards_vm_dies_with_it_and_the_next_guard_stops_the_watchdog(consul: Path) -> None:
-    with struck(consul, SLOW, "killed", FENCE) as machine:
+@pytest.mark.parametrize("fate", ["guard_stopped", "guard_gone"])
+def test_a_vm_whose_guard_is_not_there_is_dead_at_its_moment_and_the_watchdog_is_stopped(
+    consul: Path, fate: str
+) -> None:
+    with struck(consul, SLOW, fate) as machine:
         end = machine.wait(BOOT_S + 120)
     assert end.status == 0, f"{end.said[-3000:]}\n{end.console}"
     when = times(machine)
-    assert when["struck"][0] < when["wrote"][-1] < when["dead"][0] < when["struck"][0] + SLOW.reset_s
+    lived_s = when["wrote"][-1] - when["struck"][0]
+    assert SLOW.deadline_s - 2 * SLOW.renew_s < lived_s < SLOW.deadline_s + NOISE_S
     assert "did not stop" not in end.console
+
+
+def test_a_vm_outlives_its_fencer_and_its_guard(consul: Path) -> None:
+    """Each is killed, and the next one goes on where it was."""
+    with struck(consul, SLOW, "killed") as machine:
+        end = machine.wait(BOOT_S + 180)
+    assert end.status == 0, f"{end.said[-3000:]}\n{end.console}"
+    when = times(machine)
+    assert max(when["wrote"]) > when["lives"][0]
+    assert not [line for line in machine.console if RESET in line.text]
+
+
+def changed(unit: str, changes: str) -> str:
+    """Commands that change an installed unit; @ROOT@ and @PYTHON@ stand for these."""
+    text = changes.replace("@ROOT@", str(ROOT)).replace("@PYTHON@", sys.executable)
+    return f"printf %s {shlex.quote(text)} >/etc/systemd/system/{unit}.service.d/changes.conf\n"

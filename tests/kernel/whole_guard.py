@@ -1,10 +1,10 @@
-"""Runs in a machine with systemd and softdog, by `test_guard.py`: a Consul server, a VM's process, and the guard.
+"""Runs in a machine with systemd and softdog, by `test_guard.py`: a Consul server, a VM's process, guard and fencer.
 
     whole_guard.py CONSUL TIMINGS FATE
 
-The VM is a process with a QEMU's command line that prints what its clock shows every few milliseconds. It runs already
-when the guard is started: the guard is told so by the handover of a process before it, renews its lease, and arms the
-watchdog. Then FATE strikes, one of :data:`FATES`.
+The VM is a process with a QEMU's command line, in its slice, that prints what its clock shows every few milliseconds.
+It runs already when the fencer is started, which finds what a fencer before it has written down, and arms the watchdog.
+The guard learns that from it, and renews the lease. Then FATE strikes, one of :data:`FATES`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from mnha import config
-from mnha.config.guard import guard_config
+from mnha.config.guard import fencer_config, guard_config
 from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
+from mnha.daemon.adapters import fencer
+from mnha.fencer.slices import KernelSlices
 from mnha.host.clock import boottime_s
 from tests.support.consul_server import ConsulServer, running
 from tests.support.example import example_with
 
 NODE, VM = "node1", "mnvm"
+FENCER_SOCKET = "/run/mnha-fencer/fencer.sock"
 SERIAL = os.open("/dev/ttyS0", os.O_WRONLY | os.O_NOCTTY)
 WRITER = f"""
 import os, time
@@ -55,6 +58,7 @@ def prepare(consul: ConsulServer, timings: Timings) -> dict[str, Any]:
     }
     Path("/etc/mnha").mkdir(exist_ok=True)
     Path("/etc/mnha/guard.json").write_text(json.dumps(settings))
+    Path("/etc/mnha/fencer.json").write_text(json.dumps(fencer_config(cluster)))
     record = lease.taken(lease.first(timings), NODE, timings, "by a guard before")
     prefix = f"mnha/{settings['cluster']}/vms/{VM}"
     client = consul.client("")
@@ -89,21 +93,58 @@ def wait_until_armed() -> None:
     raise AssertionError(f"the guard does not hold its VM: {now}\n{Path('/run/guard.log').read_text()}")
 
 
-def stopped(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
-    """The guard stands still, and systemd does not notice."""
+def both_stopped(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
+    """Guard and fencer stand still."""
+    systemctl("kill", "--signal=STOP", "--kill-whom=main", "mnha-fencer", "mnha-guard")
+
+
+def guard_stopped(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
+    """The guard stands still: the fencer does it."""
     systemctl("kill", "--signal=STOP", "--kill-whom=main", "mnha-guard")
+    await_the_end(vm)
+
+
+def guard_gone(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
+    """The guard is killed, and no other one can be started."""
+    Path("/etc/mnha/guard.json").unlink()
+    systemctl("kill", "--signal=KILL", "--kill-whom=main", "mnha-guard")
+    await_the_end(vm)
+
+
+def await_the_end(vm: subprocess.Popen[bytes]) -> None:
+    """The VM is killed, and the watchdog stopped."""
+    vm.wait(30)
+    say("dead", boottime_s())
+    time.sleep(30)
+    told = fencer.ask(Path(FENCER_SOCKET), "status", timeout_s=5.0)
+    assert not told["watchdog"]["armed"], told
+    say("lives", boottime_s())
 
 
 def killed(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
-    """The guard is killed; systemd's unit kills the VM, and starts a guard again."""
-    systemctl("kill", "--signal=KILL", "--kill-whom=main", "mnha-guard")
-    vm.wait(20)
-    say("dead", boottime_s())
-    time.sleep(30)
-    now = status()
-    assert not now["watchdog"]["armed"], now["watchdog"]
-    assert now["vms"][VM]["vm"] == "off", now["vms"]
+    """Fencer and guard are killed, one after the other; the next ones keep the VM."""
+    for unit in ("mnha-fencer", "mnha-guard"):
+        before = since(unit)
+        systemctl("kill", "--signal=KILL", "--kill-whom=main", unit)
+        end_s = boottime_s() + 60
+        while since(unit) in (0.0, before):
+            assert boottime_s() < end_s, f"no other {unit}"
+            time.sleep(0.1)
+        wait_until_armed()
+        time.sleep(10)  # longer than what was granted
+        assert vm.poll() is None, f"the VM has died with {unit}"
     say("lives", boottime_s())
+    time.sleep(1)
+
+
+def since(unit: str) -> float:
+    """Since when a process is there; 0 where nobody tells."""
+    now = status()
+    if not now:
+        return 0.0
+    return float(
+        now["guard"]["since_s"] if unit == "mnha-guard" else (now["fencer"]["about"] or {}).get("since_s", 0.0)
+    )
 
 
 def unkillable(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
@@ -118,9 +159,7 @@ def unkillable(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
 
 
 FATES: dict[str, Callable[[ConsulServer, subprocess.Popen[bytes]], None]] = {
-    "stopped": stopped,
-    "killed": killed,
-    "unkillable": unkillable,
+    one.__name__: one for one in (both_stopped, guard_stopped, guard_gone, killed, unkillable)
 }
 
 
@@ -131,13 +170,21 @@ def main(binary: str, timings: str, fate: str) -> None:
     with running(Path(binary), folder) as consul:
         settings = prepare(consul, Timings.from_dict(json.loads(timings)))
         uuid = settings["vms"][0]["uuid"]
-        vm = subprocess.Popen([sys.executable, "-c", WRITER, "-uuid", uuid], pass_fds=[SERIAL])
-        Path("/run/handover").write_text(json.dumps({VM: boottime_s() + 30.0}))
+        words = ["qemu-system-x86_64", "-c", WRITER, "-uuid", uuid]
+        vm = subprocess.Popen(words, executable=sys.executable, pass_fds=[SERIAL])
+        slices = KernelSlices(Path(settings["fencer"]["slices"]))
+        slices.open(VM)
+        (slices.path(VM) / "cgroup.procs").write_text(str(vm.pid))
+        memory = Path(FENCER_SOCKET).with_name("grants.json")
+        memory.parent.mkdir(mode=0o700)
+        grant = {"kind": "run", "until_s": boottime_s() + 50.0, "kill_s": settings["timings"]["kill_s"]}
+        memory.write_text(json.dumps({"v": 1, "grants": {VM: grant}}))
+        systemctl("start", "mnha-fencer")
         systemctl("start", "mnha-guard")
         wait_until_armed()
         say("struck", boottime_s())
         FATES[fate](consul, vm)
-        if fate != "killed":
+        if fate in ("both_stopped", "unkillable"):
             time.sleep(60)
             raise AssertionError("the machine was not reset")
 
