@@ -67,11 +67,11 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
         server.wait(10)
 
 
-def prober(folder: Path, tmp_path: Path) -> Prober:
+def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
     """A prober that finds everything well but, maybe, the folder of its image."""
     (tmp_path / "domain.xml").touch()
     vm = {
-        "name": "mnvm", "image": str(folder / "vm.img"), "bridges": [], "domain_xml": str(tmp_path / "domain.xml"),
+        "name": name, "image": str(folder / "vm.img"), "bridges": [], "domain_xml": str(tmp_path / "domain.xml"),
         "memory_mib": 1,
     }  # fmt: skip
     return Prober(
@@ -168,3 +168,11 @@ def test_whose_storage_is_well_is_read_from_the_records_and_what_is_not_understo
         {"Value": b"!"},
     ]
     assert with_storage(rows) == {"node1"}
+
+
+def test_two_vms_in_one_folder_do_not_report_each_others_data(storage: Storage, tmp_path: Path) -> None:
+    (storage.folder / "vm.img").touch()
+    for vm in ("one", "two"):
+        found = prober(storage.folder, tmp_path, vm).probe()
+        assert not found.unable, found
+    assert {path.name for path in (storage.folder / ".mnha").iterdir()} == {"probe-me-one", "probe-me-two"}

@@ -115,7 +115,7 @@ class Prober:
             def work() -> None:
                 path = Path(self._vm["image"])
                 try:
-                    found = storage(path.parent, self._node)
+                    found = storage(path.parent, f"{self._node}-{self._vm['name']}")
                     seen = found, image(path) if found.ok else NOT_LOOKED_AT
                 except Exception as error:  # never said to hang because of it
                     log.exception("looking at %s", path.parent)

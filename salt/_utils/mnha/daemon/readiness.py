@@ -72,7 +72,7 @@ def _finding(name: str, look: Callable[[], str]) -> Finding:
 
 def _checks(config: dict[str, Any]) -> list[Finding]:
     """All that a running guard checks: first what concerns the node, then what concerns each VM."""
-    storage = probe.storage(Path(config["image_folder"]), config["node"])
+    storage = probe.storage(Path(config["image_folder"]), f"{config['node']}-check")
     libvirt_answers, fences, watchdog = (
         _seen(_libvirt),
         _seen(lambda: _fencer(config)),

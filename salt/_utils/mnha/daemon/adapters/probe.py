@@ -31,14 +31,16 @@ NOT_LOOKED_AT = Check(False, "not looked at: the storage fails")
 """Of the image: on hanging storage that look would hang too."""
 
 
-def storage(folder: Path, node: str) -> Check:
-    """Write a block to `folder` and read it back, past the page cache (O_DIRECT). May hang as long as the
-    storage does."""
-    path = folder / ".mnha" / f"probe-{node}"
+def storage(folder: Path, who: str) -> Check:
+    """Write a block to `folder` and read it back, past the page cache (O_DIRECT). May hang as long as the storage does.
+
+    :param who: names the file; no two that look at once may have the same.
+    """
+    path = folder / ".mnha" / f"probe-{who}"
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with mmap.mmap(-1, BLOCK) as block:
-            text = f"{node} {boottime_s():.6f}\n".encode().ljust(BLOCK)
+            text = f"{who} {boottime_s():.6f}\n".encode().ljust(BLOCK)
             block[:] = text
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT | os.O_DSYNC, 0o600)
             try:
