@@ -42,7 +42,7 @@ FOREVER_US = us(1_000_000)
 
 TOLD = (
     "taken", "started", "killed", "died", "released", "start failed", "reset", "power lost", "power back",
-    "guard killed", "guard replaced", "guard ends", "fenced by systemd", "qemu", "qemu gone",
+    "guard killed", "guard replaced", "guard ends", "fencer killed", "qemu", "qemu gone",
     "arriving", "switched over", "migration ended", "migration failed",
 )  # fmt: skip
 """The events that are told; logs, answers and orders are not."""
