@@ -79,7 +79,7 @@ class Stage:
     def run_until(self, at_s: float) -> None:
         """Let time pass."""
         self.world.engine.run_until(self.begun_us + us(at_s))
-        self.world.check_watchdogs()
+        self.world.check()
 
     def until_us(self, seconds: str) -> int:
         """So many seconds from now, on the engine's clock."""

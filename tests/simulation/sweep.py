@@ -96,7 +96,7 @@ def play(
                 world.engine.at(fault.at_us, strike, world, fault)
         while world.engine.now < us(script.seconds):
             world.run_for(1.0)
-            world.check_watchdogs()
+            world.check()
         world.heal(script.last_wish)
         settle_s = world.settle()
     except ViolationError as error:
