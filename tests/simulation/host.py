@@ -509,6 +509,7 @@ class Process:
     def start(self, epoch: int, generation: int) -> None:
         """Port: Hypervisor."""
         self.call()
+        self.world.on_order(self.host, self.guard.view)
         self.world.trace("start", self.host.name, f"epoch {epoch}")
         self.host.hypervisor.start(generation)
 
@@ -526,6 +527,7 @@ class Process:
     def resume(self, generation: int) -> None:
         """Port: Hypervisor."""
         self.call()
+        self.world.on_order(self.host, self.guard.view)
         self.world.trace("resume", self.host.name)
         self.host.hypervisor.resume(generation)
 

@@ -5,6 +5,7 @@ Safety, checked where it could break and never by asking a guard:
 - a QEMU is started only where, at that moment, no other QEMU is alive on any node (one that is frozen or that does not
   die is alive), by the node that Consul's record names, and with its watchdog armed where that is required;
 - where it is required, a watchdog is armed for as long as a QEMU is alive;
+- a start or resume is ordered only where the node's fencer has confirmed a moment ahead;
 - the lease changes hands, or is given back, only while no QEMU is alive on any node, and no start is under way that
   could still make one: one in a slice that is barred can't;
 - no QEMU, and no start that has begun, is alive for longer than K after the moment that the fencer of its node has last
@@ -211,6 +212,11 @@ class World:
             self.counts["handed over"] += 1
         elif after.holder != writer or after.epoch != before.epoch + 1:
             self.violate(f"{writer} took {before} as {after}")
+
+    def on_order(self, host: Host, view: View) -> None:
+        """A guard has a VM started or resumed: decided while its fencer let it run."""
+        if host.global_us(view.now_s) >= host.allowed_until_us:
+            self.violate(f"{host.name} has the VM started before its fencer has confirmed that it may run")
 
     def on_start(self, host: Host) -> None:
         """libvirtd begins a start: even one that QEMU's image lock would stop must find nobody."""
