@@ -43,6 +43,7 @@ class FencerProcess:
         self.stalled_until_us = 0
         self.trap_us, self._trap_calls = 0, 0
         self._queue: deque[tuple[Process, str, float, float, int]] = deque()
+        self._answered_us = 0
         self._timer_us: int | None = None
         self._due_us = math.inf
 
@@ -123,7 +124,8 @@ class FencerProcess:
                 self._set_timer(next_s)
                 return
             guard, confirmed = answer
-            self.host.after(self.engine.span(0.0001, 0.003), self._answer, guard, confirmed)
+            self._answered_us = max(self._answered_us, self.engine.now + self.engine.span(0.0001, 0.003))
+            self.host.after(self._answered_us - self.engine.now, self._answer, guard, confirmed)
 
     def _serve(self) -> tuple[Process, Confirmed] | None:
         """Serve one request; None: there is none."""

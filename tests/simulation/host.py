@@ -560,10 +560,11 @@ class Process:
 
 
 class Desk:
-    """A guard's connection to the fencer of its node: a :class:`mnha.core.ports.Fencer`."""
+    """A guard's connection to the fencer of its node: a :class:`mnha.core.ports.Fencer`. It keeps the order."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._arrives_us = 0
 
     def prepare(self, until_s: float, kill_s: float, ticket: int) -> None:
         """Port: Fencer."""
@@ -586,4 +587,6 @@ class Desk:
         process = self._process
         process.call()
         if (fencer := process.host.fencer) is not None:
-            process.host.after(process.engine.span(0.0001, 0.003), fencer.ask, process, op, until_s, kill_s, ticket)
+            now_us = process.engine.now
+            self._arrives_us = max(self._arrives_us, now_us + process.engine.span(0.0001, 0.003))
+            process.host.after(self._arrives_us - now_us, fencer.ask, process, op, until_s, kill_s, ticket)
