@@ -39,8 +39,7 @@ RARE = (
     "took", "took without an order", "gave back", "qemu", "killed", "died", "refused", "reply lost after the commit",
     "start failed", "reset by watchdog", "reset by operator", "frozen", "guard killed", "guard replaced",
     "guard stands still in a call", "guard ends", "fencer killed", "fencer stands still",
-    "fencer stands still in a call", "power lost", "storage lost", "deleted",
-    "answer",
+    "fencer stands still in a call", "power lost", "storage lost", "deleted", "answer",
 )  # fmt: skip
 """What a sweep has to bring about to be worth anything; a long one that lacks one of these fails."""
 
