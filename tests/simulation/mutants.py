@@ -378,6 +378,9 @@ class NoKillAtT(Fencer):
         if vm not in self._grants or vm in self._doomed:
             super()._look_at(vm, now_s)
 
+    def look(self, now_s: float) -> float:
+        return max(super().look(now_s), now_s + fencer_module.KILL_EVERY_S)  # a moment that is over is none to wake for
+
 
 class GrantedAfterT(Fencer):
     """A grant that comes after T counts, and ends the killing."""
