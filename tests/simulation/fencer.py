@@ -1,7 +1,7 @@
 """The fencer's process on a node: the product's own rules, behind a socket, on slices and a device of this world.
 
-It may stand still, die or be replaced at any moment, also in the middle of a call. What it wrote down outlives it, though
-not the node's boot; the device counts on without it; a slice that it froze stays frozen.
+It may stand still, die or be replaced at any moment, also in the middle of a call. What it wrote down outlives it,
+though not the node's boot; the device counts on without it; a slice that it froze stays frozen.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class FencerGone(BaseException):
 class FencerProcess:
     """A fencer's process: its loop, its queue, and its ports to the world.
 
-    It is a :class:`mnha.fencer.rules.Slices`, `Watchdog` and `Memory` at once. Any call through a port may be the moment
-    at which the process stands still (`trap_us`) or dies.
+    It is a :class:`mnha.fencer.rules.Slices`, `Watchdog` and `Memory` at once. Any call through a port may be the
+    moment at which the process stands still (`trap_us`) or dies.
     """
 
     def __init__(self, host: Host) -> None:
@@ -43,6 +43,7 @@ class FencerProcess:
         self.stalled_until_us = 0
         self.trap_us, self._trap_calls = 0, 0
         self._queue: deque[tuple[Process, str, float, float, int]] = deque()
+        self._answered_us = 0
         self._timer_us: int | None = None
         self._due_us = math.inf
 
@@ -80,13 +81,17 @@ class FencerProcess:
         match op:
             case "prepare":
                 self.rules.prepare(VM, until_s, kill_s, now_s)
+                as_required = True
             case "grant":
-                return self.rules.grant(VM, until_s, kill_s, now_s)
+                as_required = self.rules.grant(VM, until_s, kill_s, now_s)
             case "expect":
                 self.rules.expect(VM, until_s, now_s)
+                as_required = True
             case _:
                 self.rules.forbid(VM, now_s)
-        return True
+                until_s, as_required = now_s, True
+        self.host.allow(until_s, kill_s)
+        return as_required
 
     # ---- its loop
 
@@ -119,7 +124,8 @@ class FencerProcess:
                 self._set_timer(next_s)
                 return
             guard, confirmed = answer
-            self.host.after(self.engine.span(0.0001, 0.003), self._answer, guard, confirmed)
+            self._answered_us = max(self._answered_us, self.engine.now + self.engine.span(0.0001, 0.003))
+            self.host.after(self._answered_us - self.engine.now, self._answer, guard, confirmed)
 
     def _serve(self) -> tuple[Process, Confirmed] | None:
         """Serve one request; None: there is none."""
@@ -160,6 +166,7 @@ class FencerProcess:
     def stall(self, duration_us: int) -> None:
         """SIGSTOP, and SIGCONT later."""
         self.stalled_until_us = max(self.stalled_until_us, self.engine.now + duration_us)
+        self.host.fencer_is_late_until(self.stalled_until_us)
         self.world.trace("fencer stands still", self.host.name, f"{duration_us / SECOND:.1f} s")
         self.engine.at(self.stalled_until_us, self.go_on)
 
@@ -182,6 +189,7 @@ class FencerProcess:
             self._trap_calls -= 1
             if self._trap_calls <= 0:
                 until_us, self.trap_us = self.engine.now + self.trap_us, 0
+                self.host.fencer_is_late_until(until_us)
                 self.world.trace("fencer stands still in a call", self.host.name)
                 self.engine.run_until(until_us)
         while self.alive and self.stands_still:

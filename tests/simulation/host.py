@@ -49,7 +49,7 @@ class Watchdog:
         self._pending_us: int | None = None
 
     def arm(self, until_s: float) -> bool:
-        """See :class:`mnha.fencer.rules.Watchdog`. The device is set to ``floor(until - now)`` seconds, if that is not 0."""
+        """See :class:`mnha.fencer.rules.Watchdog`. The device is set to ``floor(until - now)`` seconds, if not 0."""
         if not self.kind.device:
             return not self.kind.required
         if self.refuses_until_us > self._engine.now:  # what was set before counts on
@@ -104,6 +104,7 @@ class Host:
         self.fencer: FencerProcess | None = None
         self.remembered: dict[str, Grant] = {}
         self.memory_full_until_us = 0
+        self.allowed_until_us, self.allowed_kill_us, self.fencer_late_us = 0, 0, 0
 
     # ---- clock
 
@@ -174,6 +175,7 @@ class Host:
             return
         self.world.trace("power lost", self.name)
         self.power, self.boot, self.frozen_until_us = False, self.boot + 1, 0
+        self.allowed_until_us = self.allowed_kill_us = 0
         if self.process is not None:
             self.process.alive = False
             self.process = None
@@ -213,6 +215,7 @@ class Host:
         """The whole node stands still, its QEMU too."""
         if self.power:
             self.frozen_until_us = max(self.frozen_until_us, self.engine.now + duration_us)
+            self.fencer_is_late_until(self.frozen_until_us)
             self.world.trace("frozen", self.name, f"{duration_us / SECOND:.1f} s")
             self.engine.at(self.frozen_until_us, self._thaw, self.boot)
 
@@ -252,6 +255,7 @@ class Host:
     def start_fencer(self) -> None:
         """systemd starts the fencer; the guard finds it."""
         if self.fencer is None:
+            self.fencer_is_late_until(self.engine.now)
             self.fencer = FencerProcess(self)
             self.fencer.begin()
             self.after(self.engine.span(0.01, 0.3), self._tell_guard, self.fencer)
@@ -262,6 +266,25 @@ class Host:
         self.after(self.engine.span(0.0001, 0.01), self._tell_guard, None)
         self.after(restart_us(self), self.start_fencer)
 
+    def allow(self, until_s: float, kill_s: float) -> None:
+        """The fencer has let the VM be alive until a moment, by its last word, and has K to kill it in after that."""
+        self.allowed_until_us, self.allowed_kill_us = self.global_us(until_s), us(kill_s)
+
+    def fencer_is_late_until(self, until_us: int) -> None:
+        """The fencer gets no turn before `until_us`."""
+        self.fencer_late_us = max(self.fencer_late_us, until_us)
+
+    @property
+    def is_alive_too_long(self) -> bool:
+        """Whether a VM is alive for longer than K after what was last confirmed, though the fencer had its turn to kill
+        it. One that was sent SIGKILL, and does not die, sleeps in the kernel.
+        """
+        vm = self.hypervisor
+        if self.fencer is None or self.is_frozen or not vm.is_populated or vm.is_being_killed:
+            return False
+        from_us = max(self.allowed_until_us, self.fencer_late_us, vm.populated_us)
+        return self.engine.now > from_us + (self.allowed_kill_us or SECOND)
+
     def _tell_guard(self, fencer: FencerProcess | None) -> None:
         """The guard's connection to the fencer breaks, or is there."""
         if self.process is not None and fencer is self.fencer:
@@ -271,8 +294,8 @@ class Host:
 class Process:
     """A guard's process: its main loop, its queue, and its ports to the world.
 
-    It is a :class:`LeaseStore`, :class:`Hypervisor` and :class:`Journal` at once; its `desk` is the :class:`Fencer`. Any
-    call through a port may be the moment at which the process stands still (`trap_us`) or dies.
+    It is a :class:`LeaseStore`, :class:`Hypervisor` and :class:`Journal` at once; its `desk` is the :class:`Fencer`.
+    Any call through a port may be the moment at which the process stands still (`trap_us`) or dies.
     """
 
     def __init__(self, host: Host, granted: Grant | None) -> None:
@@ -486,6 +509,7 @@ class Process:
     def start(self, epoch: int, generation: int) -> None:
         """Port: Hypervisor."""
         self.call()
+        self.world.on_order(self.host, self.guard.view)
         self.world.trace("start", self.host.name, f"epoch {epoch}")
         self.host.hypervisor.start(generation)
 
@@ -503,6 +527,7 @@ class Process:
     def resume(self, generation: int) -> None:
         """Port: Hypervisor."""
         self.call()
+        self.world.on_order(self.host, self.guard.view)
         self.world.trace("resume", self.host.name)
         self.host.hypervisor.resume(generation)
 
@@ -535,10 +560,11 @@ class Process:
 
 
 class Desk:
-    """A guard's connection to the fencer of its node: a :class:`mnha.core.ports.Fencer`."""
+    """A guard's connection to the fencer of its node: a :class:`mnha.core.ports.Fencer`. It keeps the order."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._arrives_us = 0
 
     def prepare(self, until_s: float, kill_s: float, ticket: int) -> None:
         """Port: Fencer."""
@@ -561,4 +587,6 @@ class Desk:
         process = self._process
         process.call()
         if (fencer := process.host.fencer) is not None:
-            process.host.after(process.engine.span(0.0001, 0.003), fencer.ask, process, op, until_s, kill_s, ticket)
+            now_us = process.engine.now
+            self._arrives_us = max(self._arrives_us, now_us + process.engine.span(0.0001, 0.003))
+            process.host.after(self._arrives_us - now_us, fencer.ask, process, op, until_s, kill_s, ticket)

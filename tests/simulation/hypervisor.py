@@ -59,6 +59,7 @@ class Qemu:
     :param complete: all of the guest's memory has arrived.
     :param stale: the guest has run elsewhere since its memory was copied: it must never be resumed.
     :param left: its memory was sent away; only libvirtd may resume it, when it did not hear of the arrival.
+    :param leaderless: its main thread has ended, and with it its command line; other threads sleep in the kernel.
     """
 
     paused: bool = False
@@ -68,6 +69,7 @@ class Qemu:
     complete: bool = False
     stale: bool = False
     left: bool = False
+    leaderless: bool = False
 
 
 @dataclasses.dataclass(eq=False)
@@ -107,6 +109,7 @@ class Hypervisor:
         self._generation = 0
         self._told_us = 0
         self.has_slice = self.is_barred = False
+        self.populated_us = 0
 
     # ---- the slice
 
@@ -118,6 +121,18 @@ class Hypervisor:
     def bar(self, barred: bool) -> None:
         """Freeze the slice, or let go on what is in it."""
         self.has_slice, self.is_barred = True, barred
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the adapter finds nothing left: by the slice, not by the command line, which goes first."""
+        return self.qemu is None
+
+    @property
+    def is_being_killed(self) -> bool:
+        """Whether what is in the slice was sent SIGKILL."""
+        if self.qemu is not None:
+            return self.qemu.dying
+        return self.pending is None or self.pending.killed
 
     def kill_slice(self) -> None:
         """SIGKILL to all that is in the slice, by the kernel."""
@@ -138,7 +153,7 @@ class Hypervisor:
 
     def _populate(self) -> None:
         """Something comes to the slice."""
-        self.has_slice = True
+        self.has_slice, self.populated_us = True, self._engine.now
         if self._host.fencer is not None:
             self._host.fencer.poke()
 
@@ -413,6 +428,15 @@ class Hypervisor:
         if self._host.storage_lost_us is None:
             stuck_us = max(0, self.stuck_until_us - self._engine.now)
             self._host.after(stuck_us + self._engine.span(0.001, 0.05), self._gone, qemu, False)
+            if not stuck_us:
+                return
+        self._host.after(us(0.05), self._lose_leader, qemu)
+
+    def _lose_leader(self, qemu: Qemu) -> None:
+        """The main thread of a QEMU that is killed ends before the others."""
+        qemu.leaderless = True
+        if qemu is self.qemu:
+            self._observe()
 
     def wake_up(self) -> None:
         """The storage is back: what was killed while it hung dies now."""
@@ -462,7 +486,7 @@ class Hypervisor:
 
     def _observe(self, crashed: bool = False) -> None:
         """Report how the VM stands, unless a start is under way."""
-        if self.qemu is not None:
+        if self.qemu is not None and not self.is_off:
             if self.qemu.arriving:
                 self._tell(VmSeen(Vm.ARRIVING, self._generation, pid=1))
             elif self.qemu.started:

@@ -122,10 +122,10 @@ class WorldMachine(RuleBasedStateMachine):
         self._do(self._world.consul.set_desired, wish)
 
     @invariant()
-    def watchdogs_are_armed(self) -> None:
-        """Where it is required, a live QEMU has an armed watchdog."""
+    def all_is_as_it_must_be(self) -> None:
+        """What holds at every moment: watchdogs are armed, and no VM is alive beyond its moment."""
         if self.world is not None and not self.broken:
-            self._do(self.world.check_watchdogs)
+            self._do(self.world.check)
 
     def teardown(self) -> None:
         """At last everything works again, and all must be well in time."""

@@ -3,12 +3,13 @@
     python -m tests.simulation.mutants --write [NAME …]    try all layers, and write the table
     python -m tests.simulation.mutants NAME                the failure of one in the sweep
 
-A variant is a subclass of the guard, a function of ``lease``, ``decide`` or an adapter replaced, or a changed
-configuration. The layers, cheapest first:
+A variant is a subclass of the guard or of the fencer, a function of ``lease``, ``decide`` or an adapter replaced, or a
+changed configuration. The layers, cheapest first:
 
 ===============  ====================================================================================================
 ``constructor``  the timings can't even be made
-``unit``         tests/unit/core; for a variant of an adapter, its own tests against the real thing
+``unit``         tests/unit/core; for a variant of the fencer tests/unit/fencer; for one of an adapter, its own tests
+                 against the real thing
 ``scenario``     a scenario of this folder, with any of its seeds
 ``machine``      hypothesis' state machine, with the examples of CI
 ``sweep``        one of the first seeds of the sweep
@@ -36,11 +37,13 @@ from mnha.core import guard as guard_module
 from mnha.core import lease as rules
 from mnha.core.guard import Ask, Guard
 from mnha.core.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
-from mnha.core.ports import Answered, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
+from mnha.core.ports import Answered, Confirmed, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
 from mnha.core.timing import Timings
 from mnha.daemon.adapters import lease_store
 from mnha.daemon.adapters import processes as processes_adapter
 from mnha.errors import ConfigurationError
+from mnha.fencer import rules as fencer_module
+from mnha.fencer.rules import Fencer, Grant
 
 from . import consul as consul_world
 from . import machine
@@ -58,6 +61,7 @@ EXAMPLES = 400
 """So many examples hypothesis tries for the table, as many as in its own test."""
 
 CORE = ("tests/unit/core",)
+FENCER = ("tests/unit/fencer",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Mutant:
 
     what: str
     guard_class: type[Guard] = Guard
+    fencer_class: type[Fencer] = Fencer
     patches: tuple[tuple[Any, str, Any], ...] = ()
     twist: Callable[[Config], Config] = lambda config: config
     tests: tuple[str, ...] = CORE
@@ -82,7 +87,8 @@ class Mutant:
     def applied(self) -> Iterator[None]:
         """Put it in the place of the real one."""
         with contextlib.ExitStack() as stack:
-            for module, name, replacement in ((guard_module, "Guard", self.guard_class), *self.patches):
+            classes = ((guard_module, "Guard", self.guard_class), (fencer_module, "Fencer", self.fencer_class))
+            for module, name, replacement in (*classes, *self.patches):
                 stack.enter_context(mock.patch.object(module, name, replacement))
             yield
 
@@ -104,81 +110,6 @@ class AnchoredAtReply(Guard):
 
     def _on_granted(self, ask: Ask) -> None:
         super()._on_granted(dataclasses.replace(ask, sent_s=self.view.now_s))
-
-
-class WatchdogAfterStart(Guard):
-    """The watchdog is armed once the VM runs."""
-
-    def _launch(self, launch: Callable[[], None]) -> None:
-        self._generation += 1
-        self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s, launched_epoch=self._epoch())
-        launch()
-
-    def _on_started(self) -> None:
-        if self.view.granted_until_s is not None:
-            self._watchdog.arm(self.view.granted_until_s + self.view.timings.kill_s)
-        super()._on_started()
-
-
-class _Armless:
-    """A watchdog that says yes and does nothing, or does it although it was refused."""
-
-    def __init__(self, real: Any, arms: bool) -> None:
-        self._real, self._arms = real, arms
-
-    def arm(self, until_s: float) -> bool:
-        if self._arms:
-            self._real.arm(until_s)
-        return True
-
-    @property
-    def armed(self) -> bool:
-        return True
-
-    def disarm(self) -> None:
-        self._real.disarm()
-
-
-class NoWatchdog(Guard):
-    """The watchdog is never armed."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._watchdog = _Armless(self._watchdog, arms=False)
-
-
-class WatchdogRefusalIgnored(Guard):
-    """The VM starts even if the required watchdog could not be armed."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._watchdog = _Armless(self._watchdog, arms=True)
-
-
-class WatchdogPettedAnyway(Guard):
-    """The watchdog is petted whenever the guard wakes, not only when a renewal is confirmed."""
-
-    def tick(self, now_s: float) -> None:
-        super().tick(now_s)
-        if self.view.vm.may_write:
-            self._watchdog.arm(now_s + self.view.timings.reset_s)
-
-
-class WatchdogArmedTooLong(Guard):
-    """The watchdog is given the whole lease, counted from the reply."""
-
-    def _on_granted(self, ask: Ask) -> None:
-        super()._on_granted(ask)
-        if self.view.vm.may_write:
-            self._watchdog.arm(self.view.now_s + self.view.timings.lease_s + 1.0)
-
-
-class DisarmedAtKill(Guard):
-    """The watchdog is stopped when the kill is sent, not when it is confirmed."""
-
-    def _kill(self, reason: str) -> None:
-        super()._kill(reason)
-        self._watchdog.disarm()
 
 
 class OffAssumed(Guard):
@@ -239,9 +170,10 @@ class LateGrantRevives(Guard):
         self._set(granted_until_s=None)
 
     def _on_granted(self, ask: Ask) -> None:
-        self._set(granted_until_s=rules.deadline_after(ask.sent_s, self.view.timings))
-        if self.view.vm.may_write and self.view.granted_until_s is not None:
-            self._watchdog.arm(self.view.granted_until_s + self.view.timings.kill_s)
+        granted_until_s = rules.deadline_after(ask.sent_s, self.view.timings)
+        self._set(granted_until_s=granted_until_s)
+        if self.view.promised_until_s is not None and self.view.fencer_there:
+            self._tell(Action.RENEW, granted_until_s)
 
 
 class RefusedIsUnreachable(Guard):
@@ -278,20 +210,28 @@ class OldStartFailureCounts(Guard):
         self._set(vm=Vm.OFF)
 
 
-class AdoptsWithoutHandover(Guard):
-    """A guard that finds a VM running at its start lets it run."""
+class AdoptsWithoutAGrant(Guard):
+    """A guard that finds a VM running at its start lets it run, whatever the fencer was granted."""
 
     def __init__(self, *args: Any, now_s: float, granted_until_s: float | None = None, **kwargs: Any) -> None:
         timings = args[1]
         super().__init__(*args, now_s=now_s, granted_until_s=granted_until_s or now_s + timings.deadline_s, **kwargs)
 
 
-class HandoverExtends(Guard):
-    """A guard that replaced itself gives the VM a fresh deadline."""
+class AdoptionExtends(Guard):
+    """A guard that adopts what the fencer was granted gives the VM a fresh deadline."""
 
     def __init__(self, *args: Any, now_s: float, granted_until_s: float | None = None, **kwargs: Any) -> None:
         fresh_s = None if granted_until_s is None else now_s + args[1].deadline_s
         super().__init__(*args, now_s=now_s, granted_until_s=fresh_s, **kwargs)
+
+
+class NewKillTime(Guard):
+    """A guard that adopts what the fencer was granted counts K by its own timings, not by those of the record."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kill_s = self.view.timings.kill_s
 
 
 class LateReadBelieved(Guard):
@@ -320,17 +260,34 @@ class SupersededAwaited(Guard):
 class StartsWithoutDeadline(Guard):
     """Who finds its name in the lease starts the VM, confirmed or not."""
 
-    def _launch(self, launch: Callable[[], None]) -> None:
-        if self.view.granted_until_s is None:
+    def _sight(self, sighting: Sighting) -> None:
+        super()._sight(sighting)
+        if rules.is_mine(self.view) and self.view.granted_until_s is None:
             self._set(granted_until_s=self.view.now_s + self.view.timings.deadline_s)
-        super()._launch(launch)
 
 
 class LongerDeadlineKept(Guard):
-    """A deadline that was handed over lasts, whatever the new record's timings."""
+    """A record with shorter timings is sent before the fencer has confirmed them."""
 
-    def _keep_within(self, granted_until_s: float) -> None:
-        pass
+    def _keeps_within(self, until_s: float) -> bool:
+        return True
+
+
+class DeniedIsConfirmed(Guard):
+    """What the fencer refuses counts as confirmed."""
+
+    def _on_confirmed(self, confirmed: Confirmed) -> None:
+        super()._on_confirmed(dataclasses.replace(confirmed, error=""))
+
+
+class PromiseOutlivesABar(Guard):
+    """What was promised before the VM was barred still counts for a start."""
+
+    def _on_confirmed(self, confirmed: Confirmed) -> None:
+        kept_s = self.view.promised_until_s
+        super()._on_confirmed(confirmed)
+        if self.view.promised_until_s is None:
+            self._set(promised_until_s=kept_s)
 
 
 class FailedMoveIsDone(Guard):
@@ -346,6 +303,145 @@ class EndsWithoutHandOver(Guard):
     def _on_end(self, ended: Ended) -> None:
         self._end_order("failed", "")
         super()._on_end(ended)
+
+
+# ---- variants of the fencer
+
+
+class ArmedAfterPrepare(Fencer):
+    """The watchdog is armed with the first grant, when the VM runs already."""
+
+    def prepare(self, vm: str, until_s: float, kill_s: float, now_s: float) -> None:
+        self._is_preparing = True
+        try:
+            super().prepare(vm, until_s, kill_s, now_s)
+        finally:
+            self._is_preparing = False
+
+    def _arm(self, vm: str, until_s: float) -> bool:
+        return getattr(self, "_is_preparing", False) or super()._arm(vm, until_s)
+
+
+class NeverArmed(Fencer):
+    """The watchdog is never armed, and said to be."""
+
+    def _arm(self, vm: str, until_s: float) -> bool:
+        return True
+
+
+class WatchdogRefusalIgnored(Fencer):
+    """A watchdog that refuses is no reason to refuse."""
+
+    def _arm(self, vm: str, until_s: float) -> bool:
+        super()._arm(vm, until_s)
+        return True
+
+
+class PettedAtEachLook(Fencer):
+    """The watchdog is petted whenever the fencer looks, not only with a grant."""
+
+    def look(self, now_s: float) -> float:
+        for vm in {*self._grants, *self._doomed} & self._armed:
+            self._watchdog.arm(now_s + 4.0, vm)
+        return super().look(now_s)
+
+
+class ArmedTooLong(Fencer):
+    """The watchdog is given more than T + K."""
+
+    def _arm(self, vm: str, until_s: float) -> bool:
+        return super()._arm(vm, until_s + 3.0)
+
+
+class LetGoAtKill(Fencer):
+    """The watchdog is let go when the slice is killed, not when it is empty."""
+
+    def _look_at(self, vm: str, now_s: float) -> None:
+        super()._look_at(vm, now_s)
+        if vm in self._doomed:
+            self._watchdog.disarm(vm)
+
+
+class LetGoAtForbid(Fencer):
+    """What is forbidden counts as dead: the watchdog is let go, and nothing is killed again."""
+
+    def forbid(self, vm: str, now_s: float) -> None:
+        super().forbid(vm, now_s)
+        self._let_go(vm)
+        self._let_the_device_rest()
+
+
+class NoKillAtT(Fencer):
+    """The deadline is kept by the guard alone: what was granted once is never killed unless it is forbidden."""
+
+    def _look_at(self, vm: str, now_s: float) -> None:
+        if vm not in self._grants or vm in self._doomed:
+            super()._look_at(vm, now_s)
+
+    def look(self, now_s: float) -> float:
+        return max(super().look(now_s), now_s + fencer_module.KILL_EVERY_S)  # a moment that is over is none to wake for
+
+
+class GrantedAfterT(Fencer):
+    """A grant that comes after T counts, and ends the killing."""
+
+    def _must_not_be_doomed(self, vm: str, now_s: float) -> None:
+        self._doomed.discard(vm)
+
+
+class ForgetsAndSpares(Fencer):
+    """A populated slice of which nobody knows a moment is left alone."""
+
+    def _all(self) -> list[str]:
+        return sorted(set(self._grants) | self._doomed)
+
+
+class NotWrittenDown(Fencer):
+    """What is granted lives in the process only."""
+
+    def _remember(self, vm: str, grant: Grant) -> None:
+        self._grants[vm] = grant
+
+
+class RestartExtends(Fencer):
+    """A fencer that begins gives what it finds written down some more time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._grants = {vm: dataclasses.replace(g, until_s=g.until_s + 5.0) for vm, g in self._grants.items()}
+
+
+class NotBarred(Fencer):
+    """A slice with no moment ahead is killed, and not frozen: what comes to it runs for a while."""
+
+    def _bar(self, vm: str) -> str:
+        return ""
+
+
+class KilledOnce(Fencer):
+    """What comes to a slice after T is not looked at any more."""
+
+    def look(self, now_s: float) -> float:
+        next_s = super().look(now_s)
+        self._doomed.clear()
+        return next_s
+
+    def _all(self) -> list[str]:
+        return sorted(self._grants)
+
+
+class UnknownIsEmpty(Fencer):
+    """A slice of which the kernel says nothing counts as empty."""
+
+    def _is_empty(self, vm: str, unknown: bool | None = False) -> Any:
+        return super()._is_empty(vm, unknown=True)
+
+
+class PreparedWhateverArrives(Fencer):
+    """A VM that a migration brings may be granted a moment to run, with nothing prepared."""
+
+    def _may_run(self, vm: str) -> bool:
+        return vm in self._grants
 
 
 # ---- variants of the rules
@@ -377,6 +473,42 @@ def _taken_with_what_has_arrived(view: View) -> Decision | None:
 _real_hand_over, _real_take = rules_of_decide._hand_over, rules_of_decide._take
 
 
+def _released_unbarred(view: View) -> Decision | None:
+    """Given back when the VM is off, barred or not."""
+    return _REAL_RELEASE(view.but(barred=True))
+
+
+def _handed_over_unbarred(view: View) -> Decision | None:
+    """Handed over when the VM is off, barred or not."""
+    return _real_hand_over(view.but(barred=True))
+
+
+def _renewed_unanswered(view: View) -> Decision | None:
+    """Renewed whether the fencer answers or not."""
+    return _REAL_RENEW(view.but(fencer_there=True, fencer_owes=0))
+
+
+def _promised_when_asked(view: View) -> bool:
+    """What the fencer was asked for counts as confirmed."""
+    return bool(view.fencer_owes) or _REAL_PROMISED(view)
+
+
+_REAL_RELEASE, _REAL_RENEW, _REAL_PROMISED = rules_of_decide._release, rules_of_decide._renew, rules.is_promised
+
+
+def _launched_when_asked(self: Guard, launch: Callable[[], None]) -> None:
+    """Nobody looks whether the fencer has confirmed."""
+    self._set(launched_epoch=self._epoch())
+    self._generation += 1
+    self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
+    launch()
+
+
+def _never_barred(view: View) -> Decision | None:
+    """The fencer is never told that nothing may come to life; it counts as done."""
+    return None
+
+
 def _no_deadline_reason(view: View) -> str:
     """No kill at the deadline."""
     if view.lease is not None and not rules.is_mine(view):
@@ -397,13 +529,6 @@ def _released_while_running(view: View) -> Decision | None:
     """Given back as soon as it is unwanted."""
     if rules.is_mine(view) and view.desired is Run.STOPPED and rules_of_decide._may_ask(view):
         return Decision(Action.RELEASE, "desired is stopped")
-    return None
-
-
-def _start_without_deadline(view: View) -> Decision | None:
-    """Started by the holder's name alone."""
-    if rules.is_mine(view) and view.vm is Vm.OFF and rules_of_decide.wants_vm(view):
-        return Decision(Action.START, "mine")
     return None
 
 
@@ -503,6 +628,11 @@ def _off_when_kill_was_sent(self: Hypervisor) -> None:
     self._tell(VmSeen(Vm.OFF, self._generation))
 
 
+def _by_the_command_line(self: Hypervisor) -> bool:
+    """OFF is reported when no process has the VM's command line: that of a killed QEMU is gone before its threads."""
+    return self.qemu is None or self.qemu.leaderless
+
+
 def _silence_is_a_grant(ticket: int, outcome: Outcome, index: int = 0, error: str = "") -> Answered:
     """A request without an answer counts as granted."""
     if outcome is Outcome.UNREACHABLE:
@@ -553,14 +683,73 @@ STORE_TESTS = ("tests/functional/test_consul_store.py", "tests/functional/test_a
 
 MUTANTS: dict[str, Mutant] = {
     "deadline_anchored_at_the_reply": Mutant("the deadline counts from the reply", AnchoredAtReply),
-    "watchdog_armed_after_start": Mutant("the watchdog is armed once the VM runs", WatchdogAfterStart),
-    "no_watchdog": Mutant("a required watchdog is never armed", NoWatchdog),
-    "watchdog_refusal_ignored": Mutant(
-        "the VM starts though the required watchdog can't be armed", WatchdogRefusalIgnored
+    "watchdog_armed_after_start": Mutant(
+        "the watchdog is armed once the VM runs", fencer_class=ArmedAfterPrepare, tests=FENCER
     ),
-    "watchdog_petted_anyway": Mutant("the watchdog is petted without a confirmed renewal", WatchdogPettedAnyway),
-    "watchdog_armed_too_long": Mutant("the watchdog is given more than D + K", WatchdogArmedTooLong),
-    "watchdog_disarmed_at_kill": Mutant("the watchdog is stopped before the death is confirmed", DisarmedAtKill),
+    "no_watchdog": Mutant("a required watchdog is never armed", fencer_class=NeverArmed, tests=FENCER),
+    "watchdog_refusal_ignored": Mutant(
+        "the VM starts though the required watchdog can't be armed", fencer_class=WatchdogRefusalIgnored, tests=FENCER
+    ),
+    "watchdog_petted_anyway": Mutant(
+        "the watchdog is petted without a grant", fencer_class=PettedAtEachLook, tests=FENCER
+    ),
+    "watchdog_armed_too_long": Mutant("the watchdog is given more than T + K", fencer_class=ArmedTooLong, tests=FENCER),
+    "watchdog_let_go_at_kill": Mutant(
+        "the watchdog is let go before the slice is empty", fencer_class=LetGoAtKill, tests=FENCER
+    ),
+    "watchdog_let_go_at_forbid": Mutant("what is forbidden counts as dead", fencer_class=LetGoAtForbid, tests=FENCER),
+    "fencer_never_kills_at_t": Mutant("the deadline is kept by the guard alone", fencer_class=NoKillAtT, tests=FENCER),
+    "fencer_grants_after_t": Mutant("a grant counts after T", fencer_class=GrantedAfterT, tests=FENCER),
+    "fencer_forgets_and_spares": Mutant(
+        "a fencer with no memory lets a populated slice live", fencer_class=ForgetsAndSpares, tests=FENCER
+    ),
+    "fencer_writes_nothing_down": Mutant(
+        "what is granted dies with the fencer", fencer_class=NotWrittenDown, tests=FENCER
+    ),
+    "fencer_extends_at_its_start": Mutant(
+        "a fencer that begins grants more than is written down", fencer_class=RestartExtends, tests=FENCER
+    ),
+    "slice_not_barred": Mutant("a slice with nothing granted is not frozen", fencer_class=NotBarred, tests=FENCER),
+    "slice_killed_once": Mutant(
+        "what comes to a slice after T is not looked at", fencer_class=KilledOnce, tests=FENCER
+    ),
+    "unknown_is_empty": Mutant(
+        "a slice of which nothing is known counts as empty", fencer_class=UnknownIsEmpty, tests=FENCER
+    ),
+    "arrived_is_granted": Mutant(
+        "what was only expected to arrive is granted a moment to run",
+        fencer_class=PreparedWhateverArrives,
+        tests=FENCER,
+    ),
+    "started_before_prepared": Mutant(
+        "the VM starts before the fencer has confirmed that it may",
+        patches=((rules, "is_promised", _promised_when_asked), (Guard, "_launch", _launched_when_asked)),
+    ),
+    "denied_is_confirmed": Mutant("what the fencer refuses counts as confirmed", DeniedIsConfirmed),
+    "promise_outlives_a_bar": Mutant("a promise from before the bar counts for a start", PromiseOutlivesABar),
+    "released_unbarred": Mutant(
+        "the lease is given back before the fencer has confirmed the bar",
+        patches=((rules_of_decide, "_release", _released_unbarred),),
+    ),
+    "handed_over_unbarred": Mutant(
+        "the lease is handed over before the fencer has confirmed the bar",
+        patches=((rules_of_decide, "_hand_over", _handed_over_unbarred),),
+    ),
+    "never_barred": Mutant(
+        "the lease is given back with the slice never barred",
+        patches=(
+            (rules_of_decide, "_bar", _never_barred),
+            (rules_of_decide, "_release", _released_unbarred),
+            (rules_of_decide, "_hand_over", _handed_over_unbarred),
+        ),
+    ),
+    "renewed_unanswered": Mutant(
+        "a renewal is sent while the fencer owes an answer", patches=((rules_of_decide, "_renew", _renewed_unanswered),)
+    ),
+    "kill_time_of_the_new_timings": Mutant(
+        "a guard that adopts a grant counts K by its own timings: the watchdog comes later than the record in force",
+        NewKillTime,
+    ),
     "off_assumed": Mutant("a kill that was sent counts as done", OffAssumed),
     "taken_with_plain_write": Mutant("a take-over does not compare the index", TakenWithPlainWrite),
     "no_wait_after_restart": Mutant("a guard that just started does not wait L", NoWaitAfterRestart),
@@ -576,9 +765,9 @@ MUTANTS: dict[str, Mutant] = {
     "missing_is_free": Mutant("a lease that is not there is free", MissingIsFree),
     "generation_ignored": Mutant("an old observation of the VM counts after a start", GenerationIgnored),
     "old_start_failure_counts": Mutant("an old start's failure counts as OFF", OldStartFailureCounts),
-    "adopts_without_handover": Mutant(
-        "a running VM is adopted at the guard's start",
-        AdoptsWithoutHandover,
+    "adopts_without_a_grant": Mutant(
+        "a running VM is adopted at the guard's start, whatever was granted",
+        AdoptsWithoutAGrant,
     ),
     "no_kill_at_deadline": Mutant(
         "no kill at the deadline", patches=((rules_of_decide, "fence_reason", _no_deadline_reason),)
@@ -599,11 +788,7 @@ MUTANTS: dict[str, Mutant] = {
     "released_before_dead": Mutant(
         "the lease is given back with the VM alive", patches=((rules_of_decide, "_release", _released_while_running),)
     ),
-    "started_without_deadline": Mutant(
-        "the VM starts by the holder's name alone",
-        StartsWithoutDeadline,
-        patches=((rules_of_decide, "_start", _start_without_deadline),),
-    ),
+    "started_without_deadline": Mutant("the VM starts by the holder's name alone", StartsWithoutDeadline),
     "taken_with_vm_alive": Mutant(
         "the lease is taken with a VM alive here",
         patches=((rules_of_decide, "_take", _taken_with_vm_alive),),
@@ -611,12 +796,12 @@ MUTANTS: dict[str, Mutant] = {
     "epoch_not_raised": Mutant(
         "the epoch does not grow when the lease is taken", patches=((rules, "taken", _taken_with_the_same_epoch),)
     ),
-    "handover_extends": Mutant(
-        "a guard that replaced itself gives the VM a fresh deadline",
-        HandoverExtends,
+    "adoption_extends": Mutant(
+        "a guard that adopts a grant gives the VM a fresh deadline",
+        AdoptionExtends,
     ),
     "longer_deadline_kept": Mutant(
-        "a guard with shorter timings keeps the longer deadline that it was handed over", LongerDeadlineKept
+        "a record with shorter timings is sent before the fencer has confirmed them", LongerDeadlineKept
     ),
     "late_read_believed": Mutant(
         "a consistent read's answer counts whenever it comes",
@@ -709,6 +894,10 @@ MUTANTS: dict[str, Mutant] = {
     "adapter_reports_off_unseen": Mutant(
         "the simulated hypervisor reports OFF when the kill was sent",
         patches=((Hypervisor, "kill", _off_when_kill_was_sent),),
+    ),
+    "adapter_believes_the_command_line": Mutant(
+        "the simulated hypervisor reports OFF when QEMU's leader is gone, though its slice is populated",
+        patches=((Hypervisor, "is_off", property(_by_the_command_line)),),
     ),
     "adapter_arms_for_too_long": Mutant(
         "the simulated watchdog is armed for longer than it was asked to",
@@ -844,7 +1033,7 @@ Written by `python -m tests.simulation.mutants --write`; a test asserts that eac
 | layer | what |
 |---|---|
 | constructor | the timings can't be made |
-| unit | `tests/unit/core`, or for a real adapter its own tests against the real thing: the first that fails |
+| unit | `tests/unit/core` or `tests/unit/fencer`, or a real adapter's own tests: the first that fails |
 | scenario | `tests/simulation/scenarios`: the first that fails, and how many do |
 | machine | hypothesis' state machine, {EXAMPLES} examples |
 | sweep | the first of {MOST_SEEDS} seeds that violates an invariant |

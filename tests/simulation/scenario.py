@@ -42,7 +42,7 @@ FOREVER_US = us(1_000_000)
 
 TOLD = (
     "taken", "started", "killed", "died", "released", "start failed", "reset", "power lost", "power back",
-    "guard killed", "guard replaced", "guard ends", "fenced by systemd", "qemu", "qemu gone",
+    "guard killed", "guard replaced", "guard ends", "fencer killed", "qemu", "qemu gone",
     "arriving", "switched over", "migration ended", "migration failed",
 )  # fmt: skip
 """The events that are told; logs, answers and orders are not."""
@@ -79,7 +79,7 @@ class Stage:
     def run_until(self, at_s: float) -> None:
         """Let time pass."""
         self.world.engine.run_until(self.begun_us + us(at_s))
-        self.world.check_watchdogs()
+        self.world.check()
 
     def until_us(self, seconds: str) -> int:
         """So many seconds from now, on the engine's clock."""

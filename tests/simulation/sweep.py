@@ -38,8 +38,8 @@ SAVE_EVERY_S = 5.0
 RARE = (
     "took", "took without an order", "gave back", "qemu", "killed", "died", "refused", "reply lost after the commit",
     "start failed", "reset by watchdog", "reset by operator", "frozen", "guard killed", "guard replaced",
-    "guard stands still in a call", "guard ends", "fenced by systemd", "power lost", "storage lost", "deleted",
-    "answer",
+    "guard stands still in a call", "guard ends", "fencer killed", "fencer stands still",
+    "fencer stands still in a call", "power lost", "storage lost", "deleted", "answer",
 )  # fmt: skip
 """What a sweep has to bring about to be worth anything; a long one that lacks one of these fails."""
 
@@ -95,7 +95,7 @@ def play(
                 world.engine.at(fault.at_us, strike, world, fault)
         while world.engine.now < us(script.seconds):
             world.run_for(1.0)
-            world.check_watchdogs()
+            world.check()
         world.heal(script.last_wish)
         settle_s = world.settle()
     except ViolationError as error:

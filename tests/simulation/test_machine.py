@@ -19,6 +19,6 @@ def test_a_counter_example_is_short() -> None:
     with MUTANTS["off_assumed"].applied(), pytest.raises(AssertionError) as failure:
         machine.run(EXAMPLES)
     steps = [line for line in "\n".join(failure.value.__notes__).splitlines() if line.startswith("state.")]
-    done = [line for line in steps if "watchdogs_are_armed" not in line]
+    done = [line for line in steps if "all_is_as_it_must_be" not in line]
     assert done[0].startswith("state.begin(")
     assert 2 <= len(done) <= 5, done

@@ -4,7 +4,13 @@ Safety, checked where it could break and never by asking a guard:
 
 - a QEMU is started only where, at that moment, no other QEMU is alive on any node (one that is frozen or that does not
   die is alive), by the node that Consul's record names, and with its watchdog armed where that is required;
-- the lease changes hands, or is given back, only while no QEMU is alive and no start is under way on any node;
+- where it is required, a watchdog is armed for as long as a QEMU is alive;
+- a start or resume is ordered only where the node's fencer has confirmed a moment ahead;
+- the lease changes hands, or is given back, only while no QEMU is alive on any node, and no start is under way that
+  could still make one: one in a slice that is barred can't;
+- no QEMU, and no start that has begun, is alive for longer than K after the moment that the fencer of its node has last
+  confirmed, if that one got its turn, unless it was sent SIGKILL and sleeps in the kernel;
+- what a migration has brought is resumed only while its memory is no older than its disk;
 - epoch, sequence number and ModifyIndex only grow, the epoch by one whenever the lease changes hands.
 
 Liveness, after everything has healed: within ``Config.settle_s`` exactly one VM runs, if it is wanted, on the node that
@@ -207,6 +213,11 @@ class World:
         elif after.holder != writer or after.epoch != before.epoch + 1:
             self.violate(f"{writer} took {before} as {after}")
 
+    def on_order(self, host: Host, view: View) -> None:
+        """A guard has a VM started or resumed: decided while its fencer let it run."""
+        if host.global_us(view.now_s) >= host.allowed_until_us:
+            self.violate(f"{host.name} has the VM started before its fencer has confirmed that it may run")
+
     def on_start(self, host: Host) -> None:
         """libvirtd begins a start: even one that QEMU's image lock would stop must find nobody."""
         others = [other.name for other in self.hosts if other.hypervisor.has_writer]
@@ -252,12 +263,24 @@ class World:
         if len(alive) > 1:
             self.violate(f"{when}: the VM is alive on {', '.join(alive)}")
 
+    def check(self) -> None:
+        """What holds at every moment, and is looked at now and then."""
+        self.check_watchdogs()
+        self.check_moments()
+
     def check_watchdogs(self) -> None:
         """Where it is required, a live QEMU has an armed watchdog."""
         for host in self.hosts:
             kind, hypervisor = host.watchdog.kind, host.hypervisor
             if kind.required and hypervisor.has_writer and host.watchdog.reset_us is None:
                 self.violate(f"the VM is alive on {host.name} without the required watchdog")
+
+    def check_moments(self) -> None:
+        """No VM is alive beyond what its fencer has confirmed, where that one gets its turn."""
+        for host in self.hosts:
+            if host.is_alive_too_long:
+                until_s = host.allowed_until_us / SECOND
+                self.violate(f"the VM is alive on {host.name}, where it was allowed until {until_s:.3f} s")
 
     # ---- liveness
 
@@ -320,7 +343,7 @@ class World:
         since_us: int | None = None
         while True:
             self.run_for(0.5)
-            self.check_watchdogs()
+            self.check()
             if not self.is_settled():
                 since_us = None
             elif since_us is None:
