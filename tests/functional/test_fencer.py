@@ -166,6 +166,16 @@ def test_to_kill_kills_one_vm_and_leaves_the_other(fencer: Bed) -> None:
     assert (status["other-one"]["empty"], status["other-one"]["kind"]) == (False, "run")
 
 
+def test_what_was_asked_by_who_has_gone_is_not_carried_out(fencer: Bed) -> None:
+    """As by a guard that gave a stopped fencer up: the next thing it asks may be the contrary."""
+    assert fencer.process
+    fencer.process.send_signal(signal.SIGSTOP)
+    with fencer.client() as client:
+        client.send(json.dumps({"v": 1, "op": "prepare", "vm": VM, "until_s": boottime_s() + 30, "kill_s": K}).encode())
+    fencer.process.send_signal(signal.SIGCONT)
+    assert fencer.ask("status")["vms"] == {}
+
+
 def test_what_nobody_prepared_is_killed(fencer: Bed) -> None:
     fencer.kernel.open(VM)
     with contextlib.suppress(LabError):  # it may be dead before it was seen alive

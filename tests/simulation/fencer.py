@@ -19,7 +19,7 @@ from mnha.fencer.rules import Grant, Kind
 from .engine import SECOND, us
 
 if TYPE_CHECKING:
-    from .host import Host, Process
+    from .host import Desk, Host
 
 VM = "mnvm"
 LATEST_LOOK_S = 0.1
@@ -42,7 +42,7 @@ class FencerProcess:
         self.alive, self.busy = True, False
         self.stalled_until_us = 0
         self.trap_us, self._trap_calls = 0, 0
-        self._queue: deque[tuple[Process, str, float, float, int]] = deque()
+        self._queue: deque[tuple[Desk, int, str, float, float, int]] = deque()
         self._answered_us = 0
         self._timer_us: int | None = None
         self._due_us = math.inf
@@ -61,10 +61,10 @@ class FencerProcess:
 
     # ---- what it is asked
 
-    def ask(self, guard: Process, op: str, until_s: float, kill_s: float, ticket: int) -> None:
+    def ask(self, desk: Desk, line: int, op: str, until_s: float, kill_s: float, ticket: int) -> None:
         """A request has arrived."""
         if self.alive:
-            self._queue.append((guard, op, until_s, kill_s, ticket))
+            self._queue.append((desk, line, op, until_s, kill_s, ticket))
             self._turn()
 
     def granted(self) -> Grant | None:
@@ -123,25 +123,27 @@ class FencerProcess:
             if answer is None:
                 self._set_timer(next_s)
                 return
-            guard, confirmed = answer
+            desk, line, confirmed = answer
             self._answered_us = max(self._answered_us, self.engine.now + self.engine.span(0.0001, 0.003))
-            self.host.after(self._answered_us - self.engine.now, self._answer, guard, confirmed)
+            self.host.after(self._answered_us - self.engine.now, self._answer, desk, line, confirmed)
 
-    def _serve(self) -> tuple[Process, Confirmed] | None:
-        """Serve one request; None: there is none."""
+    def _serve(self) -> tuple[Desk, int, Confirmed] | None:
+        """Serve one request of whoever still waits for the answer; None: there is none."""
+        while self._queue and not self._queue[0][0].is_on(self._queue[0][1]):
+            self._queue.popleft()
         if not self._queue:
             return None
-        guard, op, until_s, kill_s, ticket = self._queue.popleft()
+        desk, line, op, until_s, kill_s, ticket = self._queue.popleft()
         try:
             as_required = self._obey(op, until_s, kill_s)
         except MnhaError as error:
-            return guard, Confirmed(ticket, self.host.watchdog.protects(VM), error=error.message)
-        return guard, Confirmed(ticket, self.host.watchdog.protects(VM), as_required)
+            return desk, line, Confirmed(ticket, self.host.watchdog.protects(VM), error=error.message)
+        return desk, line, Confirmed(ticket, self.host.watchdog.protects(VM), as_required)
 
-    def _answer(self, guard: Process, confirmed: Confirmed) -> None:
-        """The answer arrives, unless the connection is gone."""
-        if self.alive and guard.alive:
-            guard.post(confirmed)
+    def _answer(self, desk: Desk, line: int, confirmed: Confirmed) -> None:
+        """The answer arrives, if this process still lives."""
+        if self.alive:
+            desk.answer(line, confirmed)
 
     def _set_timer(self, next_s: float) -> None:
         """Wake for the next look."""

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mnha.core.model import Lease, Op, Vm
-from mnha.core.ports import AbilitySeen, Ended, Event, FencerSeen, LeaseSeen, Ordered
+from mnha.core.ports import AbilitySeen, Confirmed, Ended, Event, FencerSeen, LeaseSeen, Ordered
 from mnha.fencer.rules import Grant
 
 from .consul import Agent, Link
@@ -18,6 +18,9 @@ from .hypervisor import Hypervisor
 
 if TYPE_CHECKING:
     from .world import World
+
+SILENT_S = 1.0
+"""How long a guard waits for an answer of the fencer (:data:`mnha.daemon.adapters.fencer.SILENT_S`)."""
 
 MOST_TICKS = 2000
 """Wake-ups of a guard within a millisecond; more is a busy loop."""
@@ -258,12 +261,12 @@ class Host:
             self.fencer_is_late_until(self.engine.now)
             self.fencer = FencerProcess(self)
             self.fencer.begin()
-            self.after(self.engine.span(0.01, 0.3), self._tell_guard, self.fencer)
 
     def fencer_died(self) -> None:
         """systemd starts the fencer again; the guard sees the connection break."""
         self.fencer = None
-        self.after(self.engine.span(0.0001, 0.01), self._tell_guard, None)
+        if self.process is not None:
+            self.process.desk.broken()
         self.after(restart_us(self), self.start_fencer)
 
     def allow(self, until_s: float, kill_s: float) -> None:
@@ -285,11 +288,6 @@ class Host:
         from_us = max(self.allowed_until_us, self.fencer_late_us, vm.populated_us)
         return self.engine.now > from_us + (self.allowed_kill_us or SECOND)
 
-    def _tell_guard(self, fencer: FencerProcess | None) -> None:
-        """The guard's connection to the fencer breaks, or is there."""
-        if self.process is not None and fencer is self.fencer:
-            self.process.post(FencerSeen(fencer is not None))
-
 
 class Process:
     """A guard's process: its main loop, its queue, and its ports to the world.
@@ -309,13 +307,14 @@ class Process:
         self._timer_us: int | None = None
         self._due_us = math.inf
         self._ticks, self._ticks_from_us = 0, 0
+        self.desk = Desk(self)
         self.guard = self.world.guard_class(
             host.name,
             self.timings,
             self.world.limits,
             store=self,
             hypervisor=self,
-            fencer=Desk(self),
+            fencer=self.desk,
             journal=self,
             now_s=host.now_s(),
             granted_until_s=granted.until_s if granted else None,
@@ -328,7 +327,7 @@ class Process:
         self.world.trace("guard begins", host.name)
         host.hypervisor.attach(self)
         host.after(self.engine.span(0.05, 1.0), self.probe)
-        host.after(self.engine.span(0.001, 0.05), self._greet)
+        host.after(self.engine.span(0.001, 0.05), self.desk.connect)
         host.after(self.engine.span(0.001, 0.3), self._watch)
         self._set_timer()
 
@@ -336,11 +335,6 @@ class Process:
         """The watch begins."""
         if self.alive:
             self.world.consul.watch(self)
-
-    def _greet(self) -> None:
-        """The connection to the fencer is there."""
-        if self.alive and self.host.fencer is not None:
-            self.post(FencerSeen(True))
 
     def probe(self) -> None:
         """A probe of what this node could run."""
@@ -560,11 +554,54 @@ class Process:
 
 
 class Desk:
-    """A guard's connection to the fencer of its node: a :class:`mnha.core.ports.Fencer`. It keeps the order."""
+    """A guard's connection to the fencer of its node: a :class:`mnha.core.ports.Fencer`. It keeps the order.
+
+    A fencer that owes an answer for too long is not there, as one that has ended; nothing is carried out that was asked
+    on a connection which is gone.
+    """
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._arrives_us = 0
+        self._line, self._connected = 0, False
+        self._owed: set[int] = set()
+
+    def connect(self) -> None:
+        """Connect, to a fencer that answers; else try again."""
+        process = self._process
+        if not process.alive or self._connected:
+            return
+        fencer = process.host.fencer
+        if process.stands_still or fencer is None or fencer.stands_still:
+            process.host.after(process.engine.span(0.1, 0.4), self.connect)
+            return
+        self._connected = True
+        process.post(FencerSeen(True))
+
+    def broken(self) -> None:
+        """The connection is gone."""
+        if self._connected:
+            self._connected, self._line = False, self._line + 1
+            self._owed.clear()
+            self._process.post(FencerSeen(False))
+            self._process.host.after(self._process.engine.span(0.1, 0.4), self.connect)
+
+    def is_on(self, line: int) -> bool:
+        """Whether a request of this connection is to be carried out."""
+        return self._process.alive and line == self._line
+
+    def answer(self, line: int, confirmed: Confirmed) -> None:
+        """An answer arrives, unless the connection is gone."""
+        if self.is_on(line):
+            self._owed.discard(confirmed.ticket)
+            self._process.post(confirmed)
+
+    def _look(self, line: int, ticket: int) -> None:
+        """Whether an answer is owed for too long; while this process stands still, nobody looks."""
+        if self._process.stands_still:
+            self._process.host.after(us(SILENT_S / 4), self._look, line, ticket)
+        elif line == self._line and ticket in self._owed:
+            self.broken()
 
     def prepare(self, until_s: float, kill_s: float, ticket: int) -> None:
         """Port: Fencer."""
@@ -586,7 +623,11 @@ class Desk:
         """Send a request; lost, when the fencer that it was sent to dies before it arrives."""
         process = self._process
         process.call()
-        if (fencer := process.host.fencer) is not None:
-            now_us = process.engine.now
-            self._arrives_us = max(self._arrives_us, now_us + process.engine.span(0.0001, 0.003))
-            process.host.after(self._arrives_us - now_us, fencer.ask, process, op, until_s, kill_s, ticket)
+        fencer = process.host.fencer
+        if not self._connected or fencer is None:
+            return
+        now_us, line = process.engine.now, self._line
+        self._owed.add(ticket)
+        self._arrives_us = max(self._arrives_us, now_us + process.engine.span(0.0001, 0.003))
+        process.host.after(self._arrives_us - now_us, fencer.ask, self, line, op, until_s, kill_s, ticket)
+        process.host.after(process.engine.span(SILENT_S, 1.25 * SILENT_S), self._look, line, ticket)

@@ -66,7 +66,8 @@ def overdue_s(sighting: Sighting, own: Timings) -> float:
 def is_promised(view: View) -> bool:
     """Whether the fencer lets the VM run on this node for more than half of the deadline, by its last word."""
     return (
-        not view.fencer_owes
+        view.fencer_there
+        and not view.fencer_owes
         and view.promised_until_s is not None
         and view.now_s < view.promised_until_s - view.timings.deadline_s / 2
     )

@@ -85,9 +85,13 @@ class Server:
 
     def wait(self, timeout_s: float) -> None:
         """Serve what comes within `timeout_s`, one packet of each client at the most."""
-        for fd, _ in self.epoll.poll(max(0.0, timeout_s)):
+        for fd, what in self.epoll.poll(max(0.0, timeout_s)):
             if fd == self._listener.fileno():
                 self._accept()
+            elif fd in self._clients and what & (select.EPOLLHUP | select.EPOLLERR):
+                # What it still had asked is not carried out: who has gone can't know that it was, and another, who
+                # came since, may have asked for the contrary.
+                self._drop(self._clients[fd])
             elif fd in self._clients:
                 self._serve(self._clients[fd])
 
