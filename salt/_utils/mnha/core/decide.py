@@ -168,7 +168,9 @@ def offered_to(view: View) -> str | None:
 
 
 def _migrate(view: View) -> Decision | None:
-    """Begin the migration once the record says where to."""
+    """Begin the migration once the record says where to, and the target's guard has had the time to hear of it: its
+    fencer kills what comes to a slice that nobody has opened.
+    """
     target = offered_to(view)
     if (
         target
@@ -177,6 +179,7 @@ def _migrate(view: View) -> Decision | None:
         and rules.is_mine(view)
         and view.lease is not None
         and view.lease.target == target
+        and view.now_s >= view.offered_s + view.timings.renew_s
         and not fence_reason(view)
         and not storage_reason(view)
     ):

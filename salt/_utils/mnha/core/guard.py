@@ -294,6 +294,8 @@ class Guard:
         before, was_mine = self.view.lease, rules.is_mine(self.view)
         self._set(sighting=sighting, missing=False)
         after = sighting.lease
+        if before is None or before.target != after.target:
+            self._set(offered_s=self.view.now_s)
         if not rules.is_mine(self.view):
             self._forget_lease()
             if was_mine:
@@ -700,7 +702,7 @@ class Guard:
 
     def _act(self, decision: Decision) -> None:
         """Carry out one decision. Each changes the view such that the same one does not come again at once."""
-        if decision.action is not Action.RENEW:
+        if decision.action not in (Action.RENEW, Action.EXPECT):  # those come each second
             self._journal.log(f"{decision.action}: {decision.reason}")
             self.last_decision = {"action": decision.action, "reason": decision.reason, "at_s": self.view.now_s}
         match decision.action:

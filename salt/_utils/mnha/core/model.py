@@ -189,6 +189,7 @@ class View:
     :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).
     :param move: how the migration away from this node stands.
+    :param offered_s: since when the record says that the VM may move from here.
     :param move_until_s: no waiting for its end after this moment.
     :param launched_epoch: the epoch in which this guard last started or resumed the VM.
     :param move_aborted: libvirt was asked to abort it.
@@ -234,6 +235,7 @@ class View:
     unprotected: int = 0
     not_before_s: float = float("-inf")
     move: Move = Move.NONE
+    offered_s: float = float("-inf")
     move_until_s: float = float("inf")
     move_aborted: bool = False
     launched_epoch: int = -1

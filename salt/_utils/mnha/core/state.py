@@ -44,6 +44,8 @@ def next_moment(view: View) -> float:
         moments.append(view.storage_lost_s + view.storage_limit_s)
     if view.order is not None:
         moments.append(view.order.until_s)
+    if view.order is not None and view.order.op is Op.MIGRATE:
+        moments.append(view.offered_s + view.timings.renew_s)
     if view.move is Move.UNDER_WAY:
         moments.append(view.move_until_s)
     if view.start_asked_s is not None:
