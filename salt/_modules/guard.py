@@ -1,7 +1,7 @@
 """This node's guard: what it says, and what it is ordered.
 
-Everything goes through its unix socket; only the guard writes the lease and only the guard starts and kills the
-VM. The one exception is :func:`create_lease`, which writes the record that does not exist yet.
+Everything goes through its unix socket; only the guard writes the lease and starts the VM, and only guard and
+fencer kill it. The one exception is :func:`create_lease`, which writes the record that does not exist yet.
 """
 
 from __future__ import annotations

@@ -254,7 +254,7 @@ class Guard:
         elif known is not None and seen.index <= known.index:
             return
         elif known is None and self.view.granted_until_s is not None:
-            return  # handed over by the process before: only who is vouched for may take that away
+            return  # granted to the guard before this one: only what is vouched for may take that away
         if seen.lease is None:
             if seen.consistent:
                 self._forget_lease()

@@ -279,8 +279,8 @@ class Daemon:
 
     def run(self) -> None:
         """Run until a signal, or until the order to end is carried out: then with the VMs off."""
-        # No thread is ever interrupted by a signal: the loop takes it, and one that comes after the loop is still
-        # pending in the process that replaces this one.
+        # No thread is ever interrupted by a signal: the loop takes it. One that comes after the loop changes nothing:
+        # the process is ending.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._become_prompt()
         threading.stack_size(STACK_BYTES)

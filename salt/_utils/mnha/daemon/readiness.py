@@ -120,8 +120,8 @@ def _empty(config: dict[str, Any], vm: str) -> str:
 
 
 def _watchdog(config: dict[str, Any]) -> str:
-    """The watchdog can be used if it is required. It is not opened: that would start it. While a guard protects a VM
-    with it, that guard has it.
+    """The watchdog can be used if it is required. It is not opened: that would start it. While it counts for
+    a VM, the fencer has it.
     """
     mode, device = check_mode(config["watchdog"]), config.get("watchdog_device", "/dev/watchdog")
     if mode == "off":

@@ -3,13 +3,13 @@
 What a device does is not quite what is asked for here; the difference must always be to the safe side:
 
 - It counts *whole seconds*, from the moment at which it is told. So it is told at once how many fit, and again at the
-  moment from which just as many are left. A guard that is well gets all of the time for its kill; if it is not, the
+  moment from which just as many are left. A fencer that is well gets all of the time for its kill; if it is not, the
   node is reset up to a second early. Nobody is late.
-- The guard may stand still between its look at the clock and the device being told. So it looks again afterwards, and
+- The fencer may stand still between its look at the clock and the device being told. So it looks again afterwards, and
   shortens what has become too long.
 - When the last copy of an open device that counts is closed, *the kernel pets it* (``watchdog_release()`` in
-  ``drivers/watchdog/watchdog_dev.c``). A guard that is killed would put its own reset off by all that was set. So a
-  copy is given to systemd, which keeps it, hands it to the next guard, and closes it only when there is to be none.
+  ``drivers/watchdog/watchdog_dev.c``). A fencer that is killed would put the reset off by all that was set. So a
+  copy is given to systemd, which keeps it, hands it to the next fencer, and closes it only when there is to be none.
 - For the same reason it is stopped by an ioctl: the magic ``V`` counts only when the *last* copy is closed. It is
   written nevertheless, for the day on which the ioctl fails, and taken back by each pet, which is a write for that.
 
@@ -39,7 +39,7 @@ Mode = Literal["required", "automatic", "off"]
 MODES = ("required", "automatic", "off")
 
 MARK = "watchdog.counts"
-"""The name of the mark, in the guard's folder below /run."""
+"""The name of the mark, in the fencer's folder below /run."""
 
 EARLY_S = 0.1
 """So much before the exact moment the device is told again, and the node is reset. A thread that is woken late by more
@@ -117,11 +117,11 @@ class LinuxWatchdog:
     """The watchdog device of a node, counting only while a VM may be alive.
 
     :param mode: ``required`` (no VM without it), ``automatic`` (used if there is one), ``off``.
-    :param mark: file that says that the device counts. It outlives the guard, as the counting does: the next
-        guard must know to stop it when no VM is there to be protected. Not open, not stop just in case: opening
+    :param mark: file that says that the device counts. It outlives the fencer, as the counting does: the next
+        fencer must know to stop it when no VM is there to be protected. Not open, not stop just in case: opening
         starts it.
-    :param kept_fd: the open device, from the guard before this one.
-    :param keep: called with the open device, to have a copy kept for the next guard; with None, to have it closed.
+    :param kept_fd: the open device, from the fencer before this one.
+    :param keep: called with the open device, to have a copy kept for the next fencer; with None, to have it closed.
     :param sharpens_itself: by a thread; else whoever has a loop calls :meth:`sharpen`.
     :raises ConfigurationError: an unknown mode.
     """
@@ -138,7 +138,7 @@ class LinuxWatchdog:
     ) -> None:
         self.mode, self.device, self._mark, self._keep = check_mode(mode), device, mark, keep
         self.fd = kept_fd
-        self._counts: bool | None = None if mark.exists() else False  # None: an earlier guard's does
+        self._counts: bool | None = None if mark.exists() else False  # None: an earlier fencer's does
         self._untils: dict[str, float] = {}
         self._again_s: float | None = None
         self._changed = threading.Condition(threading.RLock())
@@ -148,7 +148,7 @@ class LinuxWatchdog:
         self.failing = False
 
     def share(self, vm: str) -> Share:
-        """The watchdog as the guard of one VM sees it: the device is one, and resets all VMs of the node."""
+        """The watchdog for one VM: the device is one, and resets all VMs of the node."""
         return Share(self, vm)
 
     @property
@@ -183,9 +183,9 @@ class LinuxWatchdog:
             self._keep(None)
 
     def arm(self, until_s: float, vm: str = "") -> bool:
-        """See :class:`mnha.core.ports.Watchdog`; of several VMs the earliest moment counts."""
+        """See :class:`mnha.fencer.rules.Watchdog`; of several VMs the earliest moment counts."""
         if self.mode == "off":
-            self.disarm(vm, self.why)  # a guard before this one, with another configuration, may have armed it
+            self.disarm(vm, self.why)  # a fencer before this one, with another configuration, may have armed it
             return True
         with self._changed:
             is_new = vm not in self._untils
@@ -197,7 +197,7 @@ class LinuxWatchdog:
                 if is_new and self._counts is True:
                     self.disarm(vm, self.why)
                 elif is_new:
-                    del self._untils[vm]  # what an earlier guard has set is left to count
+                    del self._untils[vm]  # what an earlier fencer has set is left to count
                 return self.mode != "required"
             self.why, self.failing = "", False
             return True
@@ -209,7 +209,7 @@ class LinuxWatchdog:
         self.why, self.failing = why, True
 
     def disarm(self, vm: str = "", because: str = "no VM here") -> None:
-        """See :class:`mnha.core.ports.Watchdog`."""
+        """See :class:`mnha.fencer.rules.Watchdog`."""
         with self._changed:
             self._untils.pop(vm, None)
             if self._untils or self._counts is False:
@@ -217,7 +217,7 @@ class LinuxWatchdog:
             self._again_s = None
             try:
                 if self.fd is None:
-                    self._open()  # a guard before this one had it; opening stops it
+                    self._open()  # a fencer before this one had it; opening stops it
                 else:
                     self._stop(self.fd)
             except (OSError, FailedError) as error:
@@ -344,20 +344,20 @@ class LinuxWatchdog:
 
 
 class Share:
-    """One VM's share of the node's watchdog: a :class:`mnha.core.ports.Watchdog`."""
+    """One VM's share of the node's watchdog."""
 
     def __init__(self, watchdog: LinuxWatchdog, vm: str) -> None:
         self._watchdog, self._vm = watchdog, vm
 
     def arm(self, until_s: float) -> bool:
-        """See :class:`mnha.core.ports.Watchdog`."""
+        """See :class:`mnha.fencer.rules.Watchdog`."""
         return self._watchdog.arm(until_s, self._vm)
 
     def disarm(self) -> None:
-        """See :class:`mnha.core.ports.Watchdog`."""
+        """See :class:`mnha.fencer.rules.Watchdog`."""
         self._watchdog.disarm(self._vm)
 
     @property
     def armed(self) -> bool:
-        """See :class:`mnha.core.ports.Watchdog`."""
+        """See :class:`mnha.fencer.rules.Watchdog`."""
         return self._watchdog.protects(self._vm)
