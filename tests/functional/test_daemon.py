@@ -107,7 +107,7 @@ def test_a_signal_ends_a_guard_once_it_is_calm(service: Service, number: signal.
     assert service.process.wait(PATIENCE_S) == 0
 
 
-def test_a_guard_that_is_never_calm_ends_all_the_same(service: Service) -> None:
+def test_a_guard_that_is_told_to_end_and_is_never_calm_ends_all_the_same(service: Service) -> None:
     service.send(signal.SIGTERM)
     service.wait_for("STOPPING=1")
     assert service.process.wait(PATIENCE_S) == 0

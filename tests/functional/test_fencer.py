@@ -51,7 +51,7 @@ class Bed:
         self.guests: list[subprocess.Popen[bytes]] = []
         config = {
             "v": 1, "socket": str(folder / "fencer.sock"), "memory": str(folder / "fencer.json"),
-            "mark": str(folder / "watchdog.counts"), "slices": str(slices), "watchdog": "off",
+            "mark": str(folder / "watchdog.counts"), "slices": str(slices), "vms": [], "watchdog": "off",
             "watchdog_device": "/dev/none",
         }  # fmt: skip
         (folder / "config.json").write_text(json.dumps(config))

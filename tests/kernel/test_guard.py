@@ -8,9 +8,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import jinja2
 import pytest
 
 from lab.uml import Machine
@@ -18,7 +16,7 @@ from mnha.core.timing import PROFILES, Timings
 from tests.support import consul_server
 from tests.support.example import ROOT
 
-from .test_service import installed
+from .test_service import installed, rendered
 from .test_watchdog import BOOT_S, NOISE_S, RESET
 
 UNIT = ROOT / "salt/states/guard/files/mnha-guard.service"
@@ -31,6 +29,7 @@ DefaultDependencies=no
 [Service]
 Environment=PYTHONPATH=@ROOT@/salt/_utils
 StandardError=append:/run/fencer.log
+WatchdogSec=0
 """
 GUARD = """
 [Unit]
@@ -57,12 +56,10 @@ def consul(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def struck(consul: Path, timings: Timings, fate: str) -> Machine:
     """A machine whose guard holds its VM until `fate` strikes."""
-    guard = SimpleNamespace(vms=[])
-    unit = jinja2.Template(UNIT.read_text(encoding="utf-8")).render(salt={"mnha_config.guard": lambda: guard})
     words = [sys.executable, "-m", "tests.kernel.whole_guard", str(consul), json.dumps(timings.to_dict()), fate]
     program = shlex.join(words)
     return Machine(
-        f"{installed('mnha-fencer')}{changed('mnha-fencer', FENCER)}{installed('mnha-guard', unit)}"
+        f"{installed('mnha-fencer')}{changed('mnha-fencer', FENCER)}{installed('mnha-guard', rendered(UNIT))}"
         f"{changed('mnha-guard', GUARD)}systemctl daemon-reload || exit 4\n"
         f"cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. && exec {program}",
         systemd=True,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import jinja2
 import pytest
 
 from lab.uml import Machine
+from mnha.core.timing import PROFILES
 from tests.support.example import ROOT
 
 from .test_watchdog import BOOT_S, NOISE_S, RESET
@@ -23,6 +27,7 @@ ExecStartPre=
 ExecStart=
 ExecStart=@PYTHON@ -m tests.kernel.service @FATE@
 WorkingDirectory=@ROOT@
+WatchdogSec=4
 """
 """What the product's unit is without, in a machine with no cluster around it."""
 
@@ -45,12 +50,18 @@ sleep 60
 
 def installed(name: str, unit: str = "") -> str:
     """Commands that load softdog and install a unit; left out: the product's own of that name."""
-    text = unit or UNIT.read_text(encoding="utf-8")
+    text = unit or rendered(UNIT)
     folder = "/etc/systemd/system"
     return (
         f"modprobe softdog nowayout=0 && mkdir -p {folder}/{name}.service.d || exit 3\n"
         f"printf %s {shlex.quote(text)} >{folder}/{name}.service\n"
     )
+
+
+def rendered(path: Path) -> str:
+    """A unit as the states write it, with the default timings, on a node without VMs."""
+    guard = SimpleNamespace(timings=PROFILES["default"], vms=[])
+    return jinja2.Template(path.read_text(encoding="utf-8")).render(salt={"mnha_config.guard": lambda: guard})
 
 
 def machine(fate: str, then: str) -> Machine:

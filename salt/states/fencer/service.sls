@@ -6,6 +6,7 @@ fencer_unit:
   file.managed:
     - name: /etc/systemd/system/mnha-fencer.service
     - source: salt://states/fencer/files/mnha-fencer.service
+    - template: jinja
     - mode: '0644'
 
 fencer_running:

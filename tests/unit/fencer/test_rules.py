@@ -234,6 +234,24 @@ def test_a_slice_that_can_not_be_frozen_is_told(ground: Ground) -> None:
     assert ground.kills == ["one"]
 
 
+def test_a_slice_that_is_not_barred_is_no_success_and_its_vm_is_killed_all_the_same(ground: Ground) -> None:
+    fencer = running(ground)
+    ground.soft = True
+    with pytest.raises(FailedError, match="not barred"):
+        fencer.forbid("one", 1.0)
+    assert ground.kills == ["one"]
+    with pytest.raises(FailedError, match="not barred"):
+        fencer.forbid("one", 1.1)
+    ground.soft = False
+    fencer.forbid("one", 1.2)
+
+
+def test_the_slices_of_known_vms_are_barred_before_anybody_has_made_them(ground: Ground) -> None:
+    Fencer(ground, ground, ground, {}, known=["two"]).look(0.0)
+    ground.enter("two")
+    assert ground.alive == set()
+
+
 def test_to_forbid_needs_no_memory(ground: Ground) -> None:
     fencer = running(ground)
     ground.full = True

@@ -71,6 +71,7 @@ def fencer_config(cluster: ClusterConfig) -> dict[str, Any]:
         "memory": f"{FENCER_FOLDER}/grants.json",
         "mark": f"{FENCER_FOLDER}/watchdog.counts",
         "slices": SLICES,
+        "vms": list(cluster.vms),
         "watchdog": cluster.watchdog,
         "watchdog_device": cluster.watchdog_device,
     }

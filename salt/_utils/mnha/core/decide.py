@@ -289,7 +289,7 @@ def may_resume(view: View) -> bool:
 
 def _bar(view: View) -> Decision | None:
     """Let nothing come to life where nothing is alive or about to be: no start that somebody ordered and died."""
-    idle = view.vm is Vm.OFF and not view.barred and _may_tell(view)
+    idle = view.vm is Vm.OFF and not view.barred and view.now_s >= view.next_bar_s and _may_tell(view)
     if idle and not may_start(view) and not rules.is_offered(view):
         return Decision(Action.BAR, "the VM is off")
     return None

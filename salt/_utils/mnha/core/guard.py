@@ -25,7 +25,7 @@ from typing import Any
 
 from ..errors import BugError
 from . import lease as rules
-from .decide import decide, off_reason, offered_to, unfit_reason
+from .decide import decide, fence_reason, off_reason, offered_to, unfit_reason
 from .model import (
     NOT_PROBED,
     SENTENCES,
@@ -468,6 +468,8 @@ class Guard:
             self._set(promised_until_s=None)
         if told.action is Action.EXPECT:
             self._set(expected_until_s=told.until_s)  # asked again with the next renewal of the offer, not at once
+        if told.action is Action.BAR:
+            self._set(next_bar_s=self.view.now_s + KILL_RETRY_S)
         if told.action is Action.PREPARE:
             if self.view.vm is Vm.ARRIVING:
                 self._set(launched_epoch=self._epoch())  # what can't be resumed now is of no use any more
@@ -534,6 +536,8 @@ class Guard:
             self._set(move_until_s=min(self.view.move_until_s, self.view.now_s + OUTCOME_S))
         if self.view.order and self.view.order.op is Op.RESET:
             self._end_order("ok", "the VM was killed and is being started again")
+        elif crashed and (reason := fence_reason(self.view.but(vm=before))):
+            self._note_fence(reason)  # by the fencer: this guard was not there, or comes second
         elif crashed and before in (Vm.RUNNING, Vm.PAUSED):
             self._count_failure()
             self._journal.note("died", f"the VM died on {self.view.node}", epoch=self._epoch())
@@ -738,12 +742,16 @@ class Guard:
             self._tell(Action.BAR)
         self._hypervisor.kill()
         if fenced:
-            self.last_fence = {"at_s": self.view.now_s, "reason": reason, "epoch": self._epoch()}
-            self._journal.note("killed", f"{self.view.node} kills the VM: {reason}", epoch=self._epoch())
+            self._note_fence(reason)
 
     def _is_alive(self) -> bool:
         """Whether the VM runs here, or is about to: not what a migration has only brought."""
         return self.view.vm in (Vm.RUNNING, Vm.PAUSED, Vm.STARTING)
+
+    def _note_fence(self, reason: str) -> None:
+        """Tell that the VM was not left to run, and why."""
+        self.last_fence = {"at_s": self.view.now_s, "reason": reason, "epoch": self._epoch()}
+        self._journal.note("killed", f"{self.view.node} kills the VM: {reason}", epoch=self._epoch())
 
     def _is_barring(self) -> bool:
         """Whether the last request to the fencer was to bar the VM, and is not answered yet."""

@@ -185,6 +185,7 @@ class View:
     :param promised_until_s: the moment to which the fencer lets the VM run; None: it lets nothing run.
     :param expected_until_s: the moment to which it was last asked to let a migration bring the VM, and has answered;
         None: it was not.
+    :param next_bar_s: no bar is asked for before this moment (the last one failed).
     :param barred: whether the fencer has confirmed that nothing of the VM can come to life here.
     :param unprotected: renewals in a row with which the required watchdog could not be armed.
     :param not_before_s: no start and no take-over before this moment (back-off).
@@ -232,6 +233,7 @@ class View:
     promised_until_s: float | None = None
     expected_until_s: float | None = None
     barred: bool = True
+    next_bar_s: float = float("-inf")
     unprotected: int = 0
     not_before_s: float = float("-inf")
     move: Move = Move.NONE

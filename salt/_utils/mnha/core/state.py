@@ -32,7 +32,14 @@ def describe(view: View) -> State:
 
 def next_moment(view: View) -> float:
     """When, with no news at all, another decision than at ``view.now_s`` may be due (CLOCK_BOOTTIME seconds)."""
-    moments = [view.granted_until_s, view.next_ask_s, view.next_read_s, view.next_kill_s, view.not_before_s]
+    moments = [
+        view.next_bar_s,
+        view.granted_until_s,
+        view.next_ask_s,
+        view.next_read_s,
+        view.next_kill_s,
+        view.not_before_s,
+    ]
     for until_s in (view.granted_until_s, view.promised_until_s):
         if until_s is not None:
             moments.append(until_s - view.timings.deadline_s / 2)

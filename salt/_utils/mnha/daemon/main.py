@@ -73,7 +73,7 @@ PET_EVERY_S = 0.5
 END_EXTRA_S = 30.0
 """How long, beyond the time that a guest may take to shut down, an end may take: a kill, and Consul's answers."""
 CALM_LIMIT_S = 3.0
-"""How long a process that is to be replaced waits for a start or a migration to end."""
+"""How long a process that is told to end (SIGTERM) waits for a start or a migration to end."""
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600
 LAST_WORDS_S, LAST_RECORDS_S = 0.3, 1.7
@@ -221,7 +221,7 @@ class Daemon:
         self._started_s = boottime_s()
         self._record: dict[str, Any] = {}
         self._ending_s: float | None = None
-        self._replaced_s: float | None = None
+        self._replaced_by_s: float | None = None
         self._realtime = self._memory_locked = False
         self._fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self._slices = KernelSlices(Path(config["fencer"]["slices"]))
@@ -332,9 +332,12 @@ class Daemon:
             self._take_signals()
 
     def _take_signals(self) -> None:
-        """Take what has come since the loop was here the last time, LONGEST_SLEEP_S ago at the most."""
-        while signal.sigtimedwait(SIGNALS, 0):
-            self._replaced_s = self._replaced_s or boottime_s()
+        """Take what has come since the loop was here the last time, LONGEST_SLEEP_S ago at the most. SIGHUP waits for
+        the end of a start or a migration, SIGTERM not for long.
+        """
+        while taken := signal.sigtimedwait(SIGNALS, 0):
+            patience_s = CALM_LIMIT_S if taken.si_signo == signal.SIGTERM else float("inf")
+            self._replaced_by_s = min(self._replaced_by_s or float("inf"), boottime_s() + patience_s)
 
     def _deliver(self, vm: str, event: Event) -> None:
         """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a
@@ -358,8 +361,8 @@ class Daemon:
     def _is_over(self) -> bool:
         """Whether the process may end."""
         guards = [protected.guard for protected in self._protected.values()]
-        if self._replaced_s is not None and (
-            boottime_s() - self._replaced_s > CALM_LIMIT_S or all(is_calm(guard.view) for guard in guards)
+        if self._replaced_by_s is not None and (
+            boottime_s() > self._replaced_by_s or all(is_calm(guard.view) for guard in guards)
         ):
             return True
         if self._ending_s is None:

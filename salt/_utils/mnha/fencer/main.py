@@ -11,8 +11,8 @@ JSON object a packet (SOCK_SEQPACKET) and get one back:
 An error is ``{"v": 1, "ok": false, "error": {"kind": …, "message": …}}`` (:mod:`mnha.errors`). A client that does not
 take its answers is dropped, and none can make the loop wait.
 
-Configuration: ``{"v": 1, "socket", "memory", "mark", "slices", "watchdog", "watchdog_device"}``. SIGTERM ends the
-process and nothing else: what was granted is written down, the device counts on in systemd's keeping, and the next
+Configuration: ``{"v": 1, "socket", "memory", "mark", "slices", "vms", "watchdog", "watchdog_device"}``. SIGTERM ends
+the process and nothing else: what was granted is written down, the device counts on in systemd's keeping, and the next
 fencer goes on with both.
 """
 
@@ -145,7 +145,9 @@ class Process:
         )  # fmt: skip
         memory = FileMemory(Path(config["memory"]))
         Path(config["memory"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fencer = Fencer(KernelSlices(Path(config["slices"])), self._watchdog, memory, memory.load())
+        self._fencer = Fencer(
+            KernelSlices(Path(config["slices"])), self._watchdog, memory, memory.load(), config["vms"]
+        )
         self._server = Server(Path(config["socket"]), self.answer)
         self._ending = False
         self._about = {"version": __version__, "pid": os.getpid(), "since_s": boottime_s()}
@@ -259,8 +261,8 @@ def load(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} can't be read: {error}; apply states.fencer") from error
     if not isinstance(config, dict) or config.get("v") != VERSION:
         raise ConfigurationError(f"{path} is not of version {VERSION}, which this fencer knows; apply states.fencer")
-    wanted = ("socket", "memory", "mark", "slices", "watchdog", "watchdog_device")
-    if missing := [name for name in wanted if not isinstance(config.get(name), str)]:
+    wanted = dict.fromkeys(("socket", "memory", "mark", "slices", "watchdog", "watchdog_device"), str) | {"vms": list}
+    if missing := [name for name, kind in wanted.items() if not isinstance(config.get(name), kind)]:
         raise ConfigurationError(f"{path} has no {', no '.join(missing)}; apply states.fencer")
     return config
 

@@ -21,7 +21,7 @@ All times are CLOCK_BOOTTIME in seconds. Nothing here waits or reads a clock.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -115,13 +115,20 @@ class Fencer:
     """The promises of one node.
 
     :param remembered: the grants that the fencer before this one wrote down.
+    :param known: the VMs of this node by its configuration: their slices are barred before anybody has made them.
     """
 
     def __init__(
-        self, slices: Slices, watchdog: Watchdog, memory: Memory, remembered: Mapping[str, Grant] | None = None
+        self,
+        slices: Slices,
+        watchdog: Watchdog,
+        memory: Memory,
+        remembered: Mapping[str, Grant] | None = None,
+        known: Collection[str] = (),
     ) -> None:
         self._slices, self._watchdog, self._memory = slices, watchdog, memory
         self._grants: dict[str, Grant] = dict(remembered or {})
+        self._known = frozenset(known)
         self._doomed: set[str] = set()
         self._armed: set[str] = set()
         self._next_kill_s: dict[str, float] = {}
@@ -190,14 +197,19 @@ class Fencer:
             raise FailedError(f"the slice of {vm} can't be opened: {error}") from error
 
     def forbid(self, vm: str, now_s: float) -> None:
-        """Take back what was granted, and kill the VM if it is alive. Never fails: to kill needs no memory."""
+        """Take back what was granted, bar the slice, and kill what is alive in it. To kill needs no memory.
+
+        :raises FailedError: the slice is not barred; what is in it is killed all the same.
+        """
         self._grants.pop(vm, None)
         try:
             self._memory.save(self._grants)
         except OSError as error:
             self._faults[vm] = f"what was granted can't be struck out: {error}"  # the next fencer knows it, until T
-        self._look_at(vm, now_s)
+        fault = self._look_at(vm, now_s)
         self._let_the_device_rest()
+        if fault:
+            raise FailedError(f"{vm} is not barred: {fault}")
 
     # ---- what time and kernel say
 
@@ -236,18 +248,18 @@ class Fencer:
             there = self._slices.names()
         except OSError:
             there = set()
-        return sorted(there | set(self._grants) | self._doomed)
+        return sorted(there | set(self._grants) | self._doomed | self._known)
 
-    def _look_at(self, vm: str, now_s: float) -> None:
-        """Keep the promise of one VM."""
+    def _look_at(self, vm: str, now_s: float) -> str:
+        """Keep the promise of one VM; return why its slice could not be barred, if it had to be."""
         grant = self._grants.get(vm)
         if grant is not None and now_s < grant.until_s and vm not in self._doomed:
-            return
+            return ""
         fault = self._bar(vm)
         if self._is_empty(vm):
             self._let_go(vm)
             self._faults |= {vm: fault} if fault else {}
-            return
+            return fault
         if vm not in self._doomed:
             self._doomed.add(vm)
             self._next_kill_s[vm] = now_s
@@ -258,6 +270,7 @@ class Fencer:
                 self._slices.kill(vm)
             except OSError as error:
                 self._faults[vm] = f"its slice can't be killed: {error}"
+        return fault
 
     def _bar(self, vm: str) -> str:
         """Freeze the slice, each time: somebody may have made it anew since. Return why that did not work, if so."""
