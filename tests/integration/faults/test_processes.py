@@ -22,7 +22,6 @@ GUEST_S = 90.0
 HUNG_S = 75.0
 """Three rounds of questions, each with two ways that take their timeouts, until the guest counts as hung."""
 
-
 GUARD, FENCER = "mnha-guard", "mnha-fencer"
 
 
@@ -30,8 +29,8 @@ GUARD, FENCER = "mnha-guard", "mnha-fencer"
 def test_a_vm_whose_guard_stands_still_is_dead_at_its_deadline(
     scene: Scene, tell: Callable[[str], None], units: tuple[str, ...]
 ) -> None:
-    """The fencer kills it without the guard, and if it stands still as well, the next one, by which systemd replaces it:
-    no node is reset for that.
+    """The fencer kills it without the guard, and if it stands still as well, the next one does, by which systemd
+    replaces it: no node is reset for that.
     """
     for unit in units:
         sent_s = scene.send(scene.holder, "STOP", unit)
@@ -46,7 +45,8 @@ def test_a_vm_whose_guard_stands_still_is_dead_at_its_deadline(
     resets = [line for line in done if line["event"] == "reset" and line["at_s"] >= sent_s]
     assert not resets
     tell(
-        f"SIGSTOP to {' and '.join(units)}: VM dead after {ended.at_s - sent_s:.2f} s, QEMU began on another node after {began.at_s - sent_s:.2f} s"
+        f"SIGSTOP to {' and '.join(units)}: VM dead after {ended.at_s - sent_s:.2f} s, "
+        f"QEMU began on another node after {began.at_s - sent_s:.2f} s"
     )
 
 
