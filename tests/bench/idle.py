@@ -20,10 +20,11 @@ WINDOWS = 3
 QUIET_S = 20.0
 """Time for what coming up or a recovery leaves behind."""
 
-GUARD_RSS_MIB = 60.0
-GUARD_CPU_PERCENT = 2.0
+OUR_RSS_MIB = 60.0
+OUR_CPU_PERCENT = 2.0
 WRITES_PER_S = 2.0
-SERVICES = ("mnha-guard", "consul", "salt-minion", "salt-master")
+OURS = ("mnha-guard", "mnha-fencer")
+SERVICES = (*OURS, "consul", "salt-minion", "salt-master")
 
 
 @dataclass
@@ -111,14 +112,14 @@ def measures(found: list[Window], name: str = NAME) -> list[Measure]:
     def of(title: str, unit: str, values: list[float], limit: float | None = None) -> Measure:
         return Measure(name, title, unit, tuple(values), () if limit is None else (Target("max", limit),))
 
-    def cpu(service: str) -> list[float]:
-        return [on[service] for window in found for on in window.service_cpu_percent.values()]
+    def cpu(*services: str) -> list[float]:
+        return [sum(on[one] for one in services) for window in found for on in window.service_cpu_percent.values()]
 
-    def rss(service: str) -> list[float]:
-        return [on[service].rss_mib for window in found for on in window.service_memory.values()]
+    def rss(*services: str) -> list[float]:
+        return [sum(on[one].rss_mib for one in services) for window in found for on in window.service_memory.values()]
 
-    def pss(service: str) -> list[float]:
-        return [on[service].pss_mib for window in found for on in window.service_memory.values()]
+    def pss(*services: str) -> list[float]:
+        return [sum(on[one].pss_mib for one in services) for window in found for on in window.service_memory.values()]
 
     def nodes(values: str, holder: bool) -> list[float]:
         return [
@@ -129,11 +130,11 @@ def measures(found: list[Window], name: str = NAME) -> list[Measure]:
         ]
 
     return [
-        of("guard's RSS a node", "MiB", rss("mnha-guard"), GUARD_RSS_MIB),
-        of("guard's CPU a node", "% of a core", cpu("mnha-guard"), GUARD_CPU_PERCENT),
+        of("guard's and fencer's RSS a node", "MiB", rss(*OURS), OUR_RSS_MIB),
+        of("guard's and fencer's CPU a node", "% of a core", cpu(*OURS), OUR_CPU_PERCENT),
         of("Consul's Raft entries, whole cluster", "1/s", [w.raft_entries_per_s for w in found], WRITES_PER_S),
         of("of these renewals of the lease", "1/s", [w.lease_writes_per_s for w in found]),
-        of("guard's PSS a node", "MiB", pss("mnha-guard")),
+        of("guard's and fencer's PSS a node", "MiB", pss(*OURS)),
         of("Consul's RSS a node", "MiB", rss("consul")),
         of("Consul's PSS a node", "MiB", pss("consul")),
         of("Consul's CPU a node", "% of a core", cpu("consul")),
