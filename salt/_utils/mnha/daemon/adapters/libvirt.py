@@ -48,6 +48,8 @@ VOID_AFTER_S = 0.5
 """How long a kill lets a start under way end by itself before it kills libvirtd."""
 SETTLE_S = 1.0
 """How long libvirt may take to say how a QEMU ended that is gone, and how long its helpers may outlive it."""
+UNIDENTIFIED_S = 5.0
+"""How long something in the slice may take to become a QEMU: libvirt puts a process there before it is one."""
 LOOK_AGAIN_S = 0.02
 
 CLEAN_ENDS = (libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
@@ -484,6 +486,9 @@ class LibvirtHypervisor:
                 if self._strays and not self._starting:
                     log.error("%s: %s", self.name, self._fault)
                     self._kill_processes()
+                if self._is_left_over() and not self._starting:
+                    log.error("what is left in the slice of %s is no QEMU", self.name)
+                    self._kill_processes()
                 self._look()
             except Exception:
                 log.exception("looking for %s", self.name)
@@ -512,8 +517,10 @@ class LibvirtHypervisor:
         """Find the VM's QEMU in its slice and watch for its end; what else stays there, if that is all."""
         self._process = None
         pids = self._slices.pids(self.name)
-        stays = time.monotonic() - self._unidentified_s > SETTLE_S
-        for pid in [pid for pid in pids if is_qemu_of(pid, self._uuid)] or (pids if stays else []):
+        qemus = [pid for pid in pids if is_qemu_of(pid, self._uuid)]
+        if qemus or not pids:
+            self._unidentified_s = float("inf")
+        for pid in qemus or (pids if self._is_left_over() else []):
             try:
                 self._process = Process(pid)
             except ProcessLookupError:
@@ -525,17 +532,18 @@ class LibvirtHypervisor:
         return self._process
 
     def _is_unidentified(self) -> bool:
-        """Whether the slice holds something that may become a QEMU in a moment: then it is looked at again soon.
-
-        What stays is taken for the VM: the threads of a QEMU that was killed, and whose name is gone.
-        """
+        """Whether the slice holds something that may become a QEMU in a moment: then it is looked at again soon."""
         if not self._slices.pids(self.name):
-            self._unidentified_s = float("inf")
             return False
-        if self._unidentified_s == float("inf"):
-            self._unidentified_s = time.monotonic()
+        self._unidentified_s = min(self._unidentified_s, time.monotonic())
         self._look_soon.set()
-        return time.monotonic() - self._unidentified_s <= SETTLE_S
+        return not self._is_left_over()
+
+    def _is_left_over(self) -> bool:
+        """Whether what is in the slice has been no QEMU for so long that it is what is left of one: threads whose name is
+        gone, or helpers.
+        """
+        return time.monotonic() - self._unidentified_s > UNIDENTIFIED_S
 
     def _was_resumed(self, pid: int) -> bool:
         """Whether this guard, or one before it, has resumed this very process, or has at least begun to."""
