@@ -540,9 +540,7 @@ class LibvirtHypervisor:
         return not self._is_left_over()
 
     def _is_left_over(self) -> bool:
-        """Whether what is in the slice has been no QEMU for so long that it is what is left of one: threads whose name is
-        gone, or helpers.
-        """
+        """Whether what is in the slice has been no QEMU for so long that it is what is left of one."""
         return time.monotonic() - self._unidentified_s > UNIDENTIFIED_S
 
     def _was_resumed(self, pid: int) -> bool:
