@@ -33,7 +33,7 @@ def names(lines: list[dict[str, Any]]) -> set[str]:
     return {line["event"] for line in lines}
 
 
-def test_a_guard_that_replaces_itself_takes_the_counting_device_along(scene: Scene) -> None:
+def test_a_guard_is_replaced_while_the_device_counts_on(scene: Scene) -> None:
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
     reloaded_s = scene.witness.mark("guard reloaded", scene.holder)
     scene.cluster.run(scene.holder, ["systemctl", "reload", "mnha-guard"], check=True)
