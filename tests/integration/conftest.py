@@ -21,10 +21,11 @@ from lab.witness import Witness
 from tests.support.scene import Scene, eventually
 
 GUEST_S = 90.0
-SHOWN = {"guard": 1500, "Consul": 600, "minion": 300, "master": 300, "console": 300}
+SHOWN = {"guard": 1500, "fencer": 500, "Consul": 600, "minion": 300, "master": 300, "console": 300}
 """So many characters of the end of each log are shown."""
 LOGS = {
     "guard": "journalctl -u mnha-guard -o short-monotonic --no-pager -n 2000 | grep -v 'Sent signal SIGCONT'",
+    "fencer": "journalctl -u mnha-fencer -o short-monotonic --no-pager -n 500",
     "Consul": "journalctl -u consul -o short-monotonic --no-pager -n 2000",
     "minion": "tail -n 300 /var/log/salt/minion",
     "master": "tail -n 300 /var/log/salt/master",
