@@ -17,6 +17,7 @@ from lab.cluster import Cluster
 from lab.settings import MGMT, LabError
 from lab.witness import Witness
 from mnha.core.timing import PROFILES
+from tests.support import renewals
 from tests.support.leader import lead
 from tests.support.renewals import line
 from tests.support.scene import Scene, eventually
@@ -74,6 +75,7 @@ def scene(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def vm(scene: Scene) -> Iterator[Untouched]:
     """The running VM, without Salt. Another node leads Consul: an election may take longer than the deadline."""
     lead(scene, *scene.others)
+    renewals.count_anew(scene)
     eventually(lambda: guest_answers(scene), GUEST_S, "the guest answers on the management network")
     for name in scene.cluster.names:
         scene.cluster.run(name, ["systemctl", "stop", *SALT], check=True)
