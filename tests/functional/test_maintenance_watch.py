@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,3 +56,27 @@ def test_what_was_known_holds_while_consul_is_away(server: ConsulServer) -> None
     server.start()
     with pytest.raises(queue.Empty):
         told.get(timeout=3)
+
+
+def test_a_server_that_has_not_read_all_of_its_data_ends_no_maintenance(
+    server: ConsulServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has just been started: its copy has no record yet, though it knows a leader, or is it."""
+    told: queue.Queue[str] = queue.Queue()
+    servers = server.servers()
+    put(servers, {"by": "me"})
+    watch = Maintenance(servers, KEY, told.put)
+    behind = threading.Event()
+    record = watch._record
+
+    def stale(index: int, consul: Any) -> Any:
+        return consul.kv.get("not/written/yet") if behind.is_set() else record(0, consul)
+
+    monkeypatch.setattr(watch, "_record", stale)
+    watch.start()
+    assert told.get(timeout=10) == "in maintenance by me"
+    behind.set()
+    with pytest.raises(queue.Empty):
+        told.get(timeout=2)
+    assert servers.ask(0, 5.0, lambda consul: consul.kv.delete(KEY))
+    assert told.get(timeout=10) == ""

@@ -40,7 +40,10 @@ class Maintenance:
             try:
                 answer = self._servers.read(number, TIMEOUT_S, functools.partial(self._record, index))
                 reason = _maintenance_of(answer.value) if answer.value else ""
-                # A server that has just started may not have read its own data yet.
+                # A server that has just started may not have read all of its own data yet, even if it leads already.
+                if not reason and known:
+                    vouched = self._servers.read(number, TIMEOUT_S, self._vouched_record).value
+                    reason = _maintenance_of(vouched) if vouched else ""
                 if reason != known and answer.known_leader:
                     self._changed(reason)
                     known = reason
@@ -58,6 +61,10 @@ class Maintenance:
     def _record(self, index: int, consul: Server) -> Any:
         """The record, once something has changed since `index`."""
         return consul.kv.get(self._key, index, wait=WAIT, consistency="stale")
+
+    def _vouched_record(self, consul: Server) -> Any:
+        """The record by the leader's word, which has read all that was written."""
+        return consul.kv.get(self._key, consistency="consistent")
 
 
 def _maintenance_of(row: dict[str, Any]) -> str:
