@@ -156,3 +156,10 @@ def test_an_error_that_it_answers_is_raised_with_its_kind(bench: Bench, stub: St
 
 def test_its_status_is_known_soon(bench: Bench, stub: Stub) -> None:
     wait_until(lambda: bench.link.watchdog()["mode"] == "automatic", PATIENCE_S, "its status")
+
+
+def test_what_a_fencer_told_that_has_ended_is_not_told_for_ever(bench: Bench, stub: Stub) -> None:
+    wait_until(lambda: bench.link.watchdog()["mode"] == "automatic", PATIENCE_S, "its status")
+    stub.close()
+    wait_until(lambda: bench.link.watchdog()["mode"] == "unknown", PATIENCE_S, "an old status is told")
+    assert "does not answer" in bench.link.watchdog()["why"]

@@ -32,6 +32,8 @@ ANSWER_S = 0.2
 SILENT_S = 1.0
 """A fencer that owes an answer for so long is not there."""
 LOOK_EVERY_S = 0.5
+OLD_S = 2.0
+"""How long what it told last counts: longer than its restart takes, for the device counts on meanwhile."""
 
 
 class Link:
@@ -48,7 +50,7 @@ class Link:
         self._owed: deque[tuple[str, int, float]] = deque()
         self._why = "not connected yet"
         self.seen: Mapping[str, Any] = {}
-        """Its newest status; empty before the first."""
+        """Its newest status; empty before the first, and when it has told none for :data:`OLD_S`."""
 
     def for_vm(self, vm: str, post: Callable[[Event], None]) -> Desk:
         """The fencer of one VM; `post` takes the events, from the link's thread."""
@@ -150,9 +152,16 @@ class Link:
 
     def _look_for_ever(self) -> None:
         """Ask for its status again and again, on connections of their own."""
+        seen_s = boottime_s()
         while True:
-            with contextlib.suppress(MnhaError):
+            try:
                 self.seen = ask(self._path, "status")
+                seen_s = boottime_s()
+            except Exception as error:
+                if not isinstance(error, MnhaError):
+                    log.exception("the status of the fencer")
+                if boottime_s() - seen_s > OLD_S:
+                    self.seen = {}
             time.sleep(LOOK_EVERY_S)
 
 

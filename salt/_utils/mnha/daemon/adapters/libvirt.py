@@ -271,6 +271,7 @@ class LibvirtHypervisor:
         """From now on a start is under way, and nothing is said of the VM until it has ended."""
         with self._lock:
             self._generation, self._starting = generation, True
+            self._unidentified_s = float("inf")
 
     def _start(self, epoch: int, generation: int) -> None:
         """Define the domain with its epoch and start it, unless a kill came in between."""
