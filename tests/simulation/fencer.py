@@ -90,7 +90,8 @@ class FencerProcess:
             case _:
                 self.rules.forbid(VM, now_s)
                 until_s, as_required = now_s, True
-        self.host.allow(until_s, kill_s)
+        if as_required:
+            self.host.allow(until_s, kill_s)
         return as_required
 
     # ---- its loop

@@ -1081,11 +1081,6 @@ def written() -> dict[str, Caught]:
     return found
 
 
-def seeds_of_table() -> dict[str, int]:
-    """The seed that is known to catch each."""
-    return {name: int(caught.seed) for name, caught in written().items() if caught.seed}
-
-
 def main() -> int:
     """Show the failure of one in the sweep, or try all layers and write the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)

@@ -319,7 +319,7 @@ def test_with_the_vm_dead_a_record_with_shorter_timings_waits_for_the_bar_and_fo
     rig.fencer.silent = True
     rig.on(FencerSeen(True), AbilitySeen(""), DesiredSeen(Run.STARTED))
     assert rig.on(VmSeen(Vm.OFF, 0)) == ["forbid"]
-    assert rig.on(rig.seen(lease("me"), consistent=True)) + rig.after(0.3) == []
+    assert rig.on(rig.seen(lease("me"), consistent=True)) + rig.after(0.3) == ["note off"]
     assert "grant" not in rig.hears() + rig.after(SHORT.renew_s / 4)
     assert "cas" in rig.asked
 

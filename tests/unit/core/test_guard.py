@@ -197,6 +197,19 @@ def test_a_guard_that_finds_something_granted_believes_no_copy() -> None:
     assert "kill" in rig.on(rig.seen(lease("you"), consistent=True))
 
 
+def test_a_guard_that_finds_its_vm_off_tells_so_once() -> None:
+    rig = Rig()
+    assert "note off" not in rig.on(VmSeen(Vm.OFF, 0))
+    assert rig.on(rig.seen(lease("me"))).count("note off") == 1
+    assert "note off" not in rig.on(VmSeen(Vm.UNKNOWN, 0), VmSeen(Vm.OFF, 0))
+
+
+def test_a_guard_that_finds_the_vm_off_where_it_is_not_to_run_has_nothing_to_tell() -> None:
+    rig = Rig()
+    assert "note off" not in rig.on(VmSeen(Vm.OFF, 0), rig.seen(lease("you")))
+    assert "note off" not in rig.on(rig.seen(lease("me")))
+
+
 def test_the_fencer_is_asked_to_let_the_vm_run_before_it_starts() -> None:
     rig = Rig().observes(lease("", Phase.RELEASED))
     assert rig.on(Ordered(Op.TAKEOVER, 1, "ordered", 30.0, epoch=7)) == ["cas"]

@@ -265,6 +265,30 @@ def test_without_the_required_watchdog_nothing_is_prepared(ground: Ground) -> No
         fencer_on(ground).prepare("one", 5.0, K, 0.0)
 
 
+def test_a_later_moment_of_which_the_required_device_is_not_told_does_not_count(ground: Ground) -> None:
+    """Else the device would reset the whole node before the VM's time is over."""
+    fencer = running(ground)
+    ground.works, ground.required = False, True
+    assert not fencer.grant("one", 6.0, K, 1.0)
+    assert (fencer.status(1.0)["one"]["until_s"], ground.saved["one"].until_s) == (5.0, 5.0)
+    fencer.look(5.0)
+    assert (ground.alive, ground.counting_until_s) == (set(), 7.0)
+
+
+def test_an_earlier_moment_counts_whether_the_device_is_told_or_not(ground: Ground) -> None:
+    fencer = running(ground)
+    ground.works, ground.required = False, True
+    assert not fencer.grant("one", 4.0, K, 1.0)
+    assert ground.saved["one"].until_s == 4.0
+
+
+def test_a_later_moment_without_the_device_counts_where_it_is_not_required(ground: Ground) -> None:
+    fencer = running(ground)
+    ground.works = False
+    assert fencer.grant("one", 6.0, K, 1.0)
+    assert ground.saved["one"].until_s == 6.0
+
+
 def test_not_known_is_not_dead(ground: Ground) -> None:
     fencer = running(ground)
     ground.stuck.add("one")

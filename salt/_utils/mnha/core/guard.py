@@ -154,6 +154,7 @@ class Guard:
         self._asks: dict[int, Ask] = {}
         self._told: dict[int, Told] = {}
         self._generation = 0
+        self._told_found_off = False
         self._moves = 0
         self._kill_s = granted_kill_s
         self._reset_s = float("-inf") if granted_until_s is None else granted_until_s + granted_kill_s
@@ -305,6 +306,8 @@ class Guard:
                 self._end_order("ok", f"{self.view.node} does not hold the lease any more: {after.reason}")
             if self.view.order and self.view.order.op is Op.MIGRATE and after.holder == self.view.order.target:
                 self._end_order("ok", f"the VM was migrated to {after.holder}, epoch {after.epoch}")
+        if before is None:
+            self._tell_found_off()
         if before is None or (before.epoch, before.holder, before.phase) != (after.epoch, after.holder, after.phase):
             self._journal.log(
                 f"lease: epoch {after.epoch}, {after.phase} by {after.holder or 'nobody'} ({after.reason})"
@@ -522,8 +525,16 @@ class Guard:
         self._journal.log(f"VM: {before} -> {seen.vm}")
         if seen.vm is Vm.OFF:
             self._on_vm_off(before, seen.crashed)
+            self._tell_found_off()
         elif seen.vm is Vm.RUNNING and before is Vm.STARTING:
             self._on_started()
+
+    def _tell_found_off(self) -> None:
+        """Tell that the VM which this node is to run was dead when this guard began: nobody else will."""
+        if self.view.vm is Vm.OFF and rules.is_mine(self.view) and not (self._generation or self._told_found_off):
+            self._told_found_off = True
+            text = f"the VM was off on {self.view.node} when its guard began: the one before did not see it end"
+            self._journal.note("off", text, epoch=self._epoch())
 
     def _on_vm_off(self, before: Vm, crashed: bool) -> None:
         """The VM is confirmed dead; was it a failure?"""

@@ -11,7 +11,7 @@ It may be alive until the moment that was last granted, and not a moment longer:
 - **Armed before alive.** A VM may run only after `prepare` has armed the watchdog for T + K. An arrival by migration
   stands paused, and needs none: `expect`.
 - **Not petted for the undead.** The device is told a later moment by a grant alone, and stopped only when the slice is
-  empty and nothing is granted.
+  empty and nothing is granted. A grant of which the required device can't be told does not count.
 - **Remembered before answered.** A granted moment is written down (in /run: it lives as long as the boot) before it is
   confirmed. So the next fencer knows it, and a populated slice of which nobody knows a moment has none.
 
@@ -20,6 +20,7 @@ All times are CLOCK_BOOTTIME in seconds. Nothing here waits or reads a clock.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Mapping
 from enum import StrEnum
@@ -167,6 +168,9 @@ class Fencer:
     def grant(self, vm: str, until_s: float, kill_s: float, now_s: float) -> bool:
         """Move the moment of a prepared VM, forward or back, and pet the watchdog with it.
 
+        A later moment of which the required device can't be told does not count: what is alive is killed at the
+        earlier one, K before the device resets the whole node.
+
         :returns: whether the node is protected as the configuration requires.
         :raises RefusedError: T is over, or nothing was prepared.
         :raises InputError: that is too far ahead, or no time.
@@ -176,8 +180,14 @@ class Fencer:
         self._must_not_be_doomed(vm, now_s)
         if not self._may_run(vm):
             raise RefusedError(f"{vm} was not prepared: prepare it before it runs")
+        before = self._grants[vm]
         self._remember(vm, Grant(Kind.RUN, until_s, kill_s))
-        return self._arm(vm, until_s + kill_s)
+        protected = self._arm(vm, until_s + kill_s)
+        if not protected and before.until_s < until_s:
+            self._grants[vm] = before
+            with contextlib.suppress(FailedError):  # then the next fencer knows the later moment: it is in no promise
+                self._remember(vm, before)
+        return protected
 
     def expect(self, vm: str, until_s: float, now_s: float) -> None:
         """Let what a migration brings stand here, paused, until `until_s`.
