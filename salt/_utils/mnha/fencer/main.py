@@ -141,7 +141,7 @@ class Process:
     def __init__(self, config: dict[str, Any], watchdog_fd: int | None = None) -> None:
         self._watchdog = LinuxWatchdog(
             config["watchdog"], config["watchdog_device"], Path(config["mark"]), kept_fd=watchdog_fd,
-            keep=lambda fd: keep(KEPT_NAME, fd), sharpens_itself=False,
+            keep=lambda fd: keep(KEPT_NAME, fd),
         )  # fmt: skip
         memory = FileMemory(Path(config["memory"]))
         Path(config["memory"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)

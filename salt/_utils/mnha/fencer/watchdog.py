@@ -25,7 +25,6 @@ import logging
 import math
 import os
 import struct
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -122,7 +121,6 @@ class LinuxWatchdog:
         starts it.
     :param kept_fd: the open device, from the fencer before this one.
     :param keep: called with the open device, to have a copy kept for the next fencer; with None, to have it closed.
-    :param sharpens_itself: by a thread; else whoever has a loop calls :meth:`sharpen`.
     :raises ConfigurationError: an unknown mode.
     """
 
@@ -134,22 +132,14 @@ class LinuxWatchdog:
         *,
         kept_fd: int | None = None,
         keep: Callable[[int | None], None] = lambda fd: None,
-        sharpens_itself: bool = True,
     ) -> None:
         self.mode, self.device, self._mark, self._keep = check_mode(mode), device, mark, keep
         self.fd = kept_fd
         self._counts: bool | None = None if mark.exists() else False  # None: an earlier fencer's does
         self._untils: dict[str, float] = {}
         self._again_s: float | None = None
-        self._changed = threading.Condition(threading.RLock())
-        self._sharpens_itself = sharpens_itself
-        self._sharpener: threading.Thread | None = None
         self.why = "off by configuration" if mode == "off" else "no VM here"
         self.failing = False
-
-    def share(self, vm: str) -> Share:
-        """The watchdog for one VM: the device is one, and resets all VMs of the node."""
-        return Share(self, vm)
 
     @property
     def armed(self) -> bool:
@@ -158,19 +148,17 @@ class LinuxWatchdog:
 
     def protects(self, vm: str) -> bool:
         """Whether the device counts for `vm`, and took what it was last told."""
-        with self._changed:
-            return vm in self._untils and self._counts is True and not self.failing
+        return vm in self._untils and self._counts is True and not self.failing
 
     def objection(self) -> str:
         """Why no VM is to be started here: the watchdog is required and would not work. Empty otherwise."""
         if self.mode != "required":
             return ""
-        with self._changed:
-            if self.fd is not None and self.failing:
-                if self._untils:
-                    return self.why  # under a running VM only the next renewal can tell
-                self._forget_dead()
-            return objection(Path(self.device)) if self.fd is None and self._counts is False else ""
+        if self.fd is not None and self.failing:
+            if self._untils:
+                return self.why  # under a running VM only the next renewal can tell
+            self._forget_dead()
+        return objection(Path(self.device)) if self.fd is None and self._counts is False else ""
 
     def _forget_dead(self) -> None:
         """Close a device that is gone for good, to open that which comes after it."""
@@ -187,20 +175,19 @@ class LinuxWatchdog:
         if self.mode == "off":
             self.disarm(vm, self.why)  # a fencer before this one, with another configuration, may have armed it
             return True
-        with self._changed:
-            is_new = vm not in self._untils
-            self._untils[vm] = until_s
-            try:
-                self._set(min(self._untils.values()))
-            except (OSError, FailedError) as error:
-                self._fail(_said_by(error))
-                if is_new and self._counts is True:
-                    self.disarm(vm, self.why)
-                elif is_new:
-                    del self._untils[vm]  # what an earlier fencer has set is left to count
-                return self.mode != "required"
-            self.why, self.failing = "", False
-            return True
+        is_new = vm not in self._untils
+        self._untils[vm] = until_s
+        try:
+            self._set(min(self._untils.values()))
+        except (OSError, FailedError) as error:
+            self._fail(_said_by(error))
+            if is_new and self._counts is True:
+                self.disarm(vm, self.why)
+            elif is_new:
+                del self._untils[vm]  # what an earlier fencer has set is left to count
+            return self.mode != "required"
+        self.why, self.failing = "", False
+        return True
 
     def _fail(self, why: str) -> None:
         """Note why it does not protect; log it once."""
@@ -210,20 +197,19 @@ class LinuxWatchdog:
 
     def disarm(self, vm: str = "", because: str = "no VM here") -> None:
         """See :class:`mnha.fencer.rules.Watchdog`."""
-        with self._changed:
-            self._untils.pop(vm, None)
-            if self._untils or self._counts is False:
-                return
-            self._again_s = None
-            try:
-                if self.fd is None:
-                    self._open()  # a fencer before this one had it; opening stops it
-                else:
-                    self._stop(self.fd)
-            except (OSError, FailedError) as error:
-                self._fail(f"it counts and can't be stopped, it will reset this node: {_said_by(error)}")
-                return
-            self.why = because
+        self._untils.pop(vm, None)
+        if self._untils or self._counts is False:
+            return
+        self._again_s = None
+        try:
+            if self.fd is None:
+                self._open()  # a fencer before this one had it; opening stops it
+            else:
+                self._stop(self.fd)
+        except (OSError, FailedError) as error:
+            self._fail(f"it counts and can't be stopped, it will reset this node: {_said_by(error)}")
+            return
+        self.why = because
 
     def _stop(self, fd: int) -> None:
         """Stop the device.
@@ -290,10 +276,6 @@ class LinuxWatchdog:
         set_s = self._count(fd, seconds, until_s)
         again_s = until_s - set_s - EARLY_S
         self._again_s = again_s if again_s > boottime_s() else None
-        if self._sharpener is None and self._sharpens_itself:
-            self._sharpener = threading.Thread(target=self._sharpen_for_ever, name="watchdog", daemon=True)
-            self._sharpener.start()
-        self._changed.notify()
 
     def _count(self, fd: int, seconds: int, until_s: float) -> int:
         """Have the device count `seconds` from now, or as many fewer as it takes; return how many.
@@ -327,37 +309,9 @@ class LinuxWatchdog:
         """Tell the device again if exactly as many seconds are left as it counts; return when that is to be done next,
         CLOCK_BOOTTIME, or infinity.
         """
-        with self._changed:
-            if self._again_s is not None and (left_s := self._again_s - boottime_s()) <= 0:
-                self._again_s = None
-                if self._untils and left_s > -EARLY_S:
-                    with contextlib.suppress(OSError, FailedError):
-                        self._set(min(self._untils.values()))
-            return float("inf") if self._again_s is None else self._again_s
-
-    def _sharpen_for_ever(self) -> None:
-        """Sharpen whenever it is time."""
-        with self._changed:
-            while True:
-                left_s = self.sharpen() - boottime_s()
-                self._changed.wait(None if left_s == float("inf") else max(0.0, left_s))
-
-
-class Share:
-    """One VM's share of the node's watchdog."""
-
-    def __init__(self, watchdog: LinuxWatchdog, vm: str) -> None:
-        self._watchdog, self._vm = watchdog, vm
-
-    def arm(self, until_s: float) -> bool:
-        """See :class:`mnha.fencer.rules.Watchdog`."""
-        return self._watchdog.arm(until_s, self._vm)
-
-    def disarm(self) -> None:
-        """See :class:`mnha.fencer.rules.Watchdog`."""
-        self._watchdog.disarm(self._vm)
-
-    @property
-    def armed(self) -> bool:
-        """See :class:`mnha.fencer.rules.Watchdog`."""
-        return self._watchdog.protects(self._vm)
+        if self._again_s is not None and (left_s := self._again_s - boottime_s()) <= 0:
+            self._again_s = None
+            if self._untils and left_s > -EARLY_S:
+                with contextlib.suppress(OSError, FailedError):
+                    self._set(min(self._untils.values()))
+        return float("inf") if self._again_s is None else self._again_s
