@@ -238,8 +238,10 @@ def renews(rig: Rig) -> list[str]:
 def test_a_vm_whose_required_watchdog_stops_working_is_handed_over_in_an_orderly_way() -> None:
     rig = Rig().holds()
     assert renews(rig) == ["cas", "grant"]
+    promised_until_s = rig.guard.view.promised_until_s
     rig.fencer.as_required = False
     assert renews(rig) == ["cas", "grant", "note unprotected"]
+    assert rig.guard.view.promised_until_s == promised_until_s, "no later moment counts for the fencer"
     assert renews(rig) == ["cas", "grant"]
     assert renews(rig) == ["cas", "grant", "shutdown"]
     assert renews(rig) == ["cas", "grant"], "the lease is kept while the guest shuts down"
