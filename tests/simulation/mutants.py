@@ -43,7 +43,7 @@ from mnha.daemon.adapters import lease_store
 from mnha.daemon.adapters import processes as processes_adapter
 from mnha.errors import ConfigurationError
 from mnha.fencer import rules as fencer_module
-from mnha.fencer.rules import Fencer, Grant
+from mnha.fencer.rules import Fencer, Grant, Kind
 
 from . import consul as consul_world
 from . import machine
@@ -280,6 +280,16 @@ class DeniedIsConfirmed(Guard):
         super()._on_confirmed(dataclasses.replace(confirmed, error=""))
 
 
+class UntoldMomentPromised(Guard):
+    """A guard counts on the moment that it asked for, though the required device was not told of it."""
+
+    def _on_confirmed(self, confirmed: Confirmed) -> None:
+        told = self._told.get(confirmed.ticket)
+        super()._on_confirmed(confirmed)
+        if told is not None and told.action is Action.RENEW and not (confirmed.error or confirmed.as_required):
+            self._set(promised_until_s=told.until_s)
+
+
 class PromiseOutlivesABar(Guard):
     """What was promised before the VM was barred still counts for a start."""
 
@@ -335,6 +345,15 @@ class WatchdogRefusalIgnored(Fencer):
     def _arm(self, vm: str, until_s: float) -> bool:
         super()._arm(vm, until_s)
         return True
+
+
+class UntoldMomentCounts(Fencer):
+    """A later moment counts, whether the required device was told of it or not."""
+
+    def grant(self, vm: str, until_s: float, kill_s: float, now_s: float) -> bool:
+        protected = super().grant(vm, until_s, kill_s, now_s)
+        self._remember(vm, Grant(Kind.RUN, until_s, kill_s))
+        return protected
 
 
 class PettedAtEachLook(Fencer):
@@ -689,6 +708,12 @@ MUTANTS: dict[str, Mutant] = {
     "no_watchdog": Mutant("a required watchdog is never armed", fencer_class=NeverArmed, tests=FENCER),
     "watchdog_refusal_ignored": Mutant(
         "the VM starts though the required watchdog can't be armed", fencer_class=WatchdogRefusalIgnored, tests=FENCER
+    ),
+    "untold_moment_counts": Mutant(
+        "a moment of which the required watchdog is not told counts", fencer_class=UntoldMomentCounts, tests=FENCER
+    ),
+    "untold_moment_promised": Mutant(
+        "a guard counts on a moment of which the required watchdog was not told", UntoldMomentPromised
     ),
     "watchdog_petted_anyway": Mutant(
         "the watchdog is petted without a grant", fencer_class=PettedAtEachLook, tests=FENCER
