@@ -24,6 +24,7 @@ UNDER_WAY_S = 0.5
 HANDOVER_S = 20.0
 FAILOVER_S = LIMIT_S + NOTICE_S + TIMINGS.lease_s + HANDOVER_S
 GUEST_S = 60.0
+nightly = pytest.mark.nightly
 
 
 def move(scene: Scene, target: str) -> None:
@@ -90,6 +91,48 @@ def test_a_holder_whose_image_folder_hangs_stops_its_vm_and_another_runs_it(
     tell(
         f"image folder hangs on the holder ({'killable' if killable else 'D state'}): killed after "
         f"{killed.at_s - hung_s:.2f} s, {'' if killable else f'node reset {resets[0] - hung_s:.2f} s, '}"
+        f"VM dead {ended.at_s - hung_s:.2f} s, QEMU began elsewhere {began.at_s - hung_s:.2f} s"
+    )
+
+
+GUARD, FENCER = "mnha-guard", "mnha-fencer"
+ALONE_AND_TOGETHER = ((GUARD,), (FENCER,), (GUARD, FENCER))
+IN_CI = (("STOP", (GUARD, FENCER)), ("KILL", (GUARD, FENCER)))
+STRIKES = [
+    pytest.param(strike, units, id=f"{strike}-{'-'.join(units)}", marks=() if (strike, units) in IN_CI else nightly)
+    for strike in ("STOP", "KILL", "restart")
+    for units in ALONE_AND_TOGETHER
+]
+
+
+@pytest.mark.parametrize(("strike", "units"), STRIKES)
+def test_whatever_befalls_guard_and_fencer_a_vm_that_can_not_be_killed_goes_with_its_node(
+    scene: Scene, tell: Callable[[str], None], strike: str, units: tuple[str, ...]
+) -> None:
+    """Its QEMU sleeps in the kernel, where no SIGKILL is seen. A guard that stands still renews nothing, so that its
+    VM's time is over at once; else it is when the image was out of reach for too long.
+    """
+    node = behind_a_valve(scene, killable=False)
+    hung_s = scene.witness.mark("storage hangs", node, at_ns=scene.cluster.hang_storage(node))
+    for unit in units:
+        if strike == "restart":
+            scene.cluster.run(node, ["systemctl", "restart", "--no-block", unit], check=True)
+            struck_s = scene.witness.mark(f"{unit} is restarted", node)
+        else:
+            struck_s = scene.send(node, strike, unit)
+    ended = scene.witness.wait_for("QEMU ended", FAILOVER_S, after_s=hung_s)
+    began = scene.witness.wait_for("QEMU began", FAILOVER_S, after_s=hung_s)
+    scene.witness.wait_for("guest up", GUEST_S, after_s=hung_s)
+    assert (ended.node, began.node != node) == (node, True)
+    assert ended.at_s < began.at_s, scene.witness.table()
+    done = watchdog.history(scene.cluster.settings, node)
+    resets = [line["at_s"] for line in done if line["event"] == "reset" and line["at_s"] > hung_s]
+    assert len(resets) == 1, scene.witness.table()
+    stands_still = strike == "STOP" and GUARD in units
+    latest_s = struck_s + TIMINGS.reset_s if stands_still else hung_s + LIMIT_S + NOTICE_S + TIMINGS.reset_s
+    assert resets[0] <= latest_s, scene.witness.table()
+    tell(
+        f"image folder hangs in D state, {strike} to {' and '.join(units)}: node reset {resets[0] - hung_s:.2f} s, "
         f"VM dead {ended.at_s - hung_s:.2f} s, QEMU began elsewhere {began.at_s - hung_s:.2f} s"
     )
 
