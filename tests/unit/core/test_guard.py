@@ -204,6 +204,13 @@ def test_a_guard_that_finds_its_vm_off_tells_so_once() -> None:
     assert "note off" not in rig.on(VmSeen(Vm.UNKNOWN, 0), VmSeen(Vm.OFF, 0))
 
 
+def test_a_vm_that_ends_under_the_eyes_of_its_guard_was_not_found_off() -> None:
+    rig = Rig(granted_until_s=103.0)
+    rig.on(FencerSeen(True), VmSeen(Vm.RUNNING, 0), rig.seen(lease("me"), consistent=True))
+    assert rig.on(VmSeen(Vm.OFF, 0)).count("note off") == 1
+    assert rig.on(rig.seen(lease("me"), consistent=True)).count("note off") == 0
+
+
 def test_a_guard_that_finds_the_vm_off_where_it_is_not_to_run_has_nothing_to_tell() -> None:
     rig = Rig()
     assert "note off" not in rig.on(VmSeen(Vm.OFF, 0), rig.seen(lease("you")))

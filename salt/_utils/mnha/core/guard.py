@@ -154,7 +154,7 @@ class Guard:
         self._asks: dict[int, Ask] = {}
         self._told: dict[int, Told] = {}
         self._generation = 0
-        self._told_found_off = False
+        self._found_off: bool | None = None
         self._moves = 0
         self._kill_s = granted_kill_s
         self._reset_s = float("-inf") if granted_until_s is None else granted_until_s + granted_kill_s
@@ -523,6 +523,8 @@ class Guard:
             return
         before, self.vm_pid = self.view.vm, seen.pid
         self._set(vm=seen.vm)
+        if self._found_off is None and seen.vm is not Vm.UNKNOWN:
+            self._found_off = seen.vm is Vm.OFF
         if seen.vm is before:
             return
         self._journal.log(f"VM: {before} -> {seen.vm}")
@@ -534,8 +536,8 @@ class Guard:
 
     def _tell_found_off(self) -> None:
         """Tell that the VM which this node is to run was dead when this guard began: nobody else will."""
-        if self.view.vm is Vm.OFF and rules.is_mine(self.view) and not (self._generation or self._told_found_off):
-            self._told_found_off = True
+        if self._found_off and rules.is_mine(self.view) and not self._generation:
+            self._found_off = False
             text = f"the VM was off on {self.view.node} when its guard began: the one before did not see it end"
             self._journal.note("off", text, epoch=self._epoch())
 
