@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import queue
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from mnha.core import lease as rules
 from mnha.core.model import Run
 from mnha.core.ports import Answered, DesiredSeen, Event, LeaseSeen, Outcome, ReadFailed
 from mnha.core.timing import PROFILES
-from mnha.daemon.adapters.consul import Servers
+from mnha.daemon.adapters.consul import Answer, Servers
 from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.daemon.adapters.publisher import PRUNE_EVERY, Publisher
 from tests.support.consul_server import ConsulServer, binary, running
@@ -94,6 +97,36 @@ def test_the_watch_tells_each_change_of_the_lease_and_of_the_wish(store: ConsulS
     publisher.put(f"{PREFIX}/desired", {"run": "started"})
     assert inbox.expect(DesiredSeen).run is Run.STARTED
     assert store.contact.known_leader
+
+
+def test_a_server_that_has_not_read_all_of_its_data_tells_no_old_wish(
+    server: ConsulServer, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has just been started: its copy is that of its last snapshot, when the VM was not to run."""
+    servers = server.servers()
+    for run in ("stopped", "started"):
+        assert servers.ask(0, 5.0, lambda consul, run=run: consul.kv.put(f"{PREFIX}/desired", json.dumps({"run": run})))
+        if run == "stopped":
+            old = servers.read(0, 5.0, lambda consul: consul.kv.get(f"{PREFIX}/", recurse=True))
+    behind, seen, read = threading.Event(), threading.Event(), servers.read
+
+    def stale(number: int, timeout_s: float, question: Any) -> Answer:
+        answer = read(number, timeout_s, question)
+        if not behind.is_set() or not isinstance(answer.value, list):
+            return answer
+        seen.set()
+        return dataclasses.replace(answer, value=old.value)
+
+    monkeypatch.setattr(servers, "read", stale)
+    store = ConsulStore(servers, PREFIX, inbox.post, timeout_s=5.0)
+    store.start()
+    assert inbox.expect(DesiredSeen).run is Run.STARTED
+    behind.set()
+    assert seen.wait(5.0)
+    assert [inbox.expect(DesiredSeen).run for _ in range(2)] == [Run.STARTED] * 2, "asked of the leader, each time"
+    behind.clear()
+    assert servers.ask(0, 5.0, lambda consul: consul.kv.put(f"{PREFIX}/desired", json.dumps({"run": "stopped"})))
+    assert Run.STOPPED in [inbox.expect(DesiredSeen).run for _ in range(2)]
 
 
 def test_a_server_that_is_gone_is_unreachable_and_comes_back(

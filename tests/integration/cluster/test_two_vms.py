@@ -64,6 +64,7 @@ def two(cluster: Cluster) -> Iterator[Cluster]:
         cluster.run(MASTER, ["salt-run", "mnha.stop", f"vm={SECOND}"], timeout_s=180, check=True)
         cluster.write_file(MASTER, LAB_PILLAR, good)
         apply_on_all(cluster, "states.fencer,states.guard,states.mnvm")
+        cluster.run(MASTER, ["salt", "*", "saltutil.refresh_pillar", "wait=True"], timeout_s=60, check=True)
         cluster.run(MASTER, ["sh", "-c", FORGET], env=CONSUL, check=True)
         for node in cluster.names:
             cluster.run(node, ["virsh", "undefine", SECOND], check=True)

@@ -5,6 +5,9 @@ The watch is a *stale* blocking query at the nearest server: it is answered from
 while there is no leader, and that is safe, because a late sighting only makes an observer wait longer. Whether
 the server is in touch with a leader is read from the answer's headers and reported as ``contact``.
 
+Of the desired state the watch shows only *that* it may have changed: the copy of a server that has just been started is
+as old as its last snapshot, and may say "stopped" of a VM that was started since. What it is, is asked of the leader.
+
 All requests are made by threads of this module. Nothing here waits in the guard's thread.
 """
 
@@ -64,6 +67,7 @@ class ConsulStore:
         self._busy = [0] * len(servers)
         self._lock = threading.Lock()
         self._fault, self._fault_s = "", float("-inf")
+        self._desired_index, self._asks_desired = 0, False
         self.contact = Contact()
 
     def start(self) -> None:
@@ -168,9 +172,26 @@ class ConsulStore:
                 self._post(LeaseSeen(lease, modify_index, answer.received_s))
             except LeaseRecordError as error:
                 log.error("%s", error)
-        if row := rows.get(f"{self._prefix}/{keys.DESIRED}"):
-            self._post(DesiredSeen(_run_of(row)))
+        row = rows.get(f"{self._prefix}/{keys.DESIRED}")
+        if row and int(row["ModifyIndex"]) != self._desired_index and not self._asks_desired:
+            self._asks_desired = True
+            self._jobs.put(self._read_desired)
         return answer.after(index)
+
+    def _read_desired(self, number: int) -> None:
+        """The desired state by the leader's word. If that fails, the watch asks for it again."""
+        key = f"{self._prefix}/{keys.DESIRED}"
+        try:
+            row = self._servers.read(
+                number, self._timeout_s, lambda consul: consul.kv.get(key, consistency="consistent")
+            ).value
+            if row:
+                self._desired_index = int(row["ModifyIndex"])
+                self._post(DesiredSeen(_run_of(row)))
+        except MnhaError:
+            self._servers.failed(number)
+        finally:
+            self._asks_desired = False
 
     def _note_contact(self, number: int, answer: Answer) -> None:
         """Remember how near a leader the server is."""
