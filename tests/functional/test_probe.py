@@ -20,8 +20,9 @@ import pytest
 from lab.shell import mounts_below, wait_until
 from mnha.core.ports import AbilitySeen
 from mnha.daemon import prober as prober_module
+from mnha.daemon.adapters import look
 from mnha.daemon.adapters.other_nodes import with_storage
-from mnha.daemon.adapters.probe import disks, image
+from mnha.daemon.adapters.probe import disks, ground
 from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
 from mnha.host.clock import boottime_s
 
@@ -113,14 +114,55 @@ def test_a_look_that_ends_in_a_way_nobody_expected_is_told_and_the_next_one_coun
     probing = prober(storage.folder, tmp_path)
     well = probing.probe()
     with monkeypatch.context() as broken:
-        broken.setattr(prober_module, "storage", Mock(side_effect=RuntimeError("rubbish")))
+        broken.setattr(prober_module, "ground", Mock(side_effect=RuntimeError("rubbish")))
         assert "RuntimeError('rubbish')" in probing.probe().unable
     assert probing.probe() == well
 
 
 def test_an_image_with_a_stale_handle_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "is_file", Mock(side_effect=OSError(errno.ESTALE, os.strerror(errno.ESTALE))))
-    assert image(tmp_path / "vm.img").why == f"{tmp_path}/vm.img can't be looked at: Stale file handle"
+    monkeypatch.setattr(os, "stat", Mock(side_effect=OSError(errno.ESTALE, os.strerror(errno.ESTALE))))
+    assert look.image("/share/vm.img") == "/share/vm.img can't be looked at: Stale file handle"
+
+
+def test_a_look_that_can_not_be_begun_or_breaks_off_says_nothing_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for program, why in (("/none", "No such file or directory"), ("/bin/false", "exit code 1"), ("/bin/true", "0")):
+        monkeypatch.setattr(sys, "executable", program)
+        folder, (picture,) = ground(tmp_path, "me", [tmp_path / "vm.img"])
+        assert (folder.ok, picture.ok) == (False, False)
+        assert why in folder.why
+
+
+def test_a_folder_that_can_not_be_written_is_told_and_its_images_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / ".mnha").touch()
+    folder, pictures = ground(tmp_path, "me", [tmp_path / "vm.img"] * 2)
+    assert folder.why == f"{tmp_path} can't be written: File exists; is it mounted?"
+    assert [picture.why for picture in pictures] == [look.NOT_LOOKED_AT] * 2
+
+
+def command(pid: str) -> str:
+    """A process' command line; empty if there is none."""
+    return Path(f"/proc/{pid.strip()}/cmdline").read_text().replace("\0", " ") if pid else ""
+
+
+def test_a_process_whose_look_hangs_can_end(storage: Storage, tmp_path: Path) -> None:
+    """As a guard that is replaced: what hangs is not one of its threads."""
+    code = "import sys; from pathlib import Path; from mnha.daemon.adapters.probe import ground\n"
+    code += "print('begun', flush=True); ground(Path(sys.argv[1]), 'me', [])"
+    storage.hang()
+    words = [sys.executable, "-c", code, str(storage.folder)]
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": "salt/_utils"}, cwd=ROOT, stdout=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        try:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            wait_until(lambda: "look.py" in command(children.read_text()), 5, "it looks")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        finally:
+            process.kill()
+        process.wait(2)
 
 
 def test_probes_that_fail_make_the_node_unable_until_they_do_not(

@@ -1,6 +1,6 @@
 """Whether this node could run a VM, asked again and again.
 
-The look at the storage runs in a thread of its own that may hang for ever (NFS does); one that has not come back in
+The look at the storage runs in a process of its own that may hang for ever (NFS does); one that has not come back in
 time says so.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from ..core.ports import AbilitySeen
 from ..host.clock import boottime_s
 from . import checks
-from .adapters.probe import NOT_LOOKED_AT, Check, image, storage
+from .adapters.probe import NOT_LOOKED_AT, Check, ground
 from .checks import Sight
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class Prober:
         """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`."""
         self._probe_ground()
         hangs = Check(False, f"the storage does not answer within {STORAGE_LIMIT_S:g} s")
-        ground, picture = self._ground[1] or (hangs, NOT_LOOKED_AT)
-        if ground.ok:
+        storage, picture = self._ground[1] or (hangs, NOT_LOOKED_AT)
+        if storage.ok:
             self._lost_s = None
         elif self._lost_s is None:
             self._lost_s = self._ground[0]
@@ -70,7 +70,7 @@ class Prober:
         self.checks = checks.look(
             Sight(
                 self._vm,
-                storage=ground,
+                storage=storage,
                 image=picture,
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
@@ -115,8 +115,8 @@ class Prober:
             def work() -> None:
                 path = Path(self._vm["image"])
                 try:
-                    found = storage(path.parent, f"{self._node}-{self._vm['name']}")
-                    seen = found, image(path) if found.ok else NOT_LOOKED_AT
+                    found, (picture,) = ground(path.parent, f"{self._node}-{self._vm['name']}", [path])
+                    seen = found, picture
                 except Exception as error:  # never said to hang because of it
                     log.exception("looking at %s", path.parent)
                     seen = Check(False, f"{path.parent} can't be looked at: {error!r}"), NOT_LOOKED_AT

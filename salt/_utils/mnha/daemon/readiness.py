@@ -72,7 +72,8 @@ def _finding(name: str, look: Callable[[], str]) -> Finding:
 
 def _checks(config: dict[str, Any]) -> list[Finding]:
     """All that a running guard checks: first what concerns the node, then what concerns each VM."""
-    storage = probe.storage(Path(config["image_folder"]), f"{config['node']}-check")
+    paths = [Path(vm["image"]) for vm in config["vms"]]
+    storage, images = probe.ground(Path(config["image_folder"]), f"{config['node']}-check", paths)
     libvirt_answers, fences, watchdog = (
         _seen(_libvirt),
         _seen(lambda: _fencer(config)),
@@ -80,8 +81,7 @@ def _checks(config: dict[str, Any]) -> list[Finding]:
     )
     of_node: dict[str, probe.Check] = {}
     of_vms: dict[str, probe.Check] = {}
-    for vm in config["vms"]:
-        image = probe.image(Path(vm["image"])) if storage.ok else probe.NOT_LOOKED_AT
+    for vm, image in zip(config["vms"], images, strict=True):
         running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
         results = checks.look(Sight(vm, storage, image, libvirt_answers, fences, watchdog, running))
         of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}

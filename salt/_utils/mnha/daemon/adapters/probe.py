@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...host.clock import boottime_s
+from . import look
 
-BLOCK = 4096
 DISKS = (Path("/var/lib/mnha/consul"), Path("/var/log"))
 """Without room in the first Consul's server stands still, in the second libvirt starts no VM."""
 LEAST_FREE_MIB = 16
@@ -27,38 +27,26 @@ class Check:
     why: str = ""
 
 
-NOT_LOOKED_AT = Check(False, "not looked at: the storage fails")
-"""Of the image: on hanging storage that look would hang too."""
+NOT_LOOKED_AT = Check(False, look.NOT_LOOKED_AT)
 
 
-def storage(folder: Path, who: str) -> Check:
-    """Write a block to `folder` and read it back, past the page cache (O_DIRECT). May hang as long as the storage does.
+def ground(folder: Path, who: str, images: Sequence[Path]) -> tuple[Check, list[Check]]:
+    """The folder with the images, and each image, seen by a process of its own (:mod:`.look`); one that hangs is waited
+    for, for as long as it does.
 
-    :param who: names the file; no two that look at once may have the same.
+    :param who: names the file that is written there; no two that look at once may have the same.
     """
-    path = folder / ".mnha" / f"probe-{who}"
+    words = [sys.executable, "-I", "-S", look.__file__, str(folder), who, *map(str, images)]
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        with mmap.mmap(-1, BLOCK) as block:
-            text = f"{who} {boottime_s():.6f}\n".encode().ljust(BLOCK)
-            block[:] = text
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT | os.O_DSYNC, 0o600)
-            try:
-                os.pwritev(fd, [block], 0)
-                block[:] = bytes(BLOCK)
-                os.preadv(fd, [block], 0)
-            finally:
-                os.close(fd)
-            if block[:] != text:
-                return Check(False, f"{folder} gives back other data than was written")
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as error:
-        return Check(False, f"{folder} can't be written: {error.strerror}; is it mounted?")
-    return Check(True)
-
-
-def image(path: Path) -> Check:
-    """The VM's image is there."""
-    return _there(path, f"the image {path} is missing: copy it there")
+        return Check(False, f"{folder} can't be looked at: {error}"), [NOT_LOOKED_AT] * len(images)
+    lines = done.stdout.split("\n")[:-1]
+    if done.returncode or len(lines) != 1 + len(images):
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Check(False, f"{folder} can't be looked at: {said}"), [NOT_LOOKED_AT] * len(images)
+    first, *rest = [Check(not line, line) for line in lines]
+    return first, rest
 
 
 def _there(path: Path, missing: str) -> Check:
