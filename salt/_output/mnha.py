@@ -159,6 +159,7 @@ _PARTS = {
     "warnings": _warnings,
     "history": _history,
     "faults": _faults,
+    "doubts": _faults,
     "tried": _named("tried"),
     "rejected": _named("not"),
     "guards": _named("guard of"),

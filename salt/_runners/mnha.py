@@ -190,6 +190,8 @@ def maintenance(
 def check_config(cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
     """Check the pillar of a cluster's nodes (or of one minion): all faults at once, nothing is changed.
 
+    `doubts` has what is allowed, and may turn out badly.
+
     CLI Example:
 
     .. code-block:: bash
@@ -200,16 +202,23 @@ def check_config(cluster: str | None = None, node: str | None = None) -> dict[st
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         faults: dict[str, list[str]] = {}
+        doubts: dict[str, list[str]] = {}
+        config = mnha.on_demand("config")
         for one in nodes:
             try:
-                mnha.on_demand("config").load(Inventory(__opts__).compile_pillar(one)).require_node(one)
+                found = config.load(Inventory(__opts__).compile_pillar(one))
+                found.require_node(one)
+                if lines := [str(doubt) for doubt in config.doubts(found)]:
+                    doubts[one] = lines
             except ConfigurationError as error:
                 faults[one] = [str(fault) for fault in error.faults] or [error.message]
             except InputError as error:
                 faults[one] = [error.message]
         alike = {text for lines in faults.values() for text in lines}
         text = f"{len(alike)} faults in the pillar of {', '.join(faults)}" if faults else "config file check pass"
-        return {"result": not faults, "comment": text, "faults": faults}
+        if doubts:
+            text += f"; {len({text for lines in doubts.values() for text in lines})} doubts"
+        return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
 
     return verbs.run_for(node, [node], work) if node else verbs.run(__opts__, cluster, work)
 

@@ -37,6 +37,7 @@ class Window:
     lease_writes_per_s: float
     service_cpu_percent: dict[str, dict[str, float]] = field(default_factory=dict)
     service_memory: dict[str, dict[str, usage.Memory]] = field(default_factory=dict)
+    our_memory_mib: dict[str, float] = field(default_factory=dict)
     node_cpu_percent: dict[str, float] = field(default_factory=dict)
     vm_cpu_percent: dict[str, float] = field(default_factory=dict)
     node_memory_mib: dict[str, float] = field(default_factory=dict)
@@ -82,6 +83,9 @@ def measure(bed: Bed) -> Window:
     for node in nodes:
         window.service_cpu_percent[node] = {name: percent[node, name] for name in SERVICES}
         window.service_memory[node] = {name: usage.memory(usage.pids(usage.service(node, name))) for name in SERVICES}
+        window.our_memory_mib[node] = usage.together_mib(
+            pid for name in OURS for pid in usage.pids(usage.service(node, name))
+        )
         window.vm_cpu_percent[node] = percent[node, "vm"]
         window.node_cpu_percent[node] = round(percent[node, ""] - percent[node, "vm"], 2)
         vm = usage.memory(usage.vm_pids(node))
@@ -135,6 +139,9 @@ def measures(found: list[Window], name: str = NAME) -> list[Measure]:
         of("Consul's Raft entries, whole cluster", "1/s", [w.raft_entries_per_s for w in found], WRITES_PER_S),
         of("of these renewals of the lease", "1/s", [w.lease_writes_per_s for w in found]),
         of("guard's and fencer's PSS a node", "MiB", pss(*OURS)),
+        of("both, each page once, a node", "MiB", [mib for w in found for mib in w.our_memory_mib.values()]),
+        of("guard's RSS a node", "MiB", rss("mnha-guard")),
+        of("fencer's RSS a node", "MiB", rss("mnha-fencer")),
         of("Consul's RSS a node", "MiB", rss("consul")),
         of("Consul's PSS a node", "MiB", pss("consul")),
         of("Consul's CPU a node", "% of a core", cpu("consul")),

@@ -301,3 +301,23 @@ def test_a_slice_is_named_for_its_vm_and_no_other(vm: str) -> None:
 @pytest.mark.parametrize("name", ["mnha.slice", "machine-qemu.slice", "mnha-a-b.slice", "mnha-a.scope"])
 def test_what_is_no_slice_of_a_vm_is_left_alone(name: str) -> None:
     assert vm_of(name) is None
+
+
+@pytest.mark.parametrize("words", [["--config"], ["--config", "a", "b"], ["a"], ["--help"]], ids=" ".join)
+def test_a_command_line_that_is_none_is_refused_with_the_right_one(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "mnha.fencer", *words], cwd=LIBRARY, capture_output=True, text=True,
+                          timeout=10, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "write --config FILE" in done.stderr
+
+
+def test_it_imports_little_for_all_of_it_is_locked_in_memory(fencer: Bed) -> None:
+    """What a module brought along once: compression, by argparse; a subprocess' means, by what only a guard asks."""
+    assert fencer.process
+    code = "import mnha.fencer.main, sys; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=LIBRARY, capture_output=True, text=True, check=True)
+    assert set(told.stdout.split()) & {"argparse", "shutil", "zlib", "lzma", "ssl", "subprocess", "email"} == set()
+    libraries = {
+        Path(line.split()[-1]).name for line in Path(f"/proc/{fencer.process.pid}/maps").read_text().splitlines()
+    }
+    assert not [name for name in libraries if name.startswith(("libcrypto", "liblzma", "libbz2"))]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mnha.host import systemd
+from mnha.host import jobs, systemd
 
 ROOT = Path(__file__).resolve().parents[2]
 NEXT = """
@@ -76,23 +76,23 @@ def test_nobody_to_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("jobs", "stops"),
+    ("listed", "stops"),
     [("", True), ("412 mnha-guard.service restart running", False), ("412 mnha-guard.service stop running", True),
      ("411 other.service restart waiting\n412 mnha-guard.service stop running", True)],
 )  # fmt: skip
 def test_a_unit_that_is_restarted_is_not_stopped_for_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: str, stops: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, stops: bool
 ) -> None:
     command = tmp_path / "systemctl"
-    command.write_text(f"#!/bin/sh\ncat <<'E'\n{jobs}\nE\n")
+    command.write_text(f"#!/bin/sh\ncat <<'E'\n{listed}\nE\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert systemd.stops("mnha-guard.service") is stops
+    assert jobs.stops("mnha-guard.service") is stops
 
 
 def test_where_systemd_does_not_say_a_unit_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert systemd.stops("mnha-guard.service")
+    assert jobs.stops("mnha-guard.service")
 
 
 @pytest.mark.parametrize(

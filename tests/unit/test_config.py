@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -325,6 +326,71 @@ def test_a_name_that_does_not_exist_is_answered_with_those_that_do() -> None:
         config.guard_config(cluster, "node9")
     with pytest.raises(InputError, match=r"no VM 'x'; its VMs are mnvm"):
         cluster.require_vm("x")
+
+
+GIB = 1024
+OWN = {"renew_s": 1, "deadline_s": 5, "kill_s": 4, "lease_s": 10}
+
+
+def in_gib(gib: float, timings: Any = "default") -> dict[str, Any]:
+    """The example with so large a VM."""
+    return {"vms:mnvm:memory_mib": int(gib * GIB), "timings": timings, "announce_s": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "remedy"),
+    [
+        (in_gib(256), "256 GiB takes 2.30 s at the very least until its memory is freed, and kill_s is 2: then",
+         "raise kill_s to 26 and lease_s to 32"),
+        (in_gib(128, "fast"), "128 GiB takes 1.15 s at the very least until its memory is freed, and kill_s is 1",
+         "raise kill_s to 13 and lease_s to 16"),
+        (in_gib(1024), "1024 GiB takes 9.22 s", "no timing may exceed 60 s: give it less memory"),
+    ],
+)  # fmt: skip
+def test_a_vm_whose_memory_can_not_be_freed_within_k_is_refused(
+    changes: dict[str, Any], problem: str, remedy: str
+) -> None:
+    ((path, found, what_to_do),) = faults_of(changes)
+    assert path == "vms:mnvm:memory_mib"
+    assert problem in found
+    assert remedy in what_to_do
+
+
+def test_a_vm_too_large_for_k_is_told_beside_other_faults() -> None:
+    paths = [path for path, _, _ in faults_of({**in_gib(256), "vms:mnvm:cpus": "4", "watchdog": "of"})]
+    assert paths == ["vms:mnvm:cpus", "vms:mnvm:memory_mib", "watchdog"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "remedy"),
+    [
+        (in_gib(32), "32 GiB may take 3.20 s or longer", "raise kill_s to 4 and lease_s to 10"),
+        (in_gib(16, "fast"), "16 GiB may take 1.60 s or longer", "use timings: default"),
+        (in_gib(200), "200 GiB may take 20.00 s or longer", "raise kill_s to 20 and lease_s to 26"),
+    ],
+)
+def test_a_vm_whose_memory_may_not_be_freed_within_k_is_warned_of(
+    changes: dict[str, Any], problem: str, remedy: str
+) -> None:
+    (doubt,) = config.doubts(config.load(example_with(changes)))
+    assert doubt.path == "mnha:cluster:vms:mnvm:memory_mib"
+    assert doubt.value == changes["vms:mnvm:memory_mib"]
+    assert problem in doubt.problem
+    assert remedy in doubt.remedy
+
+
+@pytest.mark.parametrize("changes", [in_gib(8), in_gib(20), in_gib(8, "fast"), in_gib(40, OWN)])
+def test_a_vm_whose_memory_fits_k_is_not_warned_of(changes: dict[str, Any]) -> None:
+    assert config.doubts(config.load(example_with(changes))) == []
+
+
+@pytest.mark.parametrize("gib", [41, 64, 200, 400])
+def test_the_timings_that_a_warning_names_are_accepted_and_end_it(gib: int) -> None:
+    (doubt,) = config.doubts(config.load(example_with(in_gib(gib, OWN))))
+    found = re.search(r"raise kill_s to (\d+) and lease_s to (\d+)", doubt.remedy)
+    assert found
+    raised = {**OWN, "kill_s": int(found[1]), "lease_s": int(found[2])}
+    assert config.doubts(config.load(example_with(in_gib(gib, raised)))) == []
 
 
 def test_the_reference_is_what_the_model_says() -> None:

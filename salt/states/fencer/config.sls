@@ -10,6 +10,14 @@ fencer_library:
     - file_mode: '0644'
     - dir_mode: '0755'
 
+# Compiled here, not by the services as they start: that takes time (0.05 s the fencer, 0.1 s the guard) and memory, which
+# both keep (2 MB). It needs no success: what is not compiled now is compiled then.
+fencer_library_compiled:
+  cmd.run:
+    - name: /usr/bin/python3 -m compileall -q /usr/lib/mnha/mnha || true
+    - onchanges:
+      - file: fencer_library
+
 fencer_config:
   file.managed:
     - name: /etc/mnha/fencer.json

@@ -33,6 +33,7 @@ __all__ = [
     "Vm",
     "applied_to_json",
     "domain_file",
+    "doubts",
     "fencer_config",
     "guard_config",
     "load",
@@ -72,6 +73,12 @@ def load_mapping(cluster: Mapping[str, Any]) -> ClusterConfig:
             faults += _rules.check(_faults.without_faulty(error, dict(cluster)))
     absolute = (dataclasses.replace(fault, path=join(ROOT, fault.path)) for fault in faults)
     raise ConfigurationError(faults=sorted(absolute, key=lambda fault: fault.path))
+
+
+def doubts(cluster: ClusterConfig) -> list[Fault]:
+    """What is allowed, and may turn out badly: in the form of faults, for a warning."""
+    found = _rules.doubts(cluster.to_mapping())
+    return [dataclasses.replace(doubt, path=join(ROOT, doubt.path)) for doubt in found]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.timing import PROFILES, Timings
 from ..errors import ConfigurationError, Fault
+from . import killing
 from .fields import Wrong, check_mac, check_per_node, check_uuid, items, join, nested, show
 
 NODE_COUNTS = (3, 5)
@@ -65,6 +66,7 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _node_addresses,
         _announcement,
         _watched_kill,
+        _memory_in_time,
         _storage_limit,
         _consul_ports,
         _pip,
@@ -79,6 +81,11 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _prefer,
     )
     return tuple(fault for rule in rules for fault in rule(cluster))
+
+
+def doubts(cluster: Mapping_) -> tuple[Fault, ...]:
+    """What is allowed in a `cluster` without faults, and may turn out badly; as :func:`check`."""
+    return tuple(_in_time(cluster, killing.tight))
 
 
 def _storage_limit(cluster: Mapping_) -> Iterator[Fault]:
@@ -180,6 +187,22 @@ def _watched_kill(cluster: Mapping_) -> Iterator[Fault]:
             "before deadline_s is over",
             f"raise it to {SHORTEST_WATCHED_KILL_S:g} (and lease_s by as much), or set watchdog to 'off'",
         )
+
+
+def _memory_in_time(cluster: Mapping_) -> Iterator[Fault]:
+    return _in_time(cluster, killing.too_large)
+
+
+def _in_time(cluster: Mapping_, judge: Callable[[str, int, Timings], Iterator[Fault]]) -> Iterator[Fault]:
+    """What `judge` says of each VM's memory, where that and the timings are known."""
+    try:
+        timings = check_timings(cluster.get("timings", "default"))
+    except Wrong:
+        return
+    for name, vm in _vms(cluster):
+        memory_mib = vm.get("memory_mib")
+        if isinstance(memory_mib, int):
+            yield from judge(name, memory_mib, timings)
 
 
 def _consul_ports(cluster: Mapping_) -> Iterator[Fault]:

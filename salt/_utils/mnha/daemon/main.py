@@ -42,7 +42,8 @@ from ..core.timing import Timings
 from ..errors import ConfigurationError, DeadlineError, InputError, MnhaError, from_wire
 from ..fencer.slices import KernelSlices
 from ..host.clock import boottime_s
-from ..host.systemd import notify, stops
+from ..host.jobs import stops
+from ..host.systemd import notify
 from . import client
 from .adapters import fencer
 from .adapters.consul import Servers

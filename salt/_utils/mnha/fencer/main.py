@@ -18,7 +18,6 @@ fencer goes on with both.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import json
@@ -28,8 +27,9 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from .watchdog import LinuxWatchdog
 log = logging.getLogger("mnha.fencer")
 
 VERSION = 1
+CONFIG = Path("/etc/mnha/fencer.json")
 PRIORITY = 60
 """SCHED_RR, above the guard's 50: who kills comes before who asks."""
 LONGEST_SLEEP_S = 0.1
@@ -267,16 +268,25 @@ def load(path: Path) -> dict[str, Any]:
     return config
 
 
+def config_file(words: Sequence[str]) -> Path:
+    """The configuration that a command line names, CONFIG if it names none. (What argparse imports, compression among
+    it, would be locked in memory, too.)
+
+    :raises InputError: it says something else.
+    """
+    match words:
+        case []:
+            return CONFIG
+        case ["--config", file]:
+            return Path(file)
+    raise InputError(f"{' '.join(words)!r} is not understood: write --config FILE, or nothing")
+
+
 def main() -> int:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        prog="mnha-fencer", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, default=Path("/etc/mnha/fencer.json"))
-    arguments = parser.parse_args()
+    """Read the command line and run."""
     logging.basicConfig(level=logging.INFO, handlers=[PromptLog()])
     try:
-        process = Process(load(arguments.config), kept(KEPT_NAME))
+        process = Process(load(config_file(sys.argv[1:])), kept(KEPT_NAME))
     except MnhaError as error:
         log.critical("%s", error.message)
         return 2

@@ -7,10 +7,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 
 FIRST_FD = 3
-ASK_S = 5.0
 
 
 def notify(text: str, *fds: int) -> None:
@@ -54,14 +52,3 @@ def _listed(name: str) -> int | None:
     if pid != str(os.getpid()) or name not in names.split(":")[: int(count)]:
         return None
     return FIRST_FD + names.split(":").index(name)
-
-
-def stops(unit: str) -> bool:
-    """Whether systemd is stopping a unit for good, not to start it again. Where it does not say, it is."""
-    words = ["systemctl", "list-jobs", "--no-legend", "--plain", unit]
-    try:
-        told = subprocess.run(words, capture_output=True, text=True, timeout=ASK_S, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return True
-    kinds = [line.split()[2] for line in told.splitlines() if unit in line.split()]
-    return "restart" not in kinds

@@ -1,0 +1,18 @@
+"""What systemd is about to do."""
+
+from __future__ import annotations
+
+import subprocess
+
+ASK_S = 5.0
+
+
+def stops(unit: str) -> bool:
+    """Whether systemd is stopping a unit for good, not to start it again. Where it does not say, it is."""
+    words = ["systemctl", "list-jobs", "--no-legend", "--plain", unit]
+    try:
+        told = subprocess.run(words, capture_output=True, text=True, timeout=ASK_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return True
+    kinds = [line.split()[2] for line in told.splitlines() if unit in line.split()]
+    return "restart" not in kinds
