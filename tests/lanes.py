@@ -37,7 +37,7 @@ PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
 INTERRUPTIBLE = ("env", "--default-signal=INT")
 """Also where the one who started all ignores Ctrl-C, as a shell's background does."""
 IDLE = ("chrt", "--idle", "0")
-IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "faults"))
+IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "faults", "several"))
 BESIDE_THE_LAB = ("tests/integration/salt", "tests/integration/lab")
 """Real masters and minions on loopback, and labs that are made and removed."""
 FIRST_CORE = ("taskset", "--cpu-list", "0")

@@ -63,7 +63,7 @@ def behind_a_valve(scene: Scene, *, killable: bool) -> str:
     return node
 
 
-@pytest.mark.parametrize("killable", [True, False], ids=["killable", "in_D_state"])
+@pytest.mark.parametrize("killable", [True, pytest.param(False, marks=nightly)], ids=["killable", "in_D_state"])
 def test_a_holder_whose_image_folder_hangs_stops_its_vm_and_another_runs_it(
     scene: Scene, tell: Callable[[str], None], killable: bool
 ) -> None:

@@ -2,13 +2,16 @@
 
 Every master and every minion is stopped before the first test here and started after the last one. Each test is one
 fault, and demands of it what it would demand alone: the same process, the same epoch, nothing tried in between, and
-three further renewals after it.
+three further renewals after it. At last the holder is lost, and a guard takes over by itself, in its turn: see
+`lease.masterless_at_s`.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from lab import guards, health, watchdog
 from lab.cluster import Cluster
 from lab.settings import MGMT, LabError
 from lab.witness import Witness
+from mnha.core.lease import RANK_STEP_S
 from mnha.core.timing import PROFILES
 from tests.support import renewals
 from tests.support.leader import lead
@@ -34,6 +38,10 @@ SHORT_FREEZE_S = 3.0
 KEEPALIVE_S = 35.0
 """After 5 s, three times, the guard gives up a libvirtd that does not answer."""
 BACK_S = 30.0
+CONFIG = "/etc/mnha/guard.json"
+SLACK_S = 6.0
+"""For an election of Consul's (the lost node may have led), and for the start of QEMU."""
+GUEST_BOOT_S = 60.0
 
 
 class Untouched:
@@ -199,6 +207,73 @@ def test_two_minutes_without_salt_have_passed_and_nobody_wants_the_lease(vm: Unt
     assert salt_is_dead(scene.cluster)
     vm.check()
     assert [name for name in scene.others if scene.status(name)["state"] != "standby"] == []
+
+
+def test_without_any_master_the_guards_take_over_in_their_turn(vm: Untouched, tell: Callable[[str], None]) -> None:
+    """The end of it: the holder is lost, twice. First the first in rank, told not to, leaves its turn to the next; then
+    the nodes as they are.
+    """
+    scene = vm.scene
+    first, second = candidates(scene, scene.holder)
+    before = scene.cluster.file(first, CONFIG).read_text()
+    reload_with(scene, first, json.dumps({**json.loads(before), "masterless_takeover_after_s": 0}))
+    assert scene.status(first)["masterless_in_s"] is None
+    try:
+        assert lose(scene, scene.holder, tell, turn=1) == second
+    finally:
+        reload_with(scene, first, before)
+    assert guards.runners(scene.cluster) == [second]
+
+    scene.cluster.poweron(scene.holder)
+    scene.cluster.run(scene.holder, ["systemctl", "stop", *SALT], check=True)
+    eventually(lambda: scene.status(scene.holder)["state"] == "standby", BACK_S, "the lost node is a candidate again")
+    assert salt_is_dead(scene.cluster)
+    following = candidates(scene, second)[0]
+    epoch = scene.status(following)["lease"]["epoch"]
+    assert lose(scene, second, tell, turn=0) == following
+    after = scene.status(following)["lease"]
+    assert (after["holder"], after["epoch"]) == (following, epoch + 1)
+
+
+def configuration(scene: Scene, node: str) -> dict[str, Any]:
+    """What the guard of a node was configured with."""
+    return json.loads(scene.cluster.file(node, CONFIG).read_text())
+
+
+def candidates(scene: Scene, holder: str) -> list[str]:
+    """The nodes without the VM, in the order in which they take over."""
+    (vm,) = configuration(scene, holder)["vms"]
+    return [name for name in vm["ranking"] if name != holder]
+
+
+def lose(scene: Scene, holder: str, tell: Callable[[str], None], *, turn: int) -> str:
+    """Cut the holder's power and see a guard take over by itself in turn `turn`; returns its node."""
+    after_s = configuration(scene, holder)["masterless_takeover_after_s"]
+    cut_s = scene.witness.mark("power cut", holder, at_ns=scene.cluster.poweroff(holder))
+    limit_s = TIMINGS.lease_s + after_s + turn * RANK_STEP_S + SLACK_S
+    began = scene.witness.wait_for("QEMU began", limit_s, after_s=cut_s)
+    taken = scene.witness.wait_for("taken", 5, after_s=cut_s)
+    assert "nobody ordered a take-over" in taken.text
+    scene.witness.wait_for("guest up", GUEST_BOOT_S, after_s=cut_s)
+    moments = scene.witness.failover(cut_s)
+    assert moments.expired_s is not None, scene.witness.table()
+    assert moments.qemu_s is not None, scene.witness.table()
+    waited_s = moments.qemu_s - moments.expired_s
+    assert after_s + turn * RANK_STEP_S <= waited_s <= after_s + turn * RANK_STEP_S + SLACK_S, scene.witness.table()
+    tell(
+        f"no master alive, turn {turn}: lease expired {moments.expired_s:.2f} s, QEMU began on {began.node} "
+        f"{moments.qemu_s:.2f} s after the power cut"
+    )
+    return began.node
+
+
+def reload_with(scene: Scene, node: str, text: str) -> None:
+    """Give a node's guard another configuration."""
+    since_s = scene.guard(node)["guard"]["since_s"]
+    scene.cluster.write_file(node, CONFIG, text, mode=0o600)
+    scene.cluster.run(node, ["systemctl", "reload", "mnha-guard"], check=True)
+    eventually(lambda: scene.guard(node)["guard"]["since_s"] > since_s, 15, f"a new guard answers on {node}")
+    eventually(lambda: scene.status(node)["state"] == "standby", 15, f"{node} is a candidate")
 
 
 def begun(scene: Scene) -> dict[str, float]:

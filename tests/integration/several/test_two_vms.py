@@ -1,4 +1,7 @@
-"""A second protected VM beside the MNVM: each has a lease of its own, and what befalls one leaves the other alone."""
+"""A second protected VM beside the MNVM: each has a lease of its own, and what befalls one leaves the other alone.
+
+The last tests of a run: the cluster has two VMs from here on.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,15 @@ import pytest
 from lab import checker, disk, guards, health
 from lab.cluster import Cluster
 from lab.guest_image import DISK_BYTES
-from lab.pillar import CLUSTER_NAME, read_pillar
+from lab.pillar import read_pillar
 from lab.provision import MASTER
 from lab.settings import MGMT_NET, VM_NAME
 from tests.support.scene import Scene, eventually
 
-from .test_provisioning import LAB_PILLAR, apply, failed
+from ..cluster.test_provisioning import LAB_PILLAR, apply, failed
 
 SECOND = "second"
 ADDRESS = f"{MGMT_NET}.11"
-FORGET = (
-    'CONSUL_HTTP_TOKEN="$(cat /etc/mnha/secrets/lab/management-token)"'
-    f" exec consul kv delete -recurse mnha/{CLUSTER_NAME}/vms/{SECOND}/"
-)
-CONSUL = {"CONSUL_HTTP_ADDR": "https://127.0.0.1:8501", "CONSUL_CACERT": "/etc/mnha/tls/ca.pem"}
 
 
 def with_second(pillar: dict[str, Any]) -> dict[str, Any]:
@@ -40,35 +38,19 @@ def with_second(pillar: dict[str, Any]) -> dict[str, Any]:
     return pillar
 
 
-def apply_on_all(cluster: Cluster, *states: str) -> None:
-    """Apply states (left out: all) on every node, none of which may fail or stay silent."""
-    answers = apply(cluster, "*", *states)
-    assert {node: failed(states) for node, states in answers.items()} == {node: [] for node in cluster.names}
-
-
 @pytest.fixture(scope="module")
 def two(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster with both VMs started; at the end it knows the first only."""
+    """The cluster with both VMs started."""
     health.heal(cluster, links=True)
     image = cluster.settings.disk_image.with_name(f"{SECOND}.img")
     disk.make(image, DISK_BYTES)
-    good = cluster.file(MASTER, LAB_PILLAR).read_text()
-    try:
-        cluster.write_file(MASTER, LAB_PILLAR, json.dumps(with_second(read_pillar(cluster.file(MASTER, LAB_PILLAR)))))
-        apply_on_all(cluster)
-        done = cluster.run(MASTER, ["salt-run", "mnha.start", f"vm={SECOND}"], timeout_s=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield cluster
-    finally:
-        health.heal(cluster, links=True)  # a node that has just booted has no minion yet
-        cluster.run(MASTER, ["salt-run", "mnha.stop", f"vm={SECOND}"], timeout_s=180, check=True)
-        cluster.write_file(MASTER, LAB_PILLAR, good)
-        apply_on_all(cluster, "states.fencer,states.guard,states.mnvm")
-        cluster.run(MASTER, ["salt", "*", "saltutil.refresh_pillar", "wait=True"], timeout_s=60, check=True)
-        cluster.run(MASTER, ["sh", "-c", FORGET], env=CONSUL, check=True)
-        for node in cluster.names:
-            cluster.run(node, ["virsh", "undefine", SECOND], check=True)
-        image.unlink()
+    cluster.write_file(MASTER, LAB_PILLAR, json.dumps(with_second(read_pillar(cluster.file(MASTER, LAB_PILLAR)))))
+    answers = apply(cluster, "*")
+    assert {node: failed(states) for node, states in answers.items()} == {node: [] for node in cluster.names}
+    done = cluster.run(MASTER, ["salt-run", "mnha.start", f"vm={SECOND}"], timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield cluster
+    cluster.run(MASTER, ["salt-run", "mnha.stop", f"vm={SECOND}"], timeout_s=180, check=True)
 
 
 def prove_second(cluster: Cluster) -> None:
