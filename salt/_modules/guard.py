@@ -23,6 +23,7 @@ from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
 from mnha.errors import DeadlineError, MnhaError, RefusedError
+from mnha.master import checks
 from mnha.master import history as recorded
 
 log = logging.getLogger(__name__)
@@ -200,10 +201,7 @@ def check() -> list[dict[str, Any]]:
                 "why": watchdog.get("why", ""),
             },
         ]
-        told = dict(found.get("checks") or {})
-        for vm, its in (found.get("vms") or {}).items():
-            told |= {f"{vm}: {name}": one for name, one in (its.get("checks") or {}).items()}
-        for name, one in sorted(told.items()):
+        for name, one in sorted(checks.of_status(found).items()):
             rows.append({"what": name, "ok": bool(one.get("ok")), "why": one.get("why", "")})
     if not all(row["ok"] for row in rows):
         __context__["retcode"] = 1

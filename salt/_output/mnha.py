@@ -90,18 +90,20 @@ def _nodes(nodes: Mapping[str, Any]) -> Iterable[str]:
         contact = row.get("contact", "")
         answer = contact if contact != "guard" else states or "no VM"
         rows.append(
-            (name, answer, row.get("consul", "unknown"), _checks(row), "yes" if row.get("maintenance") else "no")
+            (
+                name,
+                answer,
+                row.get("consul", "unknown"),
+                _checks(row.get("checks")),
+                "yes" if row.get("maintenance") else "no",
+            )
         )
     yield from table(("NODE", "GUARD", "CONSUL", "CHECKS", "MAINTENANCE"), rows)
 
 
-def _checks(row: Mapping[str, Any]) -> str:
-    """The checks of a guard that is heard; what an old record says of them is not shown."""
-    guard = row.get("guard") or {}
-    checks = dict(guard.get("checks") or {})
-    for vm, one in (guard.get("vms") or {}).items():
-        checks |= {f"{vm}: {name}": check for name, check in (one.get("checks") or {}).items()}
-    if row.get("contact") != "guard" or not checks:
+def _checks(checks: Mapping[str, Any] | None) -> str:
+    """Those that fail, if any; `-` if nobody was heard to tell of them."""
+    if not checks:
         return "-"
     return ", ".join(f"{key}!" for key, check in checks.items() if not check.get("ok")) or "ok"
 

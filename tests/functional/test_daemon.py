@@ -30,9 +30,9 @@ from tests.support.example import ROOT, example_with
 PATIENCE_S = 30.0
 PROGRAM = """
 import pathlib, sys
-from mnha.daemon import main
+from mnha.daemon import ending, main
 calm = pathlib.Path(sys.argv.pop(1))
-main.is_calm = lambda view: calm.exists()
+ending.is_calm = lambda view: calm.exists()
 sys.exit(main.main())
 """
 """The guard; it is calm as soon as a file is there, as it otherwise is when a start or a migration is over."""

@@ -6,7 +6,9 @@
 module         what it models
 =============  ==========================================================================================
 ``engine``     global time in microseconds, the one heap of events, the one source of chance
-``host``       a node: clock, power, freeze, storage, the guard's process (stall, crash, replacement), the watchdog
+``process``    what befalls a process of guard or fencer: stall, death, also in the middle of a call
+``host``       a node: clock, power, freeze, storage, the guard's process and its replacement, the watchdog
+``fencer``     the fencer's process, around the product's own rules
 ``hypervisor`` libvirtd, QEMU and the image's lock
 ``consul``     the lease and the wish in Consul: leader, requests, replies, cuts, lagging watches
 ``policy``     Salt's masters and the operator: who orders what, rightly or wrongly

@@ -21,7 +21,7 @@ from tests.support.library import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".venv" / "simulation"
-WORLD = ("engine", "consul", "fencer", "hypervisor", "host", "policy", "world")
+WORLD = ("engine", "process", "consul", "fencer", "hypervisor", "host", "policy", "world")
 """What is compiled of the simulation: where the time goes."""
 
 COLD = ("__init__", "errors", "ports")

@@ -17,7 +17,7 @@ from mnha.core.ports import Answered, DesiredSeen, Outcome, ReadFailed
 from .engine import Engine, us
 
 if TYPE_CHECKING:
-    from .host import Host, Process
+    from .host import GuardProcess, Host
     from .world import World
 
 
@@ -78,7 +78,7 @@ class Consul:
 
     # ---- what guards ask
 
-    def cas(self, process: Process, lease: Lease, index: int, ticket: int) -> None:
+    def cas(self, process: GuardProcess, lease: Lease, index: int, ticket: int) -> None:
         """Compare-and-set from a guard; ends as Answered, or never, and rarely as Answered twice."""
         timeout_us = us(process.timings.deadline_s * 1.2)
         answered = False
@@ -105,7 +105,7 @@ class Consul:
         if self._engine.chance(0.5):
             self._engine.after(timeout_us, give_up)
 
-    def read(self, process: Process) -> None:
+    def read(self, process: GuardProcess) -> None:
         """Consistent read from a guard; ends as LeaseSeen, ReadFailed, or never."""
         asked_s = process.host.now_s()
 
@@ -120,7 +120,7 @@ class Consul:
 
         self._send(process.host, serve, reply)
 
-    def watch(self, process: Process) -> None:
+    def watch(self, process: GuardProcess) -> None:
         """A guard begins to watch: its own agent tells at once what it knows, however old that is."""
         agent = process.host.agent
         if agent.index:

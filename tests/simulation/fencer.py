@@ -7,7 +7,6 @@ though not the node's boot; the device counts on without it; a slice that it fro
 from __future__ import annotations
 
 import errno
-import math
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ from mnha.core.ports import Confirmed
 from mnha.errors import MnhaError
 from mnha.fencer.rules import Grant, Kind
 
-from .engine import SECOND, us
+from .engine import us
+from .process import Process
 
 if TYPE_CHECKING:
     from .host import Desk, Host
@@ -30,22 +30,19 @@ class FencerGone(BaseException):
     """The fencer died in the middle of a call. Not an Exception: no handler of its own may see it."""
 
 
-class FencerProcess:
+class FencerProcess(Process):
     """A fencer's process: its loop, its queue, and its ports to the world.
 
-    It is a :class:`mnha.fencer.rules.Slices`, `Watchdog` and `Memory` at once. Any call through a port may be the
-    moment at which the process stands still (`trap_us`) or dies.
+    It is a :class:`mnha.fencer.rules.Slices`, `Watchdog` and `Memory` at once.
     """
 
+    WHO = "fencer"
+    GONE = FencerGone
+
     def __init__(self, host: Host) -> None:
-        self.host, self.engine, self.world = host, host.engine, host.world
-        self.alive, self.busy = True, False
-        self.stalled_until_us = 0
-        self.trap_us, self._trap_calls = 0, 0
+        super().__init__(host)
         self._queue: deque[tuple[Desk, int, str, float, float, int]] = deque()
         self._answered_us = 0
-        self._timer_us: int | None = None
-        self._due_us = math.inf
 
     def begin(self) -> None:
         """The process begins, with what the one before it has written down."""
@@ -96,12 +93,6 @@ class FencerProcess:
 
     # ---- its loop
 
-    @property
-    def stands_still(self) -> bool:
-        """Whether the process is stopped, or its whole node."""
-        now_us = self.engine.now
-        return self.stalled_until_us > now_us or self.host.frozen_until_us > now_us
-
     def go_on(self) -> None:
         """The process goes on."""
         self._turn()
@@ -122,7 +113,7 @@ class FencerProcess:
             finally:
                 self.busy = False
             if answer is None:
-                self._set_timer(next_s)
+                self.wake_at(next_s)
                 return
             desk, line, confirmed = answer
             self._answered_us = max(self._answered_us, self.engine.now + self.engine.span(0.0001, 0.003))
@@ -146,93 +137,55 @@ class FencerProcess:
         if self.alive:
             desk.answer(line, confirmed)
 
-    def _set_timer(self, next_s: float) -> None:
-        """Wake for the next look."""
-        self._due_us = math.inf if next_s == math.inf else max(self.host.global_us(next_s), self.engine.now + 1)
-        if self._due_us < math.inf and (self._timer_us is None or self._due_us < self._timer_us):
-            self._timer_us = int(self._due_us)
-            self.engine.at(self._timer_us, self._wake, self._timer_us)
-
-    def _wake(self, when_us: int) -> None:
+    def on_time(self) -> None:
         """The timer is due."""
-        if not self.alive or when_us != self._timer_us:
-            return
-        self._timer_us = None
-        if self._due_us <= self.engine.now:
-            self._turn()
-        elif self._due_us < math.inf:
-            self._timer_us = int(self._due_us)
-            self.engine.at(self._timer_us, self._wake, self._timer_us)
+        self._turn()
 
     # ---- faults
 
-    def stall(self, duration_us: int) -> None:
-        """SIGSTOP, and SIGCONT later."""
-        self.stalled_until_us = max(self.stalled_until_us, self.engine.now + duration_us)
-        self.host.fencer_is_late_until(self.stalled_until_us)
-        self.world.trace("fencer stands still", self.host.name, f"{duration_us / SECOND:.1f} s")
-        self.engine.at(self.stalled_until_us, self.go_on)
+    def late_until(self, until_us: int) -> None:
+        """It gets no turn before `until_us`."""
+        self.host.fencer_is_late_until(until_us)
 
-    def trap(self, calls: int, duration_us: int) -> None:
-        """Stand still in the middle of the `calls`-th call through a port from now."""
-        self._trap_calls, self.trap_us = calls, duration_us
-
-    def crash(self) -> None:
-        """SIGKILL."""
-        if self.alive:
-            self.alive = False
-            self.world.trace("fencer killed", self.host.name)
-            self.host.fencer_died()
+    def died(self) -> None:
+        """systemd starts it again."""
+        self.host.fencer_died()
 
     # ---- ports
 
-    def _port(self) -> None:
-        """A call through a port: the process may stand still here, while the world goes on."""
-        if self.trap_us and self.engine.depth == 1:
-            self._trap_calls -= 1
-            if self._trap_calls <= 0:
-                until_us, self.trap_us = self.engine.now + self.trap_us, 0
-                self.host.fencer_is_late_until(until_us)
-                self.world.trace("fencer stands still in a call", self.host.name)
-                self.engine.run_until(until_us)
-        while self.alive and self.stands_still:
-            self.engine.run_until(max(self.stalled_until_us, self.host.frozen_until_us))
-        if not self.alive:
-            raise FencerGone
-
     def names(self) -> set[str]:
         """Port: Slices."""
-        self._port()
+        self.call()
         return {VM} if self.host.hypervisor.has_slice else set()
 
     def open(self, vm: str) -> None:
         """Port: Slices."""
-        self._port()
+        self.call()
         self.host.hypervisor.bar(False)
 
     def bar(self, vm: str) -> None:
         """Port: Slices."""
-        self._port()
+        self.call()
         self.host.hypervisor.bar(True)
 
     def is_empty(self, vm: str) -> bool:
         """Port: Slices."""
-        self._port()
+        self.call()
         return not self.host.hypervisor.is_populated
 
     def kill(self, vm: str) -> None:
         """Port: Slices."""
-        self._port()
+        self.call()
         self.host.hypervisor.kill_slice()
 
     def arm(self, until_s: float, vm: str) -> bool:
         """Port: Watchdog."""
-        self._port()
+        self.call()
         return self.host.watchdog.arm(until_s)
 
     def disarm(self, vm: str) -> None:
         """Port: Watchdog."""
-        self._port()
+        self.call()
         self.host.watchdog.disarm()
 
     def protects(self, vm: str) -> bool:
@@ -241,7 +194,7 @@ class FencerProcess:
 
     def save(self, grants: Mapping[str, Grant]) -> None:
         """Port: Memory."""
-        self._port()
+        self.call()
         if self.host.memory_full_until_us > self.engine.now:
             raise OSError(errno.ENOSPC, "no room")
         self.host.remembered = dict(grants)

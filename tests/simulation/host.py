@@ -15,6 +15,7 @@ from .consul import Agent, Link
 from .engine import SECOND, Engine, us
 from .fencer import FencerProcess, restart_us
 from .hypervisor import Hypervisor
+from .process import Process
 
 if TYPE_CHECKING:
     from .world import World
@@ -103,7 +104,7 @@ class Host:
         self.link, self.agent = Link(), Agent()
         self.watchdog = Watchdog(engine, self, kind)
         self.hypervisor = Hypervisor(world, engine, self)
-        self.process: Process | None = None
+        self.process: GuardProcess | None = None
         self.fencer: FencerProcess | None = None
         self.remembered: dict[str, Grant] = {}
         self.memory_full_until_us = 0
@@ -245,7 +246,7 @@ class Host:
             others = self.world.config.others
             if others is not None and self.engine.chance(0.5):
                 self.timings = others if self.timings is self.world.config.timings else self.world.config.timings
-            self.process = Process(self, granted)
+            self.process = GuardProcess(self, granted)
             self.process.begin()
 
     def guard_died(self, restart_s: float = 1.0) -> None:
@@ -289,23 +290,20 @@ class Host:
         return self.engine.now > from_us + (self.allowed_kill_us or SECOND)
 
 
-class Process:
+class GuardProcess(Process):
     """A guard's process: its main loop, its queue, and its ports to the world.
 
     It is a :class:`LeaseStore`, :class:`Hypervisor` and :class:`Journal` at once; its `desk` is the :class:`Fencer`.
-    Any call through a port may be the moment at which the process stands still (`trap_us`) or dies.
     """
 
+    WHO = "guard"
+    GONE = ProcessGone
+
     def __init__(self, host: Host, granted: Grant | None) -> None:
-        self.host, self.engine, self.world = host, host.engine, host.world
+        super().__init__(host)
         self.timings = host.timings
-        self.alive, self.busy = True, False
-        self.stalled_until_us = 0
-        self.trap_us, self._trap_calls = 0, 0
         self.ending = False
         self._queue: deque[tuple[Event, bool]] = deque()
-        self._timer_us: int | None = None
-        self._due_us = math.inf
         self._ticks, self._ticks_from_us = 0, 0
         self.desk = Desk(self)
         self.guard = self.world.guard_class(
@@ -329,7 +327,7 @@ class Process:
         host.after(self.engine.span(0.05, 1.0), self.probe)
         host.after(self.engine.span(0.001, 0.05), self.desk.connect)
         host.after(self.engine.span(0.001, 0.3), self._watch)
-        self._set_timer()
+        self.wake_at(self.guard.wake_s())
 
     def _watch(self) -> None:
         """The watch begins."""
@@ -341,12 +339,6 @@ class Process:
         self.post(self.host.ability())
 
     # ---- what the world tells
-
-    @property
-    def stands_still(self) -> bool:
-        """Whether the process is stopped, or its whole node."""
-        now_us = self.engine.now
-        return self.stalled_until_us > now_us or self.host.frozen_until_us > now_us
 
     def post_lease(self, lease: Lease | None, index: int, asked_s: float | None = None) -> None:
         """A lease record is received by an adapter; `asked_s` when it is a consistent read's."""
@@ -379,7 +371,7 @@ class Process:
                 event = dataclasses.replace(event, received_s=self.host.now_s())
             self._deliver(event)
         if self.alive and not self.busy:
-            self._set_timer()
+            self.wake_at(self.guard.wake_s())
 
     def _deliver(self, event: Event | None) -> None:
         """One round of the main loop."""
@@ -398,31 +390,17 @@ class Process:
             self.alive = False
             self.host.guard_died(self.engine.span(3.0, 20.0) / SECOND)
 
-    def _set_timer(self) -> None:
-        """Be woken when the guard asks for it. A timer that is too early by now is left to run out."""
-        wake_s = self.guard.wake_s()
-        self._due_us = math.inf
-        if wake_s == math.inf:
-            return
-        self._due_us = when_us = max(self.host.global_us(wake_s), self.engine.now + 1)
-        if self._timer_us is None or when_us < self._timer_us:
-            self._timer_us = when_us
-            self.engine.at(when_us, self._wake, when_us)
-
-    def _wake(self, when_us: int) -> None:
+    def on_time(self) -> None:
         """The timer is due."""
-        if not self.alive or when_us != self._timer_us:
-            return
-        self._timer_us = None
+        self._deliver(None)
+        self._drain()
+
+    def wakes(self) -> bool:
+        """Not in the middle of a round: at its end the timer is set anew."""
         if self.busy or self.stands_still:
-            return
+            return False
         self._count_tick()
-        if self._due_us <= self.engine.now:
-            self._deliver(None)
-            self._drain()
-        elif self._due_us < math.inf:
-            self._timer_us = int(self._due_us)
-            self.engine.at(self._timer_us, self._wake, self._timer_us)
+        return True
 
     def _count_tick(self) -> None:
         """Detect a busy loop."""
@@ -434,22 +412,9 @@ class Process:
 
     # ---- faults
 
-    def stall(self, duration_us: int) -> None:
-        """SIGSTOP, and SIGCONT later."""
-        self.stalled_until_us = max(self.stalled_until_us, self.engine.now + duration_us)
-        self.world.trace("guard stands still", self.host.name, f"{duration_us / SECOND:.1f} s")
-        self.engine.at(self.stalled_until_us, self.go_on)
-
-    def trap(self, calls: int, duration_us: int) -> None:
-        """Stand still in the middle of the `calls`-th call through a port from now."""
-        self._trap_calls, self.trap_us = calls, duration_us
-
-    def crash(self) -> None:
-        """SIGKILL."""
-        if self.alive:
-            self.alive = False
-            self.world.trace("guard killed", self.host.name)
-            self.host.guard_died()
+    def died(self) -> None:
+        """systemd starts it again."""
+        self.host.guard_died()
 
     def replace(self, pause_us: int) -> None:
         """SIGHUP: the process ends, and systemd starts the next one. The fencer's promise stands."""
@@ -476,19 +441,6 @@ class Process:
         return self.guard.view.vm
 
     # ---- ports
-
-    def call(self) -> None:
-        """A call through a port: the process may stand still here, while the world goes on."""
-        if self.trap_us and self.engine.depth == 1:
-            self._trap_calls -= 1
-            if self._trap_calls <= 0:
-                until_us, self.trap_us = self.engine.now + self.trap_us, 0
-                self.world.trace("guard stands still in a call", self.host.name)
-                self.engine.run_until(until_us)
-        while self.alive and self.stands_still:
-            self.engine.run_until(max(self.stalled_until_us, self.host.frozen_until_us))
-        if not self.alive:
-            raise ProcessGone
 
     def cas(self, lease: Lease, index: int, ticket: int) -> None:
         """Port: LeaseStore."""
@@ -560,7 +512,7 @@ class Desk:
     on a connection which is gone.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: GuardProcess) -> None:
         self._process = process
         self._arrives_us = 0
         self._line, self._connected = 0, False

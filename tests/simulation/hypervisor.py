@@ -16,7 +16,7 @@ from mnha.core.ports import Moved, StartFailed, VmSeen
 from .engine import Engine, us
 
 if TYPE_CHECKING:
-    from .host import Host, Process
+    from .host import GuardProcess, Host
     from .world import World
 
 
@@ -105,7 +105,7 @@ class Hypervisor:
         self.migration: Migration | None = None
         self.hung_until_us = self.stuck_until_us = 0
         self._asleep: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._adapter: Process | None = None
+        self._adapter: GuardProcess | None = None
         self._generation = 0
         self._told_us = 0
         self.has_slice = self.is_barred = False
@@ -176,7 +176,7 @@ class Hypervisor:
 
     # ---- what the guard asks
 
-    def attach(self, adapter: Process) -> None:
+    def attach(self, adapter: GuardProcess) -> None:
         """A guard's process begins: what its predecessor ordered is void before OFF is reported."""
         self._adapter, self._generation = adapter, 0
         self._told_us = self._engine.now + self._engine.span(0.005, 0.2)

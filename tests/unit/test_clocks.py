@@ -34,7 +34,7 @@ def readings(path: Path, words: set[str]) -> Iterator[str]:
 
 def test_the_guards_modules_are_found() -> None:
     names = {path.stem for path in modules_of_the_guard()}
-    assert {*CORE, "consul", "libvirt", "watchdog", "probe", "health", "clock", "server"} <= names
+    assert {*CORE, "consul", "libvirt", "watchdog", "probe", "health", "clock", "server", "journal"} <= names
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -47,7 +47,7 @@ def test_the_core_reads_no_clock_and_can_not(name: str) -> None:
 
 def test_the_guard_reads_the_wall_clock_only_to_write_when_things_happened() -> None:
     found = [reading for path in modules_of_the_guard() for reading in readings(path, WALL)]
-    assert found == ["main.py: note: datetime.datetime.now"]
+    assert found == ["journal.py: note: datetime.datetime.now"]
 
 
 def test_the_one_clock_of_the_guard_is_boottime() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mnha.core.model import Move, Vm
-from mnha.daemon.main import DEFAULT_WAIT_S, LAST_RECORDS_S, LAST_WORDS_S, is_calm, last_s, wait_of
+from mnha.daemon.ending import LAST_RECORDS_S, LAST_WORDS_S, is_calm, last_s
+from mnha.daemon.requests import DEFAULT_WAIT_S, wait_of
 from mnha.errors import InputError
 from tests.unit.core.views import NOW_S, TIMINGS, view
 

@@ -16,7 +16,7 @@ from tests.simulation.scenario import FOLDER
 from tests.support.example import ROOT
 
 TEXT = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-GUARD, DAEMON = ROOT / "salt/_utils/mnha/core/guard.py", ROOT / "salt/_utils/mnha/daemon/main.py"
+GUARD, DAEMON = ROOT / "salt/_utils/mnha/core/guard.py", ROOT / "salt/_utils/mnha/daemon"
 REACTOR = ROOT / "salt/reactor"
 EVENT = re.compile(
     r"lease_\w+|vm_(running|off|paused|hung|failed|unprotected|protected)|guard_(unreachable|back)|fenced"
@@ -40,7 +40,7 @@ def keys_told(path: Path, *names: str) -> set[str]:
     return set().union(*(strings(key) for mapping in mappings for key in mapping.keys if key is not None))
 
 
-@pytest.mark.parametrize(("path", "names"), [(GUARD, ("status", "_lease_status")), (DAEMON, ("status",))])
+@pytest.mark.parametrize(("path", "names"), [(GUARD, ("status", "_lease_status")), (DAEMON / "status.py", ("whole",))])
 def test_the_status_is_written_down_key_by_key(path: Path, names: tuple[str, ...]) -> None:
     block = TEXT.split("Status, `result` of `status`:")[1].split("## Events")[0]
     told = keys_told(path, *names)
@@ -49,7 +49,7 @@ def test_the_status_is_written_down_key_by_key(path: Path, names: tuple[str, ...
 
 
 def test_every_request_that_the_guard_knows_is_in_the_table() -> None:
-    known = keys_told(DAEMON, "_handlers") | {"events"}
+    known = keys_told(DAEMON / "requests.py", "handlers") | {"events"}
     table = TEXT.split("## The guard's socket")[1].split("Status, `result`")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == known
 

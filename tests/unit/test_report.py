@@ -87,6 +87,50 @@ def test_a_dead_node_is_told_and_nothing_of_its_old_record():
 
 
 @pytest.mark.parametrize(
+    ("contact", "look"),
+    [
+        ("down", lambda: summed(**cluster(alive=["node1", "node2"]))),
+        ("minion silent", lambda: summed(**cluster(silent=["node3"]))),
+        ("guard silent", lambda: summed(**guard_silent_on("node3"))),
+        ("minion silent", lambda: alone(records=view())),
+    ],
+    ids=["the node is dead", "its minion is silent", "its guard is silent", "no minion answers"],
+)
+def test_of_a_guard_that_is_not_heard_no_check_is_told_though_its_record_says_that_all_is_well(contact, look):
+    found, node = look(), "node3"
+    row = found["nodes"][node]
+    assert row["record"]["checks"] == {"storage": {"ok": True}}
+    assert (row["contact"], row["checks"]) == (contact, None)
+    assert re.search(rf"{node}  {contact} +\w+ +-  ", shown(found))
+
+
+def test_the_checks_of_a_node_and_of_its_vms_are_told_together():
+    reports = cluster()
+    reports["node2"]["guard"]["vms"]["mnvm"]["checks"] = {"bridge": {"ok": False, "why": "br_mgmt is missing"}}
+    found = summed(**reports)
+    assert list(found["nodes"]["node2"]["checks"]) == ["storage", "mnvm: bridge"]
+    assert "node2: mnvm: bridge: br_mgmt is missing" in found["warnings"]
+    assert re.search(r"node2  .* alive +mnvm: bridge!  ", shown(found))
+    assert re.search(r"node3  .* alive +ok  ", shown(found))
+
+
+def test_a_node_whose_guard_is_silent_is_told_as_no_candidate():
+    """Its record stands in Consul as its guard wrote it last."""
+    found = summed(**guard_silent_on("node3"))
+    assert found["vms"]["mnvm"]["candidates"] == ["node2"]
+    assert found["vms"]["mnvm"]["rejected"]["node3"] == "its guard is silent"
+    both = summed(**guard_silent_on("node2", "node3"))
+    assert both["vms"]["mnvm"]["candidates"] == []
+    left = "no candidate is left to take it over: node2 its guard is silent; node3 its guard is silent"
+    assert f"mnvm: {left}" in both["warnings"]
+
+
+def test_that_a_node_is_in_maintenance_goes_before_its_silent_guard():
+    reports = of_each(guard_silent_on("node3"), in_maintenance("node3"))
+    assert summed(**reports)["vms"]["mnvm"]["rejected"]["node3"] == "is in maintenance by me"
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"applied": None}, "no configuration has been applied yet"),
@@ -236,6 +280,13 @@ def no_consul(one):
 def no_guard(one):
     one.update(guard=None)
     one["errors"]["guard"] = "the guard does not answer: systemctl restart mnha-guard"
+
+
+def guard_silent_on(*nodes):
+    reports = cluster()
+    for node in nodes:
+        no_guard(reports[node])
+    return reports
 
 
 def failing(one):

@@ -54,6 +54,7 @@ def test_a_fencer_that_is_killed_does_not_put_the_reset_off_and_the_next_one_sto
     began = scene.witness.wait_for("QEMU began", RESTART_S)
     scene.witness.wait_for("guest up", GUEST_S)
     assert began.node == scene.holder
+    eventually(lambda: scene.status(scene.holder)["health"]["answered"], GUEST_S, "the guest can shut down")
     code, _, printed = scene.salt_run(scene.holder, "stop", timeout_s=180)
     assert code == 0, printed
     stopped = names(done_since(scene, scene.holder, killed_s))

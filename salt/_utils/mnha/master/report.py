@@ -12,15 +12,17 @@ from typing import Any
 
 from .. import keys
 from ..core import choose
+from . import checks
 from .minions import Reply
 
 HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
 WORDS = {HEALTHY: "healthy", DEGRADED: "degraded", UNKNOWN: "unknown"}
 """What the exit codes of `mnha.status` mean."""
+GUARD_SILENT = "guard silent"
 SILENCES = {
     "down": "which is down",
     "minion silent": "whose minion is silent",
-    "guard silent": "whose guard is silent",
+    GUARD_SILENT: "whose guard is silent",
     "guard": "whose guard does not know its VM",
 }
 """By a node's `contact`: why it says nothing of a VM."""
@@ -136,10 +138,12 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
 def _row(
     node: str, view: Mapping[str, Any], reports: Mapping[str, Any], members: Mapping[str, str], waited_s: float
 ) -> dict[str, Any]:
-    """What is known of a node; `contact`: who of it was heard, or what its silence means."""
+    """What is known of a node. `contact`: who of it was heard, or what its silence means. `checks`: those of a guard
+    that is heard, else None: the `record` may be an old one.
+    """
     report, consul = reports.get(node), members.get(node, "unknown")
     if report is not None:
-        contact = "guard" if report.get("guard") else "guard silent"
+        contact = "guard" if report.get("guard") else GUARD_SILENT
     else:
         contact = {"alive": "minion silent", "unknown": "silent"}.get(consul, "down")
     return {
@@ -149,15 +153,15 @@ def _row(
         "consul": consul,
         "maintenance": (view.get("maintenance") or {}).get(keys.maintenance(node)),
         "record": (view.get("nodes") or {}).get(keys.node(node)),
+        "checks": checks.of_status(report["guard"]) if contact == "guard" and report else None,
         **{key: (report or {}).get(key) for key in ("guard", "errors")},
     }
 
 
 def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a node; of one whose guard is not heard no check is told, for its record may be old."""
+    """What is wrong with a node."""
     texts = [f"{node}: {text}" for text in (row["errors"] or {}).values()]
-    checks = _checks(row["guard"] or {}, (row["guard"] or {}).get("vms") or {})
-    texts += [f"{node}: {name}: {check.get('why')}" for name, check in checks.items() if not check.get("ok")]
+    texts += [f"{node}: {name}: {one.get('why')}" for name, one in (row["checks"] or {}).items() if not one.get("ok")]
     if row["contact"] == "down":
         texts.append(f"{node}: down: Consul says {row['consul']}")
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):
@@ -167,12 +171,6 @@ def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) ->
     elif row["contact"] == "silent" and found["minions"]:
         texts.append(f"{node}: silent, and Consul does not say whether it is alive")
     return texts
-
-
-def _checks(of_node: Mapping[str, Any], vms: Mapping[str, Any]) -> dict[str, Any]:
-    """The checks of a node and those of each VM there, these with its name before theirs."""
-    own = {f"{vm}: {name}": check for vm, one in vms.items() for name, check in (one.get("checks") or {}).items()}
-    return {**(of_node.get("checks") or {}), **own}
 
 
 def _nobody_heard(found: Mapping[str, Any]) -> str:
@@ -276,7 +274,9 @@ def _where(vm: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
 
 
 def _choice(name: str, vm: Mapping[str, Any], view: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Which nodes could take it over, best first, and why the others could not; None where nobody can say."""
+    """Which nodes could take it over, best first, and why the others could not; None where nobody can say. A silent
+    guard takes nothing, whatever its record says.
+    """
     if not found["quorum"]:
         return {"candidates": None, "rejected": {}}
     conf = ((((view.get("applied") or {}).get("cluster") or {}).get("vms")) or {}).get(name) or {}
@@ -286,7 +286,11 @@ def _choice(name: str, vm: Mapping[str, Any], view: Mapping[str, Any], found: Ma
     ]  # fmt: skip
     needs = choose.Needs(name, int(conf.get("memory_mib") or 0), int(conf.get("cpus") or 0))
     choice = choose.choose(nodes, needs, conf.get("prefer") or (), _holder(vm))
-    return {"candidates": list(choice.order), "rejected": dict(choice.rejected)}
+    silent = [node for node in choice.order if found["nodes"][node]["contact"] == GUARD_SILENT]
+    return {
+        "candidates": [node for node in choice.order if node not in silent],
+        "rejected": {**choice.rejected, **dict.fromkeys(silent, "its guard is silent")},
+    }
 
 
 def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:

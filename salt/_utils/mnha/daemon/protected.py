@@ -1,0 +1,102 @@
+"""One VM under guard: its guard, wired to the adapters that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import keys
+from ..core.guard import Guard, Limits
+from ..core.model import Vm
+from ..core.ports import Event, Journal
+from ..core.timing import Timings
+from ..host.clock import boottime_s
+from .adapters.health import GuestHealth
+from .adapters.lease_store import ConsulStore
+from .adapters.libvirt import LibvirtHypervisor
+from .adapters.migration import Route
+from .node import Node
+from .prober import Prober
+from .settings import run_folder
+
+
+@dataclasses.dataclass
+class Protected:
+    """One VM under guard, with its adapters."""
+
+    name: str
+    guard: Guard
+    store: ConsulStore
+    hypervisor: LibvirtHypervisor
+    prober: Prober
+    health: GuestHealth
+
+    def start(self) -> None:
+        """Start the adapters' threads."""
+        self.hypervisor.open()
+        threading.Thread(target=self.prober.run, name="probe", daemon=True).start()
+        threading.Thread(target=self.health.run, name="health", daemon=True).start()
+        self.store.start()
+
+
+def protect(
+    node: Node, vm: dict[str, Any], granted: tuple[float | None, float], post: Callable[[Event], None], journal: Journal
+) -> Protected:
+    """Put one VM under guard; nothing of it is started.
+
+    :param vm: its part of the guard's configuration.
+    :param granted: until when the fencer lets it run, and K; (None, 0.0) if it does not.
+    :param post: takes the events for its guard, from any thread.
+    """
+    name, timings = vm["name"], Timings.from_dict(node.config["timings"])
+    store = ConsulStore(node.servers, keys.full(node.cluster, keys.vm(name)), post, timings.deadline_s)
+    hypervisor = LibvirtHypervisor(
+        node.connection,
+        name,
+        vm["uuid"],
+        Path(vm["domain_xml"]),
+        run_folder(node.config),
+        node.slices,
+        Route.of(node.config, vm),
+        post,
+    )
+    guard = Guard(
+        node.name,
+        timings,
+        _limits(node.config, vm),
+        store=store,
+        hypervisor=hypervisor,
+        fencer=node.fencer.for_vm(name, post),
+        journal=journal,
+        now_s=boottime_s(),
+        granted_until_s=granted[0],
+        granted_kill_s=granted[1],
+    )
+    prober = Prober(
+        node.name,
+        vm,
+        is_running=lambda: guard.view.vm is not Vm.OFF,
+        libvirt_error=lambda: node.connection.error,
+        fencer_error=lambda: node.fencer.error or hypervisor.error or node.fencer.fault(name),
+        watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
+        storage_elsewhere=node.other_nodes.with_storage,
+        changed=post,
+    )
+    health = GuestHealth(node.connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
+    return Protected(name, guard, store, hypervisor, prober, health)
+
+
+def _limits(config: dict[str, Any], vm: dict[str, Any]) -> Limits:
+    """How long, and how often, a guard may try; the VM's own limits and the cluster's."""
+    restarts = vm.get("restarts", {})
+    return Limits(
+        failed_starts=restarts.get("max", 3) + 1,
+        window_s=restarts.get("window_s", 600.0),
+        shutdown_s=vm.get("stop_timeout_s", 60.0),
+        storage_s=config.get("storage_lost_after_s", 0.0) or float("inf"),
+        masterless_s=config.get("masterless_takeover_after_s", 0.0),
+        ranking=tuple(vm.get("ranking", ())),
+    )

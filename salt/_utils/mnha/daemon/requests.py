@@ -1,0 +1,132 @@
+"""What may be asked of the guard's process at its socket; docs/architecture.md has the requests and answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..core.guard import OUTCOME_S
+from ..core.model import Op, Run, Vm
+from ..core.ports import Ordered
+from ..errors import DeadlineError, InputError
+from ..host.clock import boottime_s
+from .answers import Answers
+from .ending import Ending
+from .loop import Loop
+from .node import Node
+from .server import Request, Subscribers
+from .status import Status
+
+DEFAULT_WAIT_S = 30.0
+LONGEST_WAIT_S = 3600
+
+
+class Requests:
+    """Answers requests, in the clients' threads; guards are looked at, and given orders, in the main thread."""
+
+    def __init__(
+        self, node: Node, loop: Loop, status: Status, ending: Ending, answers: Answers, subscribers: Subscribers
+    ) -> None:
+        self._node, self._loop, self._status, self._ending = node, loop, status, ending
+        self._answers, self._subscribers = answers, subscribers
+
+    def handlers(self) -> dict[str, Callable[[Request], dict[str, Any]]]:
+        """op -> handler."""
+        return {
+            "status": lambda request: self._loop.ask(self._status.whole),
+            "takeover": lambda request: self._order(Op.TAKEOVER, request),
+            "release": lambda request: self._order(Op.RELEASE, request),
+            "migrate": self._migrate,
+            "reset": self._reset,
+            "stop": self._stop,
+            "end": lambda request: self._loop.ask(self._ending.begin),
+        }
+
+    def streamers(self) -> dict[str, Callable[[Request], Iterator[dict[str, Any]]]]:
+        """op -> generator of answers."""
+        return {"events": self._events}
+
+    def _events(self, request: Request) -> Iterator[dict[str, Any]]:
+        """The stream of events, with the status first."""
+        return self._subscribers.subscribe(self._loop.ask(self._status.whole))
+
+    def _vm_of(self, request: Request) -> str:
+        """The VM a request is about.
+
+        :raises InputError: it is not named though there are several, or not known.
+        """
+        name, guards = request.get("vm"), self._loop.guards
+        if name is None and len(guards) == 1:
+            return next(iter(guards))
+        if not isinstance(name, str) or name not in guards:
+            known = ", ".join(guards) or "none"
+            raise InputError(f"no VM {name!r} is under guard on {self._node.name}; known: {known}")
+        return str(name)
+
+    def _order(self, op: Op, request: Request, objection: Callable[[], str] = lambda: "") -> dict[str, Any]:
+        """Give an order to a guard, unless the main thread finds an `objection`, and wait for its outcome."""
+        vm = self._vm_of(request)
+        wait_s, epoch = wait_of(request), request.get("epoch", -1)
+        if op is Op.TAKEOVER and (isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0):
+            raise InputError("a takeover names the epoch of the lease that it replaces: see the status")
+        ticket = self._answers.ticket()
+        reason = str(request.get("reason", "ordered by an operator"))[:500]
+        target = str(request.get("target", ""))
+
+        def give() -> None:
+            if why := objection():
+                self._answers.put(ticket, ("refused", why, {}))
+            else:
+                self._loop.deliver(vm, Ordered(op, ticket, reason, wait_s, epoch, target))
+
+        self._loop.call(give)
+        # A migration that took too long is aborted, and what came of that is waited for, then not any more.
+        return self._answers.wait(ticket, wait_s + 2.0 + (2 * OUTCOME_S if op is Op.MIGRATE else 0.0))
+
+    def _reset(self, request: Request) -> dict[str, Any]:
+        """Order a reset; of the process that is meant, if the request says so: it may be another one by now."""
+        vm, meant = self._vm_of(request), request.get("vm_pid")
+        if meant is not None and (isinstance(meant, bool) or not isinstance(meant, int)):
+            raise InputError(f"vm_pid is {meant!r}: give the number that the status tells, or leave it out")
+
+        def objection() -> str:
+            found = self._loop.guards[vm].vm_pid
+            if meant in (None, found):
+                return ""
+            return f"{vm} is not process {meant} any more, but {found or 'none'}: see the status"
+
+        return self._order(Op.RESET, request, objection)
+
+    def _migrate(self, request: Request) -> dict[str, Any]:
+        """Order a live migration to another node of the cluster."""
+        target, others = request.get("target"), self._node.others
+        if target not in others:
+            raise InputError(f"{target!r} is no node to migrate to from {self._node.name}; known: {', '.join(others)}")
+        return self._order(Op.MIGRATE, request)
+
+    def _stop(self, request: Request) -> dict[str, Any]:
+        """Wait until the VM is off here and the lease given back; the desired state in Consul is what stops it."""
+        vm, node, end_s = self._vm_of(request), self._node.name, boottime_s() + wait_of(request)
+        wish_end_s = boottime_s() + 3.0
+        while True:
+            status = self._loop.ask(lambda: self._loop.guards[vm].status(boottime_s()))
+            lease = status["lease"] or {}
+            if status["desired"] != Run.STOPPED and boottime_s() > wish_end_s:
+                raise InputError(f"{vm} is desired {status['desired']}, not stopped: set that first")
+            if status["desired"] == Run.STOPPED and status["vm"] == Vm.OFF and lease.get("holder") != node:
+                return {"message": f"{vm} is off on {node}", "node": node}
+            if boottime_s() > end_s:
+                raise DeadlineError(f"{vm} is still {status['vm']} on {node}: {status['sentence']}")
+            time.sleep(0.1)
+
+
+def wait_of(request: Request) -> float:
+    """How long a request waits for its outcome, in seconds.
+
+    :raises InputError: that is no time, or too long.
+    """
+    wait_s = request.get("wait_s", DEFAULT_WAIT_S)
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 < wait_s <= LONGEST_WAIT_S:
+        raise InputError(f"wait_s is {wait_s!r}: give a number of seconds between 0 and {LONGEST_WAIT_S}")
+    return float(wait_s)

@@ -1,0 +1,99 @@
+"""What the guard's process tells of itself: its whole status on request, and its node's record in Consul."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .. import __version__, keys
+from ..host.clock import boottime_s
+from .adapters.probe import free_memory_mib
+from .checks import Of, of_node, told
+from .node import Node
+from .priority import Priority
+from .protected import Protected
+
+MEMORY_STEP_MIB = 256
+
+
+class Status:
+    """What is known here of this node and its VMs; in the main thread only.
+
+    :ivar priority: what the process was given.
+    """
+
+    def __init__(self, node: Node, protected: Mapping[str, Protected]) -> None:
+        self._node, self._protected = node, protected
+        self._started_s = boottime_s()
+        self._record: dict[str, Any] = {}
+        self.priority = Priority()
+
+    def whole(self) -> dict[str, Any]:
+        """The whole status: what the request `status` is answered with."""
+        now_s = boottime_s()
+        protected = list(self._protected.values())
+        contact = protected[0].store.contact if protected else None
+        return {
+            "v": 1,
+            "guard": {
+                "version": __version__,
+                "pid": os.getpid(),
+                "since_s": self._started_s,
+                "uptime_s": now_s - self._started_s,
+                "realtime": self.priority.realtime,
+                "memory_locked": self.priority.memory_locked,
+            },
+            "cluster": self._node.cluster,
+            "node": self._node.name,
+            "boottime_s": now_s,
+            "consul": contact
+            and {
+                **{key: value for key, value in dataclasses.asdict(contact).items() if key != "heard_s"},
+                "heard_s_ago": now_s - contact.heard_s if contact.heard_s > 0 else None,
+            },
+            "fencer": {"error": self._node.fencer.error, "about": self._node.fencer.seen.get("fencer")},
+            "watchdog": self._node.fencer.watchdog(),
+            "peers": self._node.peers.seen(),
+            "checks": self._checks(),
+            "vms": {
+                p.name: {
+                    **p.guard.status(now_s),
+                    "checks": told(p.prober.checks, Of.VM),
+                    "health": dataclasses.asdict(p.health.health),
+                }
+                for p in protected
+            },
+        }
+
+    def sentences(self) -> str:
+        """How each VM's guard stands, in one line for systemd."""
+        return "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())
+
+    def publish(self) -> None:
+        """Publish this node's record if it has changed; of free memory, a small change alone is none."""
+        record = {
+            "v": 1,
+            "node": self._node.name,
+            "guard": {
+                "version": __version__,
+                "vms": {
+                    name: {"state": p.guard.state, "vm": p.guard.view.vm, "checks": told(p.prober.checks, Of.VM)}
+                    for name, p in self._protected.items()
+                },
+            },
+            "checks": self._checks(),
+            "free_memory_mib": free_memory_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
+            "cpus": os.cpu_count(),
+        }
+        steady = {key: value for key, value in record.items() if key != "free_memory_mib"}
+        before = {key: value for key, value in self._record.items() if key != "free_memory_mib"}
+        moved_mib = abs(record["free_memory_mib"] - self._record.get("free_memory_mib", 0))
+        if steady != before or moved_mib >= 4 * MEMORY_STEP_MIB:
+            self._record = record
+            self._node.publisher.put(keys.full(self._node.cluster, keys.node(self._node.name)), record)
+
+    def _checks(self) -> dict[str, Any]:
+        """The newest results of the checks that concern this node; those of a VM are told with it."""
+        return of_node([protected.prober.checks for protected in self._protected.values()])
