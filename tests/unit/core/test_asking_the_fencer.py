@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnha.core.guard import BACK_OFF_S, KILL_RETRY_S, Limits
@@ -336,7 +336,6 @@ def test_longer_timings_need_no_word_before_the_record() -> None:
     st.floats(0.1, 20.0),
     st.sampled_from([SHORT, TIMINGS, Timings(renew_s=1.0, deadline_s=4.0, kill_s=9.0, lease_s=14.0)]),
 )
-@settings(deadline=None)  # a loaded machine is no fault
 def test_before_the_first_record_no_reset_is_told_that_is_later_than_that_of_the_grant_before(
     granted_until_s: float, granted_kill_s: float, timings: Timings
 ) -> None:
