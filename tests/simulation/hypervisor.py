@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .world import World
 
 
+BOOT_US = us(2.5)
+"""So long a guest that has just come to a node does not hear that it is to shut down."""
+
+
 @dataclasses.dataclass
 class Image:
     """The VM's image on the shared file system, with its lock.
@@ -194,8 +198,9 @@ class Hypervisor:
         self._host.after(self._engine.span(0.001, 0.05), self._begin, start)
 
     def shutdown(self) -> None:
-        """Ask the guest to shut down; it may be deaf, or the request be lost in a libvirtd that hangs."""
-        if self.qemu is not None and not self.deaf and self._engine.now >= self.hung_until_us:
+        """Ask the guest to shut down; it may be deaf, or boot, or the request be lost in a libvirtd that hangs."""
+        boots = self._engine.now < self.populated_us + BOOT_US
+        if self.qemu is not None and not (self.deaf or boots) and self._engine.now >= self.hung_until_us:
             self._host.after(self._engine.span(0.5, 15.0), self._end_guest, self.qemu, False)
 
     def kill(self) -> None:

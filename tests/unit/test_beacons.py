@@ -84,17 +84,17 @@ def test_a_healthy_lease_is_no_event(beacons, world):
 def test_expiring_then_expired_with_attempts_then_held(beacons, world):
     world.hold("node1")
     assert tick(beacons) == {}
-    world.age(4.9)
+    world.age(3)
     assert tick(beacons) == {}
-    world.age(5.5)
+    world.age(6)
     (event,) = tick(beacons).values()
     assert (event["attempt"], event["epoch"], event["holder"], event["node"]) == (0, 1, "node1", "node2")
     assert event["tag"] == "example/mnvm/lease_expiring"
     assert tick(beacons) == {}
-    world.age(8.1)
+    world.age(9)
     assert tick(beacons)["mnvm/lease_expired"]["attempt"] == 1
     assert tick(beacons) == {}
-    world.age(13.2)
+    world.age(14)
     assert tick(beacons)["mnvm/lease_expired"]["attempt"] == 2
     world.hold("node3")
     assert list(tick(beacons)) == ["mnvm/lease_held"]
@@ -119,7 +119,7 @@ def test_a_renewal_after_the_announcement_ends_it_and_the_next_loss_is_news(beac
 
 def test_announce_s_zero_announces_nothing(beacons, world):
     world.hold("node1")
-    world.age(7.9)
+    world.age(6)
     assert tick(beacons, config=[{"announce_s": 0}]) == {}
 
 

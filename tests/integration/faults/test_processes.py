@@ -30,7 +30,8 @@ def test_a_vm_whose_guard_stands_still_is_dead_at_its_deadline(
     scene: Scene, tell: Callable[[str], None], units: tuple[str, ...]
 ) -> None:
     """The fencer kills it without the guard, and if it stands still as well, the next one does, by which systemd
-    replaces it: no node is reset for that.
+    replaces it: no node is reset for that. Others take over, unless it takes them so long that systemd replaces the
+    guard before.
     """
     for unit in units:
         sent_s = scene.send(scene.holder, "STOP", unit)
@@ -40,13 +41,12 @@ def test_a_vm_whose_guard_stands_still_is_dead_at_its_deadline(
     assert ended.node == scene.holder
     assert ended.at_s - sent_s <= TIMINGS.reset_s, scene.witness.table()
     assert ended.at_s < began.at_s
-    assert began.node in scene.others
     done = watchdog.history(scene.cluster.settings, scene.holder)
     resets = [line for line in done if line["event"] == "reset" and line["at_s"] >= sent_s]
     assert not resets
     tell(
         f"SIGSTOP to {' and '.join(units)}: VM dead after {ended.at_s - sent_s:.2f} s, "
-        f"QEMU began on another node after {began.at_s - sent_s:.2f} s"
+        f"QEMU began on {began.node} after {began.at_s - sent_s:.2f} s"
     )
 
 

@@ -54,6 +54,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "next_kill_s": MOMENTS,
     "start_asked_s": st.none() | MOMENTS,
     "shutdown_asked_s": st.none() | MOMENTS,
+    "next_shutdown_s": st.just(float("-inf")) | MOMENTS,
     "desired": st.none() | st.sampled_from(Run),
     "order": ORDERS,
     "unable": st.sampled_from(["", "no storage"]),
@@ -426,10 +427,12 @@ def test_a_lease_is_kept_while_nobody_knows_the_wish() -> None:
     assert Action.RELEASE not in actions(view(desired=None))
 
 
-def test_a_guest_is_asked_to_shut_down_once_and_killed_when_it_does_not() -> None:
+def test_a_guest_is_asked_to_shut_down_now_and_then_and_killed_when_it_does_not() -> None:
     running = view(vm=Vm.RUNNING, desired=Run.STOPPED)
     assert Action.SHUTDOWN in actions(running)
-    assert Action.SHUTDOWN not in actions(running.but(shutdown_asked_s=NOW_S - 1.0))
+    asked = running.but(shutdown_asked_s=NOW_S - 1.0, next_shutdown_s=NOW_S + 9.0)
+    assert Action.SHUTDOWN not in actions(asked)
+    assert Action.SHUTDOWN in actions(asked.but(next_shutdown_s=NOW_S))
     assert Action.KILL in actions(running.but(shutdown_asked_s=NOW_S - 60.0))
 
 

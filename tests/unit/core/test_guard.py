@@ -515,6 +515,20 @@ def test_a_lease_is_given_back_as_soon_as_the_vm_is_off() -> None:
     assert rig.values("cas")[0][0].phase is Phase.RELEASED
 
 
+def test_a_guest_that_does_not_hear_is_asked_again_until_its_time_is_over_and_then_killed() -> None:
+    """It boots, or libvirtd was restarted just then."""
+    rig, asked_after_s, killed_after_s = Rig().holds(), [], []
+    begun_s = rig.now_s
+    rig.doors.calls = []
+    heard = rig.on(DesiredSeen(Run.STOPPED))
+    while not killed_after_s:
+        asked_after_s += [rig.now_s - begun_s] * heard.count("shutdown")
+        killed_after_s += [rig.now_s - begun_s] * heard.count("kill")
+        heard = rig.after(0.5) + rig.on(rig.granted())
+    assert asked_after_s == [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]
+    assert killed_after_s == [60.0]
+
+
 def test_a_wish_that_is_taken_back_kills_nobody() -> None:
     rig = Rig().holds()
     assert "shutdown" in rig.on(DesiredSeen(Run.STOPPED))

@@ -93,13 +93,14 @@ def _fence(view: View) -> Decision | None:
         return Decision(Action.KILL, "the VM was migrated away")
     if view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
         return Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
-    if (
-        view.shutdown_asked_s is not None
-        and view.now_s >= view.shutdown_asked_s + view.shutdown_limit_s
-        and off_reason(view)
-    ):
+    if _had_its_time(view) and off_reason(view):
         return Decision(Action.KILL, f"the guest did not shut down within {view.shutdown_limit_s:g} s")
     return None
+
+
+def _had_its_time(view: View) -> bool:
+    """Whether the guest was asked to shut down so long ago that it is not waited for any more."""
+    return view.shutdown_asked_s is not None and view.now_s >= view.shutdown_asked_s + view.shutdown_limit_s
 
 
 def _read(view: View) -> Decision | None:
@@ -215,11 +216,13 @@ def _hand_over(view: View) -> Decision | None:
 
 
 def _stop(view: View) -> Decision | None:
-    """Ask the guest to shut down when somebody wants the VM off here."""
-    if view.vm not in (Vm.RUNNING, Vm.PAUSED) or view.move is not Move.NONE or view.shutdown_asked_s is not None:
+    """Ask the guest to shut down when somebody wants the VM off here, again and again: one that boots does not hear it,
+    nor does any while libvirtd restarts.
+    """
+    if view.vm not in (Vm.RUNNING, Vm.PAUSED) or view.move is not Move.NONE or view.now_s < view.next_shutdown_s:
         return None
     reason = off_reason(view)
-    if reason and not fence_reason(view):
+    if reason and not fence_reason(view) and not _had_its_time(view):
         return Decision(Action.SHUTDOWN, reason)
     return None
 

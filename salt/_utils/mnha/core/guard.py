@@ -79,6 +79,9 @@ OUTCOME_S = 10.0
 KILL_RETRY_S = 0.2
 """How often a kill that is not confirmed is repeated."""
 
+SHUTDOWN_RETRY_S = 10.0
+"""How often a guest that has not shut down is asked again."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Ask:
@@ -543,7 +546,8 @@ class Guard:
 
     def _on_vm_off(self, before: Vm, crashed: bool) -> None:
         """The VM is confirmed dead; was it a failure?"""
-        self._set(armed=False, shutdown_asked_s=None, start_asked_s=None, next_kill_s=float("-inf"))
+        never_s = float("-inf")
+        self._set(armed=False, shutdown_asked_s=None, next_shutdown_s=never_s, start_asked_s=None, next_kill_s=never_s)
         self._forget_reset()
         if self.view.move is not Move.UNDER_WAY:
             # While it is, no renewal for this: it would be in flight when the hand-over goes out, and void that.
@@ -708,7 +712,7 @@ class Guard:
         """Decide and act until nothing is left to do at this moment."""
         for _ in range(MAX_ROUNDS):
             if self.view.shutdown_asked_s is not None and not off_reason(self.view):
-                self._set(shutdown_asked_s=None)
+                self._set(shutdown_asked_s=None, next_shutdown_s=float("-inf"))
             decisions = decide(self.view)
             if not decisions:
                 break
@@ -744,7 +748,10 @@ class Guard:
             case Action.ABORT:
                 self._abort(decision.reason)
             case Action.SHUTDOWN:
-                self._set(shutdown_asked_s=self.view.now_s)
+                now_s, asked_s = self.view.now_s, self.view.shutdown_asked_s
+                self._set(
+                    shutdown_asked_s=now_s if asked_s is None else asked_s, next_shutdown_s=now_s + SHUTDOWN_RETRY_S
+                )
                 self._hypervisor.shutdown()
             case Action.VOID_ORDER:
                 timed_out = self.view.order is not None and self.view.now_s >= self.view.order.until_s

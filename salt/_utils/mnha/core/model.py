@@ -167,7 +167,8 @@ class View:
     :param next_kill_s: no further kill before this moment (the last one is under way).
     :param start_asked_s: when the start that is under way was sent.
     :param start_limit_s: how long a start may take before it is voided.
-    :param shutdown_asked_s: when the guest was asked to shut down, while that is still wanted.
+    :param shutdown_asked_s: when the guest was first asked to shut down, while that is still wanted.
+    :param next_shutdown_s: it is not asked again before this moment.
     :param desired: the desired state; None while unknown.
     :param desired_since_s: since when this node knows of that.
     :param shutdown_limit_s: how long a guest may take to shut down before it is killed.
@@ -215,6 +216,7 @@ class View:
     start_asked_s: float | None = None
     start_limit_s: float = 30.0
     shutdown_asked_s: float | None = None
+    next_shutdown_s: float = float("-inf")
     shutdown_limit_s: float = 60.0
     desired: Run | None = None
     desired_since_s: float = float("-inf")

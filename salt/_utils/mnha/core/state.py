@@ -38,6 +38,7 @@ def next_moment(view: View) -> float:
         view.next_ask_s,
         view.next_read_s,
         view.next_kill_s,
+        view.next_shutdown_s,
         view.not_before_s,
     ]
     for until_s in (view.granted_until_s, view.promised_until_s):
