@@ -41,7 +41,6 @@ def lab_pillar(plans: Sequence[NodePlan], timings: str) -> dict:
                 "default_route": True,
             }
         ],
-        "stop_timeout_s": 20,  # the default is 120: a guest that is told to shut down while it boots is asked only once
         "boot": {
             "kernel": "vmlinuz",
             "initrd": "initrd.img",

@@ -84,6 +84,7 @@ def required(scene: Scene, node: str) -> Iterator[None]:
 def test_a_vm_whose_required_watchdog_breaks_goes_to_another_node_in_an_orderly_way(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:
+    eventually(lambda: scene.status(scene.holder)["health"]["answered"], GUEST_S, "the guest can shut down")
     broken = watchdog.broken_mark(scene.cluster.settings, scene.holder)
     with required(scene, scene.holder):
         eventually(lambda: scene.status(scene.holder)["state"] == "running", 20, "it holds its VM again")
