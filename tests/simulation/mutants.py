@@ -515,7 +515,7 @@ def _promised_when_asked(view: View) -> bool:
 _REAL_RELEASE, _REAL_RENEW, _REAL_PROMISED = rules_of_decide._release, rules_of_decide._renew, rules.is_promised
 
 
-def _launched_when_asked(self: Guard, launch: Callable[[], None]) -> None:
+def _launched_when_asked(self: Guard, _came_by: str, launch: Callable[[], None]) -> None:
     """Nobody looks whether the fencer has confirmed."""
     self._set(launched_epoch=self._epoch())
     self._generation += 1

@@ -118,6 +118,15 @@ def test_a_vm_that_does_not_run_where_its_lease_went_is_no_success(monkeypatch: 
     assert "went from node1 to node2, but there the VM is off: it is starting" in outcome.text
 
 
+def test_a_vm_that_had_to_be_started_anew_was_not_migrated() -> None:
+    """As when the target could not resume what had come: the guest's memory is lost, though the lease moved."""
+    ask = Minions(guard__status={"vms": {"mnvm": {"vm": "running", "sentence": "", "came_by": "start"}}})
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
+    assert not outcome.ok
+    assert "but there the VM was started anew, from its disk" in outcome.text
+    assert [kwarg["event"] for _, kwarg in ask.called("mnvm.record")] == ["migration failed"]
+
+
 def test_a_holder_is_marked_only_after_its_vm_has_left() -> None:
     ask = Minions()
     outcome = migration.maintenance(ask, NODES, "node1", True, "root@m1", "new memory")

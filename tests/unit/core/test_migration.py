@@ -230,6 +230,7 @@ def test_what_has_arrived_is_resumed_when_the_lease_was_handed_over_and_renewed(
     assert rig.guard.state is State.RUNNING
     rig.after(1.0)
     assert written(rig).source is None
+    assert rig.guard.status(rig.now_s)["came_by"] == "migration"
 
 
 def test_a_vm_that_can_not_be_resumed_starts_from_its_disk() -> None:
@@ -239,6 +240,7 @@ def test_a_vm_that_can_not_be_resumed_starts_from_its_disk() -> None:
     generation = rig.guard._generation
     asked = rig.on(StartFailed(generation, "resume failed"), VmSeen(Vm.OFF, generation))
     assert "start" in asked + rig.after(1.0)
+    assert rig.guard.status(rig.now_s)["came_by"] == "start"
 
 
 def test_what_arrives_again_after_it_was_resumed_is_killed() -> None:

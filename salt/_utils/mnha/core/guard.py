@@ -165,6 +165,8 @@ class Guard:
         self._tickets = 0
         self._last_failure_s = float("-inf")
         self.vm_pid: int | None = None
+        self.came_by: str | None = None
+        """How this guard last brought the VM to life here, by a start or a migration; None: it did not."""
         self.state: State | None = None
         self.last_decision: dict[str, Any] | None = None
         self.last_fence: dict[str, Any] | None = None
@@ -740,9 +742,9 @@ class Guard:
             case Action.PREPARE | Action.EXPECT | Action.BAR:
                 self._ask_fencer(decision.action)
             case Action.START:
-                self._launch(lambda: self._hypervisor.start(self._epoch(), self._generation))
+                self._launch("start", lambda: self._hypervisor.start(self._epoch(), self._generation))
             case Action.RESUME:
-                self._launch(lambda: self._hypervisor.resume(self._generation))
+                self._launch("migration", lambda: self._hypervisor.resume(self._generation))
             case Action.MIGRATE:
                 self._migrate()
             case Action.ABORT:
@@ -815,12 +817,13 @@ class Guard:
         self._set(unanswered=len(self._asks), next_ask_s=self.view.now_s + timings.renew_s)
         self._store.cas(record, sighting.index, self._tickets)
 
-    def _launch(self, launch: Callable[[], None]) -> None:
+    def _launch(self, came_by: str, launch: Callable[[], None]) -> None:
         """Start or resume the VM, which the fencer has been prepared for: a start that hangs is covered as well."""
         if not rules.is_promised(self.view):
             raise BugError("a start that the fencer was not prepared for")
         self._set(launched_epoch=self._epoch())  # what has arrived here is of no use from now on, if it is not resumed
         self._generation += 1
+        self.came_by = came_by
         self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
         launch()
 
@@ -864,6 +867,7 @@ class Guard:
             "desired": view.desired,
             "vm": view.vm.value,
             "vm_pid": self.vm_pid,
+            "came_by": self.came_by,
             "order": {"op": view.order.op.value, "epoch": view.order.epoch} if view.order else None,
             "unable": view.unable,
             "maintenance": view.maintenance,

@@ -94,13 +94,15 @@ def _lease(ask: AskAny, node: str, vm: str) -> dict[str, Any]:
 
 
 def _not_running(ask: AskAny, vm: str, target: str) -> str:
-    """What the target's guard says of a VM that it was handed and that does not run there; empty when it runs."""
+    """What the target's guard says of a VM that it was handed and that does not go on there; empty when it does. One
+    that had to be started anew was not migrated: what the guest had in memory is lost.
+    """
     end_s = time.monotonic() + RESUME_WAIT_S
     while True:
         try:
             said = value_of(ask.one(target, "guard.status", timeout_s=PLAN_S))["vms"][vm]
             if said["vm"] == "running":
-                return ""
+                return "the VM was started anew, from its disk" if said.get("came_by") == "start" else ""
             wrong = f"the VM is {said['vm']}: {said['sentence']}"
         except (FailedError, UnreachableError, DeadlineError) as error:
             wrong = f"nobody could be asked: {error.message}"
