@@ -4,12 +4,13 @@
 
 ===========  =========================================================================================================
 ``lab``      what needs the lab; shown as it goes, for it takes longest
-``rest``     kernel and functional tests, then lint, types, unit tests and the simulation; shown when it has ended
+``rest``     lint, types, unit tests, then kernel and functional tests, then the simulation; shown when it has ended
 ===========  =========================================================================================================
 
 Most of the lane ``rest`` runs at idle priority: it gets what the lab leaves, and the lab's timing does not notice. Its
-tests with timeouts run at normal priority, but first, and on one core: kernel tests, whose machines are pinned to the
-last one, functional tests, Salt on loopback, and those of the lab itself. What loads the lab's nodes comes last there.
+tests with timeouts run at normal priority, on one core: kernel tests, whose machines are pinned to the last one,
+functional tests, Salt on loopback, and those of the lab itself. They come after the lab has been made, which takes both
+cores, and before what loads the lab's nodes, which comes last there.
 
 All logs are judged by the same rule: a lane fails if a command of it fails, if a test was skipped, or if none was
 passed. What failed, in any, is named last.
@@ -68,12 +69,13 @@ LANES = (
     Lane(
         "rest",
         (
-            (*PYTEST, "tests/kernel"),
-            (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB),
             (*IDLE, str(BIN / "ruff"), "check", "."),
             (*IDLE, str(BIN / "ruff"), "format", "--check", "."),
             (*IDLE, str(BIN / "mypy")),
-            (*IDLE, *PYTEST, "tests/unit", "tests/simulation"),
+            (*IDLE, *PYTEST, "tests/unit"),
+            (*PYTEST, "tests/kernel"),
+            (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB),
+            (*IDLE, *PYTEST, "tests/simulation"),
         ),
     ),
 )
