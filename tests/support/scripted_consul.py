@@ -26,6 +26,8 @@ class Say:
     after_s: float = 0.0
 
 
+NOT_THERE = Say(404, "")
+"""There is no such key."""
 CUT = Say(code=0)
 """No answer: the connection is closed."""
 
@@ -37,7 +39,7 @@ class Scripted:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.answer: Callable[[str, str], Say] = lambda method, path: Say()
+        self.answer: Callable[[str, str], Say] = lambda method, path: NOT_THERE
         self.requests: list[str] = []
         self.connections = 0
         self.stop = threading.Event()

@@ -29,7 +29,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ from .adapters.probe import free_memory_mib
 from .adapters.processes import Process
 from .adapters.publisher import Publisher
 from .checks import Of, of_node, told
+from .loop import Loop, Trouble, faults
 from .prober import Prober
 from .readiness import check, report
 from .server import Request, Server, Subscribers
@@ -78,6 +79,9 @@ DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600
 LAST_WORDS_S, LAST_RECORDS_S = 0.3, 1.7
 """How long a process that ends, or is replaced, waits for its answers and its records to be sent, at the most."""
+FAILED_PAUSE_S = 0.1
+FAULT_S = 10.0
+"""How long the status tells of what nobody expected in the main loop: it does much else meanwhile, and well."""
 MEMORY_STEP_MIB = 256
 REALTIME_PRIORITY = 50
 STACK_BYTES = 512 * 1024
@@ -113,6 +117,33 @@ class Protected:
     hypervisor: LibvirtHypervisor
     prober: Prober
     health: GuestHealth
+    trouble: Trouble
+    rest_until_s: float = float("-inf")
+    """Until when the guard is not asked to act on the time, for the last attempt failed in a way nobody expected."""
+
+    @property
+    def wake_s(self) -> float:
+        """When the guard is due."""
+        try:
+            return max(self.guard.wake_s(), self.rest_until_s)
+        except Exception as error:
+            return boottime_s() + self.trouble.note(error)
+
+    def act(self, event: Event | None = None) -> None:
+        """Let the guard take an event, or act on the time alone. What nobody expected in it is told, ends neither this
+        process nor what the other guards do, and is not tried again at once. The VM is the fencer's matter as ever: it
+        lives no longer than was granted.
+        """
+        now_s = boottime_s()
+        if event is None and now_s < self.rest_until_s:
+            return
+        try:
+            if event is None:
+                self.guard.tick(now_s)
+            else:
+                self.guard.handle(event, now_s)
+        except Exception as error:
+            self.rest_until_s = now_s + self.trouble.note(error)
 
 
 class GuardJournal:
@@ -121,14 +152,29 @@ class GuardJournal:
     def __init__(self, daemon: Daemon, vm: str) -> None:
         self._daemon, self._vm = daemon, vm
         self._count = 0
+        self.trouble = Trouble(f"journal-{vm}", FAULT_S)
 
     def log(self, text: str) -> None:
         """See :class:`mnha.core.ports.Journal`."""
-        log.info("%s: %s", self._vm, text)
-        self._daemon.subscribers.publish({"vm": self._vm, "at_s": boottime_s(), "text": text})
+        with self._whatever_comes():
+            log.info("%s: %s", self._vm, text)
+            self._daemon.subscribers.publish({"vm": self._vm, "at_s": boottime_s(), "text": text})
 
     def note(self, event: str, text: str, **data: Any) -> None:
         """See :class:`mnha.core.ports.Journal`."""
+        with self._whatever_comes():
+            self._note(event, text, data)
+
+    @contextlib.contextmanager
+    def _whatever_comes(self) -> Iterator[None]:
+        """What is written for people must not keep a guard from what it is about to do."""
+        try:
+            yield
+        except Exception as error:
+            self.trouble.note(error)
+
+    def _note(self, event: str, text: str, data: Mapping[str, Any]) -> None:
+        """Write one event."""
         log.warning("%s: %s: %s", self._vm, event, text)
         now = datetime.datetime.now(datetime.UTC)
         self._count += 1
@@ -150,8 +196,9 @@ class GuardJournal:
 
     def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
         """See :class:`mnha.core.ports.Journal`."""
-        log.info("%s: order %d: %s: %s", self._vm, ticket, kind, message)
         self._daemon.answers.put(ticket, (kind, message, data))
+        with self._whatever_comes():
+            log.info("%s: order %d: %s: %s", self._vm, ticket, kind, message)
 
 
 class Answers:
@@ -223,8 +270,11 @@ class Daemon:
         self._ending_s: float | None = None
         self._replaced_by_s: float | None = None
         self._realtime = self._memory_locked = False
+        self._trouble = Trouble("main", FAULT_S)
+        self._server = Server(Path(config["socket"]), self._handlers(), {"events": self._stream})
         self._fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self._slices = KernelSlices(Path(config["fencer"]["slices"]))
+        self._journals: list[GuardJournal] = []
         self._protected: dict[str, Protected] = {
             vm["name"]: self._protect(vm, *granted.get(vm["name"], (None, 0.0))) for vm in config["vms"]
         }
@@ -243,6 +293,7 @@ class Daemon:
             self._connection, name, vm["uuid"], Path(vm["domain_xml"]), run, self._slices, route, post
         )
         restarts = vm.get("restarts", {})
+        journal = GuardJournal(self, name)
         guard = Guard(
             self.node,
             timings,
@@ -257,7 +308,7 @@ class Daemon:
             store=store,
             hypervisor=hypervisor,
             fencer=self._fencer.for_vm(name, post),
-            journal=GuardJournal(self, name),
+            journal=journal,
             now_s=boottime_s(),
             granted_until_s=granted_until_s,
             granted_kill_s=granted_kill_s,
@@ -273,7 +324,8 @@ class Daemon:
             changed=post,
         )
         health = GuestHealth(self._connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
-        return Protected(name, guard, store, hypervisor, prober, health)
+        self._journals.append(journal)
+        return Protected(name, guard, store, hypervisor, prober, health, Trouble(f"guard-{name}", FAULT_S))
 
     # ---- main loop
 
@@ -291,45 +343,60 @@ class Daemon:
         self._maintenance.start()
         for protected in self._protected.values():
             protected.hypervisor.open()
-            threading.Thread(target=protected.prober.run, name="probe", daemon=True).start()
-            threading.Thread(target=protected.health.run, name="health", daemon=True).start()
+            protected.prober.start()
+            protected.health.start()
             protected.store.start()
-        server = Server(Path(self._config["socket"]), self._handlers(), {"events": self._stream})
-        server.start()
+        self._server.start()
         log.warning("guard %s of node %s, cluster %s", __version__, self.node, self.cluster)
         notify("READY=1")
         self._loop()
         notify("STOPPING=1")
         end_s = boottime_s() + last_s([protected.guard.view for protected in self._protected.values()], boottime_s())
-        self._let_answers_out(server, min(end_s, boottime_s() + LAST_WORDS_S))
+        self._let_answers_out(min(end_s, boottime_s() + LAST_WORDS_S))
         self.publisher.drain(end_s - boottime_s())
 
-    def _let_answers_out(self, server: Server, end_s: float) -> None:
+    def _let_answers_out(self, end_s: float) -> None:
         """Wait until what has been answered was sent, though not for long."""
-        while server.answering > self.answers.awaited + self.subscribers.count and boottime_s() < end_s:
+        while self._server.answering > self.answers.awaited + self.subscribers.count and boottime_s() < end_s:
             time.sleep(0.01)
 
     def _loop(self) -> None:
-        """Take events and signals, and act on the time, until all is done."""
-        next_pet_s = 0.0
-        while not self._is_over():
-            wake_s = min([protected.guard.wake_s() for protected in self._protected.values()], default=float("inf"))
-            now_s = boottime_s()
-            pause_s = max(0.0, min(wake_s - now_s, LONGEST_SLEEP_S))
-            try:
-                item = self._events.get(timeout=pause_s) if pause_s else self._events.get_nowait()
-            except queue.Empty:
-                self._tick()
-            else:
-                if callable(item):
-                    item()
-                    self._tick()
-                else:
-                    self._deliver(*item)
+        """Take events and signals, and act on the time, until all is done. Each part is tried for itself: what nobody
+        expected in one keeps no other from its turn.
+        """
+        next_pet_s, over = 0.0, False
+        while not over:
+            self._try(self._take_event)
             if (now_s := boottime_s()) >= next_pet_s:
                 next_pet_s = now_s + PET_EVERY_S
-                self._tell()
-            self._take_signals()
+                self._try(self._tell)
+            self._try(self._take_signals)
+            over = self._try(self._is_over) or False
+
+    def _try(self, part: Callable[[], bool | None]) -> bool | None:
+        """Run a part of the main loop; what nobody expected of it is told, and not tried again at once."""
+        try:
+            return part()
+        except Exception as error:
+            time.sleep(min(self._trouble.note(error), FAILED_PAUSE_S))
+            return None
+
+    def _take_event(self) -> None:
+        """Wait for an event and give it to whom it concerns, or act on the time when that comes first."""
+        wake_s = min([protected.wake_s for protected in self._protected.values()], default=float("inf"))
+        pause_s = max(0.0, min(wake_s - boottime_s(), LONGEST_SLEEP_S))
+        try:
+            item = self._events.get(timeout=pause_s) if pause_s else self._events.get_nowait()
+        except queue.Empty:
+            self._tick()
+            return
+        if not callable(item):
+            self._deliver(*item)
+            return
+        try:
+            item()
+        finally:
+            self._tick()
 
     def _take_signals(self) -> None:
         """Take what has come since the loop was here the last time, LONGEST_SLEEP_S ago at the most. SIGHUP waits for
@@ -343,14 +410,14 @@ class Daemon:
         """Give an event to its guard, and let every guard act on the time: a busy queue must not put off a
         deadline.
         """
-        self._protected[vm].guard.handle(event, boottime_s())
+        self._protected[vm].act(event)
         self._tick(but=vm)
 
     def _tick(self, but: str = "") -> None:
         """Let every guard act on the time, but the one of a VM that has just done so."""
         for protected in self._protected.values():
             if protected.name != but:
-                protected.guard.tick(boottime_s())
+                protected.act()
 
     def _tell_of_maintenance(self, reason: str) -> None:
         """Let every guard know; from the watch's thread."""
@@ -407,6 +474,9 @@ class Daemon:
 
     def _tell(self) -> None:
         """Pet systemd's watchdog and publish this node's record if it has changed."""
+        for name, protected in self._protected.items():
+            if seen := protected.prober.overdue():
+                self._deliver(name, seen)
         sentences = "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())
         notify(f"WATCHDOG=1\nSTATUS={sentences}")
         record = {
@@ -461,15 +531,27 @@ class Daemon:
             "watchdog": self._fencer.watchdog(),
             "peers": self._peers.seen(),
             "checks": self._checks(),
+            "faults": faults(self._loops()),
             "vms": {
                 p.name: {
                     **p.guard.status(now_s),
                     "checks": told(p.prober.checks, Of.VM),
-                    "health": dataclasses.asdict(p.health.health),
+                    "health": dataclasses.asdict(p.health.told()),
                 }
                 for p in protected
             },
         }
+
+    def _loops(self) -> Iterable[Loop | Trouble]:
+        """All that goes on for ever in this process."""
+        yield self._trouble
+        yield from (journal.trouble for journal in self._journals)
+        for one in (self._server, self.publisher, self._peers, self._maintenance, self._fencer, self._connection):
+            yield from one.loops
+        for protected in self._protected.values():
+            yield protected.trouble
+            for other in (protected.store, protected.hypervisor, protected.prober, protected.health):
+                yield from other.loops
 
     # ---- requests
 
@@ -489,13 +571,25 @@ class Daemon:
         """Run `function` in the main thread, which alone may look at a guard.
 
         :raises DeadlineError: the main thread does not come to it.
+        :raises Exception: what `function` raises.
         """
-        results: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._events.put(lambda: results.put(function()))
+        results: queue.SimpleQueue[dict[str, Any] | Exception] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                results.put(function())
+            except Exception as error:
+                results.put(error)
+                raise
+
+        self._events.put(run)
         try:
-            return results.get(timeout=timeout_s)
+            result = results.get(timeout=timeout_s)
         except queue.Empty:
             raise DeadlineError(f"the guard's main loop does not answer within {timeout_s:g} s") from None
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def _vm_of(self, request: Request) -> str:
         """The VM a request is about.
