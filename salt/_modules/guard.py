@@ -203,6 +203,9 @@ def check() -> list[dict[str, Any]]:
         told = dict(found.get("checks") or {})
         for vm, its in (found.get("vms") or {}).items():
             told |= {f"{vm}: {name}": one for name, one in (its.get("checks") or {}).items()}
+        rows += [
+            {"what": f"guard: {name}", "ok": False, "why": why} for name, why in (found.get("faults") or {}).items()
+        ]
         for name, one in sorted(told.items()):
             rows.append({"what": name, "ok": bool(one.get("ok")), "why": one.get("why", "")})
     if not all(row["ok"] for row in rows):

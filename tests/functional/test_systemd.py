@@ -72,6 +72,7 @@ def test_nobody_to_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     systemd.notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    systemd.notify("WATCHDOG=1")
     systemd.keep("watchdog", pipe)
 
 

@@ -93,6 +93,7 @@ def test_a_dead_node_is_told_and_nothing_of_its_old_record():
         ({"applied": {"cluster": {"name": "other"}}}, "the pillar differs"),
         ({"errors": {"config": "cpus: is -1"}}, "node1: cpus: is -1"),
         ({"guard": {"checks": {"image": {"ok": False, "why": "the image is missing"}}}}, "node1: image: the image is"),
+        ({"guard": {"faults": {"consul-peers": "it has hung"}}}, "node1: guard: consul-peers: it has hung"),
     ],
 )
 def test_warnings(changes, words):

@@ -25,6 +25,18 @@ LOG_AGAIN_S = 60.0
 """How often the same fault is logged."""
 
 
+class KnownFault(Exception):
+    """Raised by a turn that can't do its work for a reason that it knows: told, without a trace in the log.
+
+    :param why: the reason, for people.
+    :param pause_s: how long to wait now, in seconds.
+    """
+
+    def __init__(self, why: str, pause_s: float) -> None:
+        super().__init__(why)
+        self.why, self.pause_s = why, pause_s
+
+
 class Trouble:
     """What nobody expected at one place: logged, and told until it is over.
 
@@ -41,6 +53,12 @@ class Trouble:
     def why(self) -> str:
         """What has gone wrong lately; empty: nothing."""
         return self._why if boottime_s() - self._at_s < self._told_s else ""
+
+    def tell(self, why: str) -> None:
+        """It has failed for a reason that is known."""
+        if not self._why:
+            log.warning("%s: %s", self.name, why)
+        self._why, self._at_s = why, boottime_s()
 
     def note(self, error: Exception) -> float:
         """It has failed, in the way of `error`; to be called while that is handled. Returns how long to wait now, in
@@ -120,6 +138,9 @@ class Loop:
             self.expect(self._limit_s)
             try:
                 pause_s = self._turn()
+            except KnownFault as fault:
+                self._trouble.tell(fault.why)
+                pause_s = fault.pause_s
             except Exception as error:
                 pause_s = min(self._trouble.note(error), self._longest_pause_s)
             else:
@@ -130,5 +151,5 @@ class Loop:
 
 def faults(loops: Iterable[Loop | Trouble]) -> dict[str, str]:
     """What does not do its work now, by name, and why."""
-    found = {one.name: one.fault if isinstance(one, Loop) else one.why for one in loops}
-    return {name: why for name, why in found.items() if why}
+    found = [(one.name, one.fault if isinstance(one, Loop) else one.why) for one in loops]
+    return {name: why for name, why in found if why}

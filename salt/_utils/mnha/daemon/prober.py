@@ -17,7 +17,7 @@ from ..host.clock import boottime_s
 from . import checks
 from .adapters.probe import NOT_LOOKED_AT, Check, image, storage
 from .checks import Sight
-from .loop import Loop
+from .loop import Loop, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ class Prober:
         self._last: AbilitySeen | None = None
         self._settled_s = float("inf")
         self._loop = Loop(f"probe-{vm['name']}", self._turn, limit_s=HANGS_S)
-        self.loops = (self._loop,)
+        self._trouble = Trouble(f"probe-{vm['name']}-checks")
+        self.loops = (self._loop, self._trouble)
         self.checks: dict[str, Check] = {}
 
     def start(self) -> None:
@@ -118,10 +119,13 @@ class Prober:
     def _probe_whatever_comes(self) -> AbilitySeen:
         """Probe once; what nobody expected makes the node unable, until it is over."""
         try:
-            return self.probe()
+            seen = self.probe()
         except Exception as error:
-            log.exception("the probes of %s ended in a way nobody expected", self._vm["name"])
+            self._trouble.note(error)
             return self._unknown(f"the guard's probes fail: {error!r}; see its log")
+
+        self._trouble.over()
+        return seen
 
     def _unknown(self, why: str) -> AbilitySeen:
         """What was seen before says nothing of now; but that the storage is lost stays so, until it is seen well."""

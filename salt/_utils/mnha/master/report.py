@@ -158,6 +158,7 @@ def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) ->
     texts = [f"{node}: {text}" for text in (row["errors"] or {}).values()]
     checks = _checks(row["guard"] or {}, (row["guard"] or {}).get("vms") or {})
     texts += [f"{node}: {name}: {check.get('why')}" for name, check in checks.items() if not check.get("ok")]
+    texts += [f"{node}: guard: {name}: {why}" for name, why in ((row["guard"] or {}).get("faults") or {}).items()]
     if row["contact"] == "down":
         texts.append(f"{node}: down: Consul says {row['consul']}")
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):

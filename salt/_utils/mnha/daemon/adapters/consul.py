@@ -161,20 +161,21 @@ class Servers:
         return mine[number]
 
 
-def rows_of(value: Any) -> list[dict[str, Any]]:
+def rows_of(value: Any, below: str) -> list[dict[str, Any]]:
     """The rows of the store in an answer's value: `Key`, `ModifyIndex` and `Value`, the last one bytes or None.
 
+    :param below: how their keys begin.
     :raises UnreachableError: they are none.
     """
     rows = [] if value is None else value if isinstance(value, list) else [value]
     for row in rows:
         try:
-            is_one = isinstance(row["Key"], str) and isinstance(row["Value"], bytes | None)
+            is_one = row["Key"].startswith(below) and isinstance(row["Value"], bytes | None)
             after(0, row["ModifyIndex"])
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, AttributeError):
             is_one = False
         if not is_one:
-            raise UnreachableError(f"Consul does not answer: what it gave is no row of its store: {row!r:.100}")
+            raise UnreachableError(f"Consul does not answer: what it gave is no row of {below}: {row!r:.100}")
     return rows
 
 
@@ -183,7 +184,7 @@ def row_of(value: Any, key: str) -> dict[str, Any] | None:
 
     :raises UnreachableError: it is none, or another one's.
     """
-    rows = rows_of(value)
+    rows = rows_of(value, key)
     if any(row["Key"] != key for row in rows):
         raise UnreachableError(f"Consul does not answer: what it gave is not {key}")
     return rows[0] if rows else None

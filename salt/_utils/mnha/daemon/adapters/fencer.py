@@ -52,10 +52,14 @@ class Link:
         self._owed: deque[tuple[str, int, float]] = deque()
         self._why = "not connected yet"
         self._told_s, self._untold = float("inf"), ""
+        self._seen: dict[str, Any] = {}
         self._taker = Loop("fencer", self._connect)
         self.loops = (self._taker, Loop("fencer-status", self._look, limit_s=HANGS_S))
-        self.seen: Mapping[str, Any] = {}
+
+    @property
+    def seen(self) -> Mapping[str, Any]:
         """Its newest status; empty before the first, and when it has told none for :data:`OLD_S`."""
+        return {} if boottime_s() - self._told_s > OLD_S else self._seen
 
     def for_vm(self, vm: str, post: Callable[[Event], None]) -> Desk:
         """The fencer of one VM; `post` takes the events, from the link's thread."""
@@ -167,12 +171,10 @@ class Link:
     def _look(self) -> float:
         """Ask for its status, on a connection of its own."""
         try:
-            self.seen = status_of(ask(self._path, "status"))
+            self._seen = status_of(ask(self._path, "status"))
             self._told_s = boottime_s()
         except Exception as error:
             self._untold = error.message if isinstance(error, MnhaError) else repr(error)
-            if boottime_s() - self._told_s > OLD_S:
-                self.seen = {}
             if not isinstance(error, MnhaError):
                 raise
         return LOOK_EVERY_S

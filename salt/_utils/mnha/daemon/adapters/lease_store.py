@@ -174,7 +174,7 @@ class ConsulStore:
             WATCH_TIMEOUT_S,
             lambda consul: consul.kv.get(folder, index, recurse=True, wait=WATCH_WAIT, consistency="stale"),
         )
-        rows = {row["Key"]: row for row in rows_of(answer.value)}
+        rows = {row["Key"]: row for row in rows_of(answer.value, folder)}
         unreadable = ""
         if row := rows.get(f"{self._prefix}/{keys.LEASE}"):
             try:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from ...consul.http import Server
 from ...errors import MnhaError
-from ..loop import Loop
+from ..loop import KnownFault, Loop
 from .consul import Answer, Servers, row_of
-
-log = logging.getLogger(__name__)
 
 WAIT, TIMEOUT_S = "5s", 8.0
 AGAIN_S, HANGS_S = 1.0, 20.0
@@ -28,7 +25,7 @@ class Maintenance:
 
     def __init__(self, servers: Servers, key: str, changed: Callable[[str], None]) -> None:
         self._servers, self._key, self._changed = servers, key, changed
-        self._index, self._known, self._told = 0, "", False
+        self._index, self._known = 0, ""
         self.loops = (Loop("consul-maintenance", self._watch, limit_s=HANGS_S),)
 
     def start(self) -> None:
@@ -43,14 +40,10 @@ class Maintenance:
             self._index = self._look(number, asked)
         except MnhaError as error:
             self._servers.failed(number)
-            if not self._told:
-                log.warning("whether this node is in maintenance is not known: %s", error.message)
-            self._told = True
-            return AGAIN_S
+            raise KnownFault(f"whether this node is in maintenance is not known: {error.message}", AGAIN_S) from error
         except Exception:
             self._servers.failed(number)
             raise
-        self._told = False
         return 0.0
 
     def _look(self, number: int, index: int) -> int:

@@ -41,7 +41,7 @@ class OtherNodes:
                 TIMEOUT_S,
                 lambda consul: consul.kv.get(self._folder, recurse=True, consistency="stale"),
             )
-            rows = rows_of(answer.value)
+            rows = rows_of(answer.value, self._folder)
         except MnhaError as error:
             log.warning("the records of the other nodes can't be read: %s", error.message)
             return ""

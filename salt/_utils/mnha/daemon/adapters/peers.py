@@ -75,9 +75,12 @@ def _states(index: int, consul: Server) -> Any:
 def _healths(rows: Any) -> dict[str, str]:
     """Node -> what the gossip says of it.
 
-    :raises UnreachableError: those are no rows of health.
+    :raises UnreachableError: those are no rows of health. There is one at the least: that of the server which is asked.
     """
     try:
-        return {str(row["Node"]): str(row["Status"]) for row in rows if row["CheckID"] == "serfHealth"}
-    except (LookupError, TypeError) as error:
+        health = {str(row["Node"]): str(row["Status"]) for row in rows if row["CheckID"] == "serfHealth"}
+        if not health:
+            raise ValueError("no node at all")
+    except (LookupError, TypeError, ValueError) as error:
         raise UnreachableError(f"Consul does not answer: what it gave is no health of nodes: {error!r}") from error
+    return health

@@ -10,13 +10,15 @@ from typing import Any
 
 from ...consul.client import KEEP
 from ...consul.http import Server
-from ...errors import FailedError, MnhaError
+from ...errors import FailedError, MnhaError, UnreachableError
 from ...host.clock import boottime_s
-from ..loop import Loop
+from ..loop import KnownFault, Loop
 from .consul import Servers
 
 PUBLISH_TIMEOUT_S = 5.0
 AGAIN_S = 1.0
+LATE_S = 10.0
+"""How long a record may wait for Consul before the status says so."""
 HANGS_S = 60.0
 """After this time one task is told to hang; a deletion of much that is old takes some seconds."""
 PRUNE_EVERY, PRUNE_AT_MOST = 20, 100
@@ -35,6 +37,7 @@ class Publisher:
         self._waiting: dict[str, Callable[[int], None]] = {}
         self._some = threading.Condition()
         self._appended = 0
+        self._late, self._due_s = False, 0.0
         self._loop = Loop("consul-publish", self._work)
         self.loops = (self._loop,)
 
@@ -83,6 +86,8 @@ class Publisher:
         with self._some:
             while not self._waiting:
                 self._some.wait()
+            if not self._late:
+                self._due_s = boottime_s() + LATE_S
             key, task = next(iter(self._waiting.items()))
         self._loop.expect(HANGS_S)
         number = self._servers.pick()
@@ -91,8 +96,11 @@ class Publisher:
         except FailedError:
             self._drop(key, task)
             raise
-        except MnhaError:
+        except MnhaError as error:
             self._servers.failed(number)
+            self._late = True
+            if boottime_s() > self._due_s:
+                raise KnownFault(f"records can't be written: {error.message}", AGAIN_S) from error
             return AGAIN_S
         except Exception:
             self._drop(key, task)
@@ -102,13 +110,16 @@ class Publisher:
 
     def _drop(self, key: str, task: Callable[[int], None]) -> None:
         """Forget a task, unless a newer one has taken its place."""
+        self._late = False
         with self._some:
             if self._waiting.get(key) is task:
                 del self._waiting[key]
 
     def _put(self, key: str, body: str, number: int) -> None:
         """Write one key."""
-        self._servers.ask(number, PUBLISH_TIMEOUT_S, lambda consul: consul.kv.put(key, body.encode()))
+        written = self._servers.ask(number, PUBLISH_TIMEOUT_S, lambda consul: consul.kv.put(key, body.encode()))
+        if written is not True:
+            raise UnreachableError(f"Consul at {self._servers.name(number)} does not say that it has written {key}")
 
     def _prune(self, folder: str, number: int) -> None:
         """Delete what is too old below `folder`, not too much at once."""
