@@ -366,7 +366,7 @@ def consul_publish(world: World) -> Case:
 def fencer_status(world: World) -> Case:
     stub = Stub(world.folder / "fencer.sock")
     world.end.callback(stub.close)
-    for name in ("OLD_S", "HANGS_S"):
+    for name in ("OLD_S", "UNTOLD_S", "HANGS_S"):
         world.patch.setattr(fencer, name, LIMIT_S)
     world.patch.setattr(fencer, "LOOK_EVERY_S", 0.05)
     switch = world.switch(fencer, "ask", ["nonsense"])

@@ -163,7 +163,30 @@ class GuardJournal:
     def note(self, event: str, text: str, **data: Any) -> None:
         """See :class:`mnha.core.ports.Journal`."""
         with self._whatever_comes():
-            self._note(event, text, data)
+            log.warning("%s: %s: %s", self._vm, event, text)
+            now = datetime.datetime.now(datetime.UTC)
+            self._count += 1
+            record = {
+                "at": now.isoformat(timespec="milliseconds"),
+                "boottime_s": boottime_s(),
+                "node": self._daemon.node,
+                "vm": self._vm,
+                "event": event,
+                "text": text,
+                **data,
+            }
+            self._daemon.subscribers.publish(record)
+            name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._daemon.node}-{self._count}"
+            self._daemon.publisher.append(keys.full(self._daemon.cluster, keys.HISTORY), name, record)
+            if event == "started":
+                start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
+                self._daemon.publisher.put(keys.full(self._daemon.cluster, keys.last_start(self._vm)), start)
+
+    def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
+        """See :class:`mnha.core.ports.Journal`."""
+        self._daemon.answers.put(ticket, (kind, message, data))
+        with self._whatever_comes():
+            log.info("%s: order %d: %s: %s", self._vm, ticket, kind, message)
 
     @contextlib.contextmanager
     def _whatever_comes(self) -> Iterator[None]:
@@ -172,33 +195,6 @@ class GuardJournal:
             yield
         except Exception as error:
             self.trouble.note(error)
-
-    def _note(self, event: str, text: str, data: Mapping[str, Any]) -> None:
-        """Write one event."""
-        log.warning("%s: %s: %s", self._vm, event, text)
-        now = datetime.datetime.now(datetime.UTC)
-        self._count += 1
-        record = {
-            "at": now.isoformat(timespec="milliseconds"),
-            "boottime_s": boottime_s(),
-            "node": self._daemon.node,
-            "vm": self._vm,
-            "event": event,
-            "text": text,
-            **data,
-        }
-        self._daemon.subscribers.publish(record)
-        name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._daemon.node}-{self._count}"
-        self._daemon.publisher.append(keys.full(self._daemon.cluster, keys.HISTORY), name, record)
-        if event == "started":
-            start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
-            self._daemon.publisher.put(keys.full(self._daemon.cluster, keys.last_start(self._vm)), start)
-
-    def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
-        """See :class:`mnha.core.ports.Journal`."""
-        self._daemon.answers.put(ticket, (kind, message, data))
-        with self._whatever_comes():
-            log.info("%s: order %d: %s: %s", self._vm, ticket, kind, message)
 
 
 class Answers:
@@ -578,9 +574,9 @@ class Daemon:
         def run() -> None:
             try:
                 results.put(function())
-            except Exception as error:
+            except Exception as error:  # told, but without a pause: others may be asking as well
+                self._trouble.note(error)
                 results.put(error)
-                raise
 
         self._events.put(run)
         try:

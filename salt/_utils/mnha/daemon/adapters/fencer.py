@@ -33,7 +33,8 @@ ANSWER_S = 0.2
 SILENT_S = 1.0
 """A fencer that owes an answer for so long is not there."""
 LOOK_EVERY_S = 0.5
-HANGS_S = 3.0
+HANGS_S = UNTOLD_S = 5.0
+"""How long it may tell nothing of how it stands before it can't be relied on, though it answers."""
 OLD_S = 2.0
 """How long what it told last counts: longer than its restart takes, for the device counts on meanwhile."""
 
@@ -77,7 +78,7 @@ class Link:
         """Why the fencer can't be relied on now; empty if it can."""
         with self._lock:
             if self._channel is not None:
-                is_old = boottime_s() - self._told_s > OLD_S
+                is_old = boottime_s() - self._told_s > UNTOLD_S
                 return f"the fencer does not tell how it stands: {self._untold}" if is_old else ""
         return f"the fencer does not answer at {self._path}: {self._why}; see `systemctl status mnha-fencer`"
 
