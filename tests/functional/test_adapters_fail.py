@@ -52,6 +52,7 @@ from mnha.core.timing import PROFILES
 from mnha.daemon import loop as loop_module
 from mnha.daemon import main as main_module
 from mnha.daemon import prober as prober_module
+from mnha.daemon import readiness
 from mnha.daemon.adapters import fencer, lease_store, probe
 from mnha.daemon.adapters import health as health_module
 from mnha.daemon.adapters import libvirt as libvirt_module
@@ -1072,3 +1073,16 @@ def test_a_fencer_whose_status_is_nonsense_does_not_end_the_guard(
     assert main.status()["watchdog"]["mode"] == "unknown"
     assert link.fault("mnvm") == ""
     stub.close()
+
+
+# ---- the command that looks at a node
+
+
+@pytest.mark.parametrize("surprise", [Surprise, KeyError, RecursionError])
+def test_a_look_of_the_check_that_fails_is_a_finding(surprise: type[Exception]) -> None:
+    def look() -> str:
+        raise surprise("rubbish")
+
+    found = readiness._finding("lease", look)
+    assert not found.ok
+    assert "rubbish" in found.text

@@ -78,14 +78,16 @@ def test_nobody_to_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.parametrize(
     ("jobs", "stops"),
-    [("", True), ("412 mnha-guard.service restart running", False), ("412 mnha-guard.service stop running", True),
+    [("", True), ("\udcff", True), ("mnha-guard.service", True),
+     ("412 mnha-guard.service restart running", False),
+     ("412 mnha-guard.service stop running", True),
      ("411 other.service restart waiting\n412 mnha-guard.service stop running", True)],
 )  # fmt: skip
 def test_a_unit_that_is_restarted_is_not_stopped_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: str, stops: bool
 ) -> None:
     command = tmp_path / "systemctl"
-    command.write_text(f"#!/bin/sh\ncat <<'E'\n{jobs}\nE\n")
+    command.write_text(f"#!/bin/sh\ncat <<'E'\n{jobs}\nE\n", errors="surrogateescape")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert systemd.stops("mnha-guard.service") is stops

@@ -583,6 +583,7 @@ class LibvirtHypervisor:
             if process is None and self._is_unidentified():
                 return
         if process is None and not self._strays and self._is_empty():
+            self._killer.over()  # whoever has killed it
             self._post(VmSeen(Vm.OFF, generation))
         else:
             alive = Vm.ARRIVING if self._arriving else Vm.PAUSED if self._paused else Vm.RUNNING
