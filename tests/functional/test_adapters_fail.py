@@ -38,6 +38,7 @@ from mnha.core.ports import (
     AbilitySeen,
     Answered,
     Confirmed,
+    DesiredSeen,
     Event,
     FencerSeen,
     LeaseSeen,
@@ -79,7 +80,7 @@ from tests.support.scripted_consul import Say, Scripted, scripted
 PATIENCE_S = 20.0
 LIMIT_S = 0.3
 HOT = 30
-"""More calls than this within 0.3 s are made by a thread that runs hot: what a test asks for comes each 0.05 s."""
+"""More calls than this within 0.2 s are made by a thread that runs hot: what a test asks for comes each 0.05 s."""
 PREFIX = "mnha/t/vms/v"
 KEY = f"{PREFIX}/lease"
 MAINTENANCE = "mnha/t/maintenance/n1"
@@ -593,7 +594,7 @@ def test_a_thread_outlives_each_fault_tells_of_it_and_is_well_when_it_is_over(
             wait_until(case.told, PATIENCE_S, f"{fault}: it is not told")
             case.settle()
             case.heard.all.clear()
-            calls, end_s = case.switch.calls, time.monotonic() + 0.3
+            calls, end_s = case.switch.calls, time.monotonic() + 0.2
             while time.monotonic() < end_s:
                 assert not case.claims(), f"{fault}: {case.claims()}"
                 time.sleep(0.02)
@@ -724,6 +725,11 @@ def test_a_lease_that_can_not_be_read_is_told_in_the_status(server: Scripted) ->
         assert "lease record can't be read" in store.contact.error
         store._read(0)
     assert {type(one) for one in told.all} == {ReadFailed}
+    wish = row(f"{PREFIX}/desired", "[" * 100_000)
+    server.answer = lambda method, path: Say(200, json.dumps([row(KEY, LEASE.to_json()), wish]))
+    store._watch()
+    assert told.all[-1] == DesiredSeen(None)
+    assert "desired state" in store.contact.error
     server.answer = sound
     store._watch()
     assert store.contact.error == ""
@@ -986,7 +992,7 @@ class Main:
 
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Main]:
-    monkeypatch.setattr(main_module, "FAULT_S", 1.0)
+    monkeypatch.setattr(main_module, "FAULT_S", 0.4)
     settings = guard_config(config.load(example_with({"watchdog": "off"})), "node1")
     settings["socket"] = str(tmp_path / "guard.sock")
     settings["fencer"] = {"socket": str(tmp_path / "fencer.sock"), "slices": str(tmp_path / "mnha.slice")}

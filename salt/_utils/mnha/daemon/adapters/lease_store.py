@@ -182,12 +182,14 @@ class ConsulStore:
                 self._post(LeaseSeen(lease, modify_index, answer.received_s))
             except LeaseRecordError as error:
                 unreadable = error.message
+        if row := rows.get(f"{self._prefix}/{keys.DESIRED}"):
+            run = _run_of(row)
+            self._post(DesiredSeen(run))
+            unreadable = unreadable or ("" if run else f"the desired state in {row['Key']} can't be read")
         if unreadable and unreadable != self._unreadable:
             log.error("%s", unreadable)
         self._unreadable = unreadable
         self._note_contact(number, answer)
-        if row := rows.get(f"{self._prefix}/{keys.DESIRED}"):
-            self._post(DesiredSeen(_run_of(row)))
         return answer.after(index)
 
     def _note_contact(self, number: int, answer: Answer) -> None:
@@ -227,5 +229,4 @@ def _run_of(row: dict[str, Any]) -> Run | None:
     try:
         return Run(json.loads(row["Value"] or b"")["run"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        log.error("the desired state in %s can't be read: %r", row["Key"], row["Value"])
         return None
