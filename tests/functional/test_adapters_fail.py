@@ -211,11 +211,10 @@ def every(pause_s: float, work: Callable[[], object], stop: threading.Event) -> 
 class World:
     """What the cases are made of, and their end."""
 
-    def __init__(self, server: Scripted, folder: Path, patch: pytest.MonkeyPatch, end: contextlib.ExitStack) -> None:
-        self.server, self.folder, self.patch, self.end = server, folder, patch, end
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, end: contextlib.ExitStack) -> None:
+        self.folder, self.patch, self.end = folder, patch, end
         self._stop = threading.Event()
         end.callback(self._stop.set)
-        server.answer = sound
         patch.setattr(loop_module, "FIRST_PAUSE_S", 0.05)
         patch.setattr(loop_module, "LONGEST_PAUSE_S", 0.1)
 
@@ -227,6 +226,7 @@ class World:
 
     def consul(self, call: str) -> tuple[Any, Switch]:
         """The way to Consul, which may speak nonsense itself, with a switch before a call."""
+        self.server = self.end.enter_context(scripted(self.folder))
         servers = self.server.servers()
         switch = self.switch(servers, call)
         self.server.answer = lambda method, path: (
@@ -575,9 +575,9 @@ THREADS = [
 
 
 @pytest.fixture
-def world(server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with contextlib.ExitStack() as end:
-        yield World(server, tmp_path, monkeypatch, end)
+        yield World(tmp_path, monkeypatch, end)
 
 
 @pytest.mark.parametrize("thread", THREADS, ids=lambda thread: thread.__name__)
