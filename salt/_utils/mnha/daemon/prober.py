@@ -134,7 +134,7 @@ class Prober:
 
     def _probe_ground(self) -> None:
         """Start a look at the storage and at the image on it, unless one still hangs, and wait for its result."""
-        began_s, result = self._ground
+        before = began_s, result = self._ground
         if result is not None or began_s == float("-inf"):
             done = threading.Event()
             self._ground = (boottime_s(), None)
@@ -150,5 +150,9 @@ class Prober:
                 self._ground = (self._ground[0], seen)
                 done.set()
 
-            threading.Thread(target=work, name="probe-storage", daemon=True).start()
+            try:
+                threading.Thread(target=work, name="probe-storage", daemon=True).start()
+            except RuntimeError:  # no thread left: none has begun, and the next probe begins one
+                self._ground = before
+                raise
             done.wait(STORAGE_LIMIT_S)
