@@ -201,6 +201,9 @@ def check() -> list[dict[str, Any]]:
                 "why": watchdog.get("why", ""),
             },
         ]
+        rows += [
+            {"what": f"guard: {name}", "ok": False, "why": why} for name, why in (found.get("faults") or {}).items()
+        ]
         for name, one in sorted(checks.of_status(found).items()):
             rows.append({"what": name, "ok": bool(one.get("ok")), "why": one.get("why", "")})
     if not all(row["ok"] for row in rows):

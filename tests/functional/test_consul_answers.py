@@ -23,7 +23,7 @@ from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.daemon.adapters.maintenance import Maintenance
 from mnha.daemon.adapters.peers import Peers
 from mnha.errors import DeadlineError, FailedError, UnreachableError
-from tests.support.scripted_consul import CUT, Say, Scripted, make_secrets, scripted
+from tests.support.scripted_consul import CUT, NOT_THERE, Say, Scripted, make_secrets, scripted
 
 PREFIX = "mnha/t/vms/v"
 LEASE = rules.first(PROFILES["default"])
@@ -202,14 +202,14 @@ def test_a_connection_is_kept_while_all_is_well_and_left_after_a_timeout(server:
     with pytest.raises(UnreachableError, match="timed out"):
         get()
     assert len(server.requests) == 4, "not repeated"
-    server.answer = lambda method, path: Say()
+    server.answer = lambda method, path: NOT_THERE
     get()
     assert server.connections == 2
 
 
 def test_a_timeout_belongs_to_its_call_and_not_to_the_connection(server: Scripted) -> None:
     servers = server.servers()
-    server.answer = lambda method, path: Say(after_s=0.5)
+    server.answer = lambda method, path: Say(404, after_s=0.5)
     for limit_s, is_in_time in ((2.0, True), (0.2, False), (2.0, True)):
         try:
             servers.read(0, limit_s, lambda consul: consul.kv.get("k"))
@@ -260,7 +260,7 @@ def test_connecting_again_and_again_leaves_nothing_open(server: Scripted, answer
     with collector_off():
         before = descriptors()
         for number in range(12):
-            server.answer = lambda method, path, number=number: answer if number % 2 else Say()
+            server.answer = lambda method, path, number=number: answer if number % 2 else NOT_THERE
             server.token_file.write_text(f"t{number}\n")
             try:
                 servers.read(0, 0.4, lambda consul: consul.kv.get("k"))

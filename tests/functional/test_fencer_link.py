@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import queue
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,51 +12,9 @@ from lab.shell import wait_until
 from mnha.core.ports import Confirmed, Event, FencerSeen
 from mnha.daemon.adapters import fencer
 from mnha.errors import DeadlineError, RefusedError, UnreachableError
+from tests.support.fencer_stub import Stub
 
 PATIENCE_S = 10.0
-
-
-class Stub:
-    """A fencer's end of the socket, that answers as the test wants."""
-
-    def __init__(self, path: Path) -> None:
-        self.asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self.silent = threading.Event()
-        self.answer: dict[str, Any] = {"ok": True, "protected": True, "as_required": True}
-        self._clients: list[socket.socket] = []
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path.unlink(missing_ok=True)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._clients.append(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        try:
-            while packet := client.recv(65536):
-                request = json.loads(packet)
-                if request["op"] != "status":
-                    self.asked.put(request)
-                if not self.silent.is_set():
-                    about = {"vms": {}, "watchdog": {"mode": "automatic"}} if request["op"] == "status" else {}
-                    client.send(json.dumps({"v": 1, **self.answer, **about}).encode())
-        except OSError:
-            return
-
-    def close(self) -> None:
-        """As the end of its process."""
-        for open_one in (self._listener, *self._clients):
-            with contextlib.suppress(OSError):
-                open_one.shutdown(socket.SHUT_RDWR)
-            open_one.close()
 
 
 class Bench:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,18 @@ def test_a_look_that_ends_in_a_way_nobody_expected_is_told_and_the_next_one_coun
     with monkeypatch.context() as broken:
         broken.setattr(prober_module, "ground", Mock(side_effect=RuntimeError("rubbish")))
         assert "RuntimeError('rubbish')" in probing.probe().unable
+    assert probing.probe() == well
+
+
+def test_a_look_for_which_there_was_no_thread_does_not_count_as_one_that_hangs(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probing = prober(storage.folder, tmp_path)
+    well = probing.probe()
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError):
+            probing.probe()
     assert probing.probe() == well
 
 

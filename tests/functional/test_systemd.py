@@ -72,19 +72,22 @@ def test_nobody_to_tell_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     systemd.notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    systemd.notify("WATCHDOG=1")
     systemd.keep("watchdog", pipe)
 
 
 @pytest.mark.parametrize(
     ("listed", "stops"),
-    [("", True), ("412 mnha-guard.service restart running", False), ("412 mnha-guard.service stop running", True),
+    [("", True), ("\udcff", True), ("mnha-guard.service", True),
+     ("412 mnha-guard.service restart running", False),
+     ("412 mnha-guard.service stop running", True),
      ("411 other.service restart waiting\n412 mnha-guard.service stop running", True)],
 )  # fmt: skip
 def test_a_unit_that_is_restarted_is_not_stopped_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, stops: bool
 ) -> None:
     command = tmp_path / "systemctl"
-    command.write_text(f"#!/bin/sh\ncat <<'E'\n{listed}\nE\n")
+    command.write_text(f"#!/bin/sh\ncat <<'E'\n{listed}\nE\n", errors="surrogateescape")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert jobs.stops("mnha-guard.service") is stops

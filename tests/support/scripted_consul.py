@@ -18,14 +18,17 @@ from mnha.secrets import store
 
 @dataclass(frozen=True)
 class Say:
-    """An answer; `after_s`: later."""
+    """An answer; `after_s`: later; `trickles_s`: a byte each time."""
 
     code: int = 200
     body: str = "[]"
     headers: Mapping[str, str] = field(default_factory=lambda: {"X-Consul-Index": "7", "X-Consul-KnownLeader": "true"})
     after_s: float = 0.0
+    trickles_s: float = 0.0
 
 
+NOT_THERE = Say(404, "")
+"""There is no such key."""
 CUT = Say(code=0)
 """No answer: the connection is closed."""
 
@@ -37,7 +40,7 @@ class Scripted:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.answer: Callable[[str, str], Say] = lambda method, path: Say()
+        self.answer: Callable[[str, str], Say] = lambda method, path: NOT_THERE
         self.requests: list[str] = []
         self.connections = 0
         self.stop = threading.Event()
@@ -82,7 +85,7 @@ def scripted(folder: Path) -> Iterator[Scripted]:
     made = Scripted(folder)
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
 
         def setup(self) -> None:
             made.connections += 1
@@ -100,9 +103,15 @@ def scripted(folder: Path) -> Iterator[Scripted]:
                 self.send_response(say.code)
                 for name, value in say.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(say.body.encode())))
+                body = say.body.encode(errors="surrogateescape")
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(say.body.encode())
+                for number in range(len(body) if say.trickles_s else 0):
+                    self.wfile.write(body[number : number + 1])
+                    if made.stop.wait(say.trickles_s):
+                        return
+                if not say.trickles_s:
+                    self.wfile.write(body)
 
         do_GET = do_PUT = do_DELETE = serve
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import uuid
 from pathlib import Path
 
 import pytest
 import requests
+from urllib3 import HTTPResponse
 
 from mnha.consul import acl, server_config
 from mnha.consul.client import ConsulClient
@@ -140,7 +142,8 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         step = script[server].pop(0)
         if isinstance(step, Answer):
             response = requests.Response()
-            response.status_code, response._content = step.code, step.content
+            response.status_code = step.code
+            response.raw = HTTPResponse(io.BytesIO(step.content), preload_content=False)
             response.headers.update(step.headers)
             return response
         raise step

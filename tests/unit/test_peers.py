@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import Mock
 
 from mnha.daemon.adapters.peers import Peers
+from mnha.host.clock import boottime_s
 
 
 def test_what_is_seen_may_change_while_it_is_read() -> None:
@@ -16,6 +17,6 @@ def test_what_is_seen_may_change_while_it_is_read() -> None:
             peers._health = None  # as the watch does when Consul is lost
             return "passing"
 
-    peers._health = Vanishing()
+    peers._health, peers._heard_s = Vanishing(), boottime_s()
     assert {node: seen["alive"] for node, seen in peers.seen().items()} == {"one": True, "two": True}
     assert {node: seen["alive"] for node, seen in peers.seen().items()} == {"one": None, "two": None}

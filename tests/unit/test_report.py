@@ -137,6 +137,7 @@ def test_that_a_node_is_in_maintenance_goes_before_its_silent_guard():
         ({"applied": {"cluster": {"name": "other"}}}, "the pillar differs"),
         ({"errors": {"config": "cpus: is -1"}}, "node1: cpus: is -1"),
         ({"guard": {"checks": {"image": {"ok": False, "why": "the image is missing"}}}}, "node1: image: the image is"),
+        ({"guard": {"faults": {"consul-peers": "it has hung"}}}, "node1: guard: consul-peers: it has hung"),
     ],
 )
 def test_warnings(changes, words):

@@ -8,8 +8,10 @@ do not leave this module. Whether another server is asked then is the business o
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import ssl
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +19,16 @@ from typing import Any
 
 import requests
 from consul import base
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from ..errors import ConfigurationError, FailedError, UnreachableError
+from ..errors import ConfigurationError, FailedError, MnhaError, UnreachableError
 
 UNKNOWN_TOKEN = "ACL not found"
 """What Consul says, with 403, to a token that it does not know; one that lacks a right is told :data:`DENIED`."""
 DENIED = "Permission denied"
 """How Consul's word begins, with 403 or in a transaction's `Errors`, that a token lacks a right."""
+MOST_BYTES, PART_BYTES = 32 * 1024 * 1024, 65536
+"""A longer answer than the first is none: who reads it would swell instead of failing."""
 NOT_NOW = (408, 429)
 """Statuses below 500 by which a server says that it can't just now: too slow, too many requests."""
 
@@ -96,7 +100,7 @@ class Http(base.HTTPClient):
         """For the calls from now on.
 
         :param token: empty: none.
-        :param timeout_s: how long the server may be silent.
+        :param timeout_s: how long the server may be silent, and how long its answer may take from its head to its end.
         """
         self.token, self.timeout_s = token, timeout_s
 
@@ -126,10 +130,13 @@ class Http(base.HTTPClient):
                 verify=self.verify,
                 timeout=limits_s,
                 allow_redirects=False,
+                stream=True,
             )
+            with contextlib.closing(answer):
+                content = self._content(answer)
             received_s = self._clock()
-            answer.encoding = "utf-8"
-            reply = Reply(answer.status_code, answer.headers, answer.text, answer.content, received_s)
+            body = content.decode("utf-8", "replace")
+            reply = Reply(answer.status_code, answer.headers, body, content, received_s)
         except (OSError, ValueError, HTTPError) as error:  # requests' errors are OSErrors
             self.close()
             kind = NotSentError if _was_never_sent(error) else UnreachableError
@@ -138,6 +145,20 @@ class Http(base.HTTPClient):
         if not (200 <= reply.code < 300 or reply.code == 404 or reply.code in also):
             raise self.error(reply.code, reply.body, f"{method} {path}")
         return reply
+
+    def _content(self, answer: requests.Response) -> bytes:
+        """The body, as a whole.
+
+        :raises OSError: it is longer than :data:`MOST_BYTES`, or takes longer than it may.
+        """
+        content, end_s = bytearray(), time.monotonic() + self.timeout_s
+        while part := answer.raw.read1(PART_BYTES, decode_content=True):
+            content += part
+            if len(content) > MOST_BYTES:
+                raise OSError(f"its answer is longer than {MOST_BYTES >> 20} MiB")
+            if time.monotonic() > end_s:
+                raise requests.exceptions.ReadTimeout
+        return bytes(content)
 
     def error(self, code: int, body: str, request: str) -> UnreachableError | FailedError:
         """What a status other than success means."""
@@ -167,7 +188,9 @@ class Http(base.HTTPClient):
             return callback(reply)
         except base.ConsulException as error:
             raise FailedError(f"Consul at {self.name} does not know what {method} {path} asks for: {error}") from error
-        except (ValueError, LookupError, TypeError) as error:
+        except MnhaError:
+            raise
+        except Exception as error:  # whatever python-consul2 or this project's reader makes of nonsense
             raise UnreachableError(
                 f"Consul at {self.name} gave an answer to {method} {path} that can't be read: {error!r}"
             ) from error
@@ -216,8 +239,13 @@ class Server(base.Consul):
         def outcome(reply: Reply) -> int | None:
             answer = json.loads(reply.body)
             if reply.code != 409:
-                return int(answer["Results"][0]["KV"]["ModifyIndex"])
-            why = str(answer["Errors"][0]["What"])
+                written = answer["Results"][0]["KV"]
+                if answer.get("Errors") or written.get("Key", key) != key:
+                    raise ValueError("not the write that was asked for")
+                return after(index, written["ModifyIndex"])
+            why = answer["Errors"][0]["What"]
+            if not isinstance(why, str):
+                raise TypeError("no reason")
             if DENIED in why:
                 raise self._given.error(403, why, f"writing {key}")
             return None
@@ -225,6 +253,16 @@ class Server(base.Consul):
         data = json.dumps([{"KV": operation}])
         found: int | None = self._given.call(outcome, "PUT", "/v1/txn", data=data, also=(409,))
         return found
+
+
+def after(index: int, found: Any) -> int:
+    """A ModifyIndex from an answer, which has to come after `index`.
+
+    :raises ValueError: it does not, or is none.
+    """
+    if type(found) is not int or found <= index:
+        raise ValueError(f"{found!r} is no index after {index}")
+    return found
 
 
 def read_token(path: Path) -> str:
@@ -235,6 +273,8 @@ def read_token(path: Path) -> str:
         raise ConfigurationError(
             f"cannot read the Consul token {path}: {error.strerror}; state.apply states.consul writes it"
         ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"the Consul token {path} is none; state.apply states.consul writes it") from error
     if not token:
         raise ConfigurationError(f"the Consul token {path} is empty; state.apply states.consul writes it")
     return token
@@ -263,7 +303,7 @@ def _was_never_sent(error: Exception) -> bool:
 
 def _cause(error: Exception) -> str:
     """A short reason for a message."""
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, requests.exceptions.Timeout | ReadTimeoutError):
         return "timed out"
     if isinstance(error, requests.exceptions.SSLError):
         return f"certificate not accepted: {error.args[0] if error.args else error}"

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from .. import keys
 from ..host.clock import boottime_s
 from .adapters.publisher import Publisher
 from .answers import Answers
+from .loop import FAULT_S
 from .server import Subscribers
+from .threads import Fault
 
 log = logging.getLogger(__name__)
 
 
 class GuardJournal:
-    """Logs, history and answers of one VM's guard: a :class:`mnha.core.ports.Journal`."""
+    """Logs, history and answers of one VM's guard: a :class:`mnha.core.ports.Journal`.
+
+    :ivar fault: what nobody expected while it wrote.
+    """
 
     def __init__(
         self, cluster: str, node: str, vm: str, publisher: Publisher, subscribers: Subscribers, answers: Answers
@@ -24,34 +31,46 @@ class GuardJournal:
         self._cluster, self._node, self._vm = cluster, node, vm
         self._publisher, self._subscribers, self._answers = publisher, subscribers, answers
         self._count = 0
+        self.fault = Fault(f"journal-{vm}", FAULT_S)
 
     def log(self, text: str) -> None:
         """See :class:`mnha.core.ports.Journal`."""
-        log.info("%s: %s", self._vm, text)
-        self._subscribers.publish({"vm": self._vm, "at_s": boottime_s(), "text": text})
+        with self._whatever_comes():
+            log.info("%s: %s", self._vm, text)
+            self._subscribers.publish({"vm": self._vm, "at_s": boottime_s(), "text": text})
 
     def note(self, event: str, text: str, **data: Any) -> None:
         """See :class:`mnha.core.ports.Journal`."""
-        log.warning("%s: %s: %s", self._vm, event, text)
-        now = datetime.datetime.now(datetime.UTC)
-        self._count += 1
-        record = {
-            "at": now.isoformat(timespec="milliseconds"),
-            "boottime_s": boottime_s(),
-            "node": self._node,
-            "vm": self._vm,
-            "event": event,
-            "text": text,
-            **data,
-        }
-        self._subscribers.publish(record)
-        name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._node}-{self._count}"
-        self._publisher.append(keys.full(self._cluster, keys.HISTORY), name, record)
-        if event == "started":
-            start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
-            self._publisher.put(keys.full(self._cluster, keys.last_start(self._vm)), start)
+        with self._whatever_comes():
+            log.warning("%s: %s: %s", self._vm, event, text)
+            now = datetime.datetime.now(datetime.UTC)
+            self._count += 1
+            record = {
+                "at": now.isoformat(timespec="milliseconds"),
+                "boottime_s": boottime_s(),
+                "node": self._node,
+                "vm": self._vm,
+                "event": event,
+                "text": text,
+                **data,
+            }
+            self._subscribers.publish(record)
+            name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._node}-{self._count}"
+            self._publisher.append(keys.full(self._cluster, keys.HISTORY), name, record)
+            if event == "started":
+                start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
+                self._publisher.put(keys.full(self._cluster, keys.last_start(self._vm)), start)
 
     def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
         """See :class:`mnha.core.ports.Journal`."""
-        log.info("%s: order %d: %s: %s", self._vm, ticket, kind, message)
         self._answers.put(ticket, (kind, message, data))
+        with self._whatever_comes():
+            log.info("%s: order %d: %s: %s", self._vm, ticket, kind, message)
+
+    @contextlib.contextmanager
+    def _whatever_comes(self) -> Iterator[None]:
+        """What is written for people must not keep a guard from what it is about to do."""
+        try:
+            yield
+        except Exception as error:
+            self.fault.note(error)

@@ -23,7 +23,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from .requests import Requests
 from .server import Server, Subscribers
 from .settings import load
 from .status import Status
+from .threads import Fault, Forever, faults
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ class Daemon:
         self._node = Node(config, self._tell_of_maintenance)
         self._subscribers, self._answers = Subscribers(), Answers()
         self._protected = {vm["name"]: self._protect(vm, granted.get(vm["name"], (None, 0.0))) for vm in config["vms"]}
-        self._loop.guards = {name: protected.guard for name, protected in self._protected.items()}
-        self._status = Status(self._node, self._protected)
+        for name, protected in self._protected.items():
+            self._loop.add(name, protected.guard)
+        self._status = Status(self._node, self._protected, lambda: faults(self._threads()))
         self._ending = Ending(self._loop, self._node.name)
         requests = Requests(self._node, self._loop, self._status, self._ending, self._answers, self._subscribers)
         self._server = Server(Path(config["socket"]), requests.handlers(), requests.streamers())
@@ -88,6 +90,14 @@ class Daemon:
         log.warning("this node is %s", reason or "a candidate")
         for name in self._protected:
             self._loop.post(name, MaintenanceSeen(reason))
+
+    def _threads(self) -> Iterator[Forever | Fault]:
+        """All that goes on for ever in this process."""
+        yield from self._loop.faults
+        yield from self._server.threads
+        yield from self._node.threads
+        for protected in self._protected.values():
+            yield from protected.threads
 
     def run(self) -> None:
         """Run until a signal, or until the order to end is carried out: then with the VMs off."""
@@ -107,15 +117,25 @@ class Daemon:
         self._node.publisher.drain(end_s - boottime_s())
 
     def _work(self) -> None:
-        """Take events and signals, act on the time, and tell of it, until all is done."""
-        next_pet_s = 0.0
-        while not self._ending.is_over():
-            self._loop.turn()
+        """Take events and signals, act on the time, and tell of it, until all is done. Each part is tried for itself:
+        what nobody expected in one keeps no other from its turn.
+        """
+        next_pet_s, over = 0.0, False
+        while not over:
+            self._loop.attempt(self._loop.turn)
             if (now_s := boottime_s()) >= next_pet_s:
                 next_pet_s = now_s + PET_EVERY_S
-                notify(f"WATCHDOG=1\nSTATUS={self._status.sentences()}")
-                self._status.publish()
-            self._ending.take_signals()
+                self._loop.attempt(self._tell)
+            self._loop.attempt(self._ending.take_signals)
+            over = self._loop.attempt(self._ending.is_over) or False
+
+    def _tell(self) -> None:
+        """Tell the guards of probes that hang, systemd that this thread goes on, and the cluster of this node."""
+        for name, protected in self._protected.items():
+            if seen := protected.prober.overdue():
+                self._loop.deliver(name, seen)
+        notify(f"WATCHDOG=1\nSTATUS={self._status.sentences()}")
+        self._status.publish()
 
     def _let_answers_out(self, end_s: float) -> None:
         """Wait until what has been answered was sent, though not for long."""

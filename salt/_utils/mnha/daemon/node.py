@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .adapters.maintenance import Maintenance
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
 from .adapters.publisher import Publisher
+from .threads import Fault, Forever
 
 
 class Node:
@@ -50,3 +51,9 @@ class Node:
         self.publisher.start()
         self.peers.start()
         self._maintenance.start()
+
+    @property
+    def threads(self) -> Iterator[Forever | Fault]:
+        """The adapters' threads, and what else of them may fail."""
+        for adapter in (self.publisher, self.peers, self._maintenance, self.fencer, self.connection):
+            yield from adapter.threads

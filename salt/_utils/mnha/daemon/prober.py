@@ -17,12 +17,15 @@ from ..host.clock import boottime_s
 from . import checks
 from .adapters.probe import NOT_LOOKED_AT, Check, ground
 from .checks import Sight
+from .threads import Fault, Forever
 
 log = logging.getLogger(__name__)
 
 STORAGE_LIMIT_S = 4.0
 PROBE_EVERY_S = 2.0
 SETTLE_S = 5.0
+HANGS_S = 15.0
+"""A look that takes longer hangs where nobody expected it, and what was seen before says nothing of now."""
 
 
 class Prober:
@@ -54,8 +57,24 @@ class Prober:
         self._storage_elsewhere = storage_elsewhere
         self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
         self._lost_s: float | None = None
-        self._pause = threading.Event()
+        self._last: AbilitySeen | None = None
+        self._settled_s = float("inf")
+        self._thread = Forever(f"probe-{vm['name']}", self._turn, limit_s=HANGS_S)
+        self._fault = Fault(f"probe-{vm['name']}-checks")
+        self.threads = (self._thread, self._fault)
         self.checks: dict[str, Check] = {}
+
+    def start(self) -> None:
+        """Start to probe."""
+        self._thread.start()
+
+    def overdue(self) -> AbilitySeen | None:
+        """What to think of the node while the probes hang; None if they don't."""
+        hangs = self._thread.hangs
+        if not hangs:
+            return None
+        self._last = None  # told again when they go on
+        return self._unknown(f"the guard's probes do not come to an end: {hangs}")
 
     def probe(self) -> AbilitySeen:
         """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`."""
@@ -86,28 +105,36 @@ class Prober:
         """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being
         asked, and a lease that is held here would be given back.
         """
-        last: AbilitySeen | None = None
-        settled_s = boottime_s() + SETTLE_S
-        while True:
-            seen = self._probe_whatever_comes()
-            if seen != last and (not seen.unable or boottime_s() > settled_s):
-                self._changed(seen)
-                last = seen
-            self._pause.wait(PROBE_EVERY_S if not seen.unable else PROBE_EVERY_S / 4)
+        self._thread.run()
+
+    def _turn(self) -> float:
+        """Probe once and tell what has changed."""
+        self._settled_s = min(self._settled_s, boottime_s() + SETTLE_S)
+        seen = self._probe_whatever_comes()
+        if seen != self._last and (not seen.unable or boottime_s() > self._settled_s):
+            self._last = seen
+            self._changed(seen)
+        return PROBE_EVERY_S if not seen.unable else PROBE_EVERY_S / 4
 
     def _probe_whatever_comes(self) -> AbilitySeen:
         """Probe once; what nobody expected makes the node unable, until it is over."""
         try:
-            return self.probe()
+            seen = self.probe()
         except Exception as error:
-            log.exception("the probes of %s ended in a way nobody expected", self._vm["name"])
-            why = f"the guard's probes fail: {error!r}; see its log"
-            self.checks = dict.fromkeys(checks.CHECKS, Check(False, why))  # what was seen before says nothing of now
-            return AbilitySeen(why)
+            self._fault.note(error)
+            return self._unknown(f"the guard's probes fail: {error!r}; see its log")
+
+        self._fault.over()
+        return seen
+
+    def _unknown(self, why: str) -> AbilitySeen:
+        """What was seen before says nothing of now; but that the storage is lost stays so, until it is seen well."""
+        self.checks = dict.fromkeys(checks.CHECKS, Check(False, why))
+        return AbilitySeen(why, self._lost_s)
 
     def _probe_ground(self) -> None:
         """Start a look at the storage and at the image on it, unless one still hangs, and wait for its result."""
-        began_s, result = self._ground
+        before = began_s, result = self._ground
         if result is not None or began_s == float("-inf"):
             done = threading.Event()
             self._ground = (boottime_s(), None)
@@ -123,5 +150,9 @@ class Prober:
                 self._ground = (self._ground[0], seen)
                 done.set()
 
-            threading.Thread(target=work, name="probe-storage", daemon=True).start()
+            try:
+                threading.Thread(target=work, name="probe-storage", daemon=True).start()
+            except RuntimeError:  # no thread left: none has begun, and the next probe begins one
+                self._ground = before
+                raise
             done.wait(STORAGE_LIMIT_S)

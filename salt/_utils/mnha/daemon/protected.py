@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import keys
 from ..core.guard import Guard, Limits
 from ..core.model import Vm
-from ..core.ports import Event, Journal
+from ..core.ports import Event
 from ..core.timing import Timings
 from ..host.clock import boottime_s
 from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
 from .adapters.libvirt import LibvirtHypervisor
 from .adapters.migration import Route
+from .journal import GuardJournal
 from .node import Node
 from .prober import Prober
 from .settings import run_folder
+from .threads import Fault, Forever
 
 
 @dataclasses.dataclass
@@ -33,17 +34,29 @@ class Protected:
     hypervisor: LibvirtHypervisor
     prober: Prober
     health: GuestHealth
+    journal: GuardJournal
 
     def start(self) -> None:
         """Start the adapters' threads."""
         self.hypervisor.open()
-        threading.Thread(target=self.prober.run, name="probe", daemon=True).start()
-        threading.Thread(target=self.health.run, name="health", daemon=True).start()
+        self.prober.start()
+        self.health.start()
         self.store.start()
+
+    @property
+    def threads(self) -> Iterator[Forever | Fault]:
+        """The adapters' threads, and what else of them may fail."""
+        for adapter in (self.store, self.hypervisor, self.prober, self.health):
+            yield from adapter.threads
+        yield self.journal.fault
 
 
 def protect(
-    node: Node, vm: dict[str, Any], granted: tuple[float | None, float], post: Callable[[Event], None], journal: Journal
+    node: Node,
+    vm: dict[str, Any],
+    granted: tuple[float | None, float],
+    post: Callable[[Event], None],
+    journal: GuardJournal,
 ) -> Protected:
     """Put one VM under guard; nothing of it is started.
 
@@ -86,7 +99,7 @@ def protect(
         changed=post,
     )
     health = GuestHealth(node.connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
-    return Protected(name, guard, store, hypervisor, prober, health)
+    return Protected(name, guard, store, hypervisor, prober, health, journal)
 
 
 def _limits(config: dict[str, Any], vm: dict[str, Any]) -> Limits:

@@ -64,10 +64,8 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
 
 def _finding(name: str, look: Callable[[], str]) -> Finding:
     """The finding of `look`, which returns what is the case or raises what is wrong."""
-    try:
-        return Finding(name, True, look())
-    except MnhaError as error:
-        return Finding(name, False, error.message)
+    found = _seen(look)
+    return Finding(name, found.ok, found.why)
 
 
 def _checks(config: dict[str, Any]) -> list[Finding]:
@@ -95,6 +93,8 @@ def _seen(look: Callable[[], str]) -> probe.Check:
         return probe.Check(True, look())
     except MnhaError as error:
         return probe.Check(False, error.message)
+    except Exception as error:  # the other looks are of use all the same
+        return probe.Check(False, f"this look has ended in a way nobody expected: {error!r}")
 
 
 def _timings(config: dict[str, Any]) -> str:

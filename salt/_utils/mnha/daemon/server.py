@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MnhaError, RefusedError
+from .threads import Forever
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ IDLE_S = 60.0
 LINE_S = 10.0
 """How long a request may take from its first byte to its last, and an answer to be read."""
 REFUSAL_S = 0.1
+ACCEPT_AGAIN_S = 0.5
 QUIET_S = 1.0
 """A stream that has nothing to tell sends an empty line so often: a listener that is gone is found out by it."""
 
@@ -51,6 +53,9 @@ class Server:
         self._path, self._handlers, self._streamers = path, handlers, streamers
         self._clients = threading.Semaphore(MAX_CLIENTS)
         self.answering, self._lock = 0, threading.Lock()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._accepts = Forever("socket", self._accept, longest_pause_s=ACCEPT_AGAIN_S)
+        self.threads = (self._accepts,)
 
     def start(self) -> None:
         """Bind and serve.
@@ -59,34 +64,33 @@ class Server:
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
-            listener.bind(str(self._path))
+            self._listener.bind(str(self._path))
         finally:
             os.umask(before)
-        listener.listen(MAX_CLIENTS)
-        threading.Thread(target=self._accept, args=(listener,), name="socket", daemon=True).start()
+        self._listener.listen(MAX_CLIENTS)
+        self._accepts.start()
 
-    def _accept(self, listener: socket.socket) -> None:
-        """Accept for ever. Without real-time priority, which clients' threads then do not have either: what people ask
-        must not come before what keeps the lease, nor before Consul."""
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError as error:  # no descriptor left
-                log.error("the socket can't accept a client: %s", error)
-                time.sleep(REFUSAL_S)
-                continue
-            if not self._clients.acquire(blocking=False):
-                refuse(client, f"the guard serves {MAX_CLIENTS} clients already: ask again in a moment")
-                continue
-            try:
-                threading.Thread(target=self._serve, args=(client,), name="socket-client", daemon=True).start()
-            except RuntimeError as error:  # no thread left
-                self._clients.release()
-                refuse(client, f"the guard can't serve: {error}")
+    def _accept(self) -> float:
+        """Accept a client. Without real-time priority, which clients' threads then do not have either: what people ask
+        must not come before what keeps the lease, nor before Consul.
+
+        :raises OSError: there is no descriptor left.
+        """
+        if os.sched_getscheduler(0) != os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        client, _ = self._listener.accept()
+        if not self._clients.acquire(blocking=False):
+            refuse(client, f"the guard serves {MAX_CLIENTS} clients already: ask again in a moment")
+            return 0.0
+        try:
+            threading.Thread(target=self._serve, args=(client,), name="socket-client", daemon=True).start()
+        except RuntimeError as error:  # no thread left
+            self._clients.release()
+            refuse(client, f"the guard can't serve: {error}")
+            raise
+        return 0.0
 
     def _serve(self, client: socket.socket) -> None:
         """Serve one client."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import __version__, keys
@@ -21,11 +21,12 @@ MEMORY_STEP_MIB = 256
 class Status:
     """What is known here of this node and its VMs; in the main thread only.
 
+    :param faults: what does not do its work in this process, by name, and why.
     :ivar priority: what the process was given.
     """
 
-    def __init__(self, node: Node, protected: Mapping[str, Protected]) -> None:
-        self._node, self._protected = node, protected
+    def __init__(self, node: Node, protected: Mapping[str, Protected], faults: Callable[[], Mapping[str, str]]) -> None:
+        self._node, self._protected, self._faults = node, protected, faults
         self._started_s = boottime_s()
         self._record: dict[str, Any] = {}
         self.priority = Priority()
@@ -57,11 +58,12 @@ class Status:
             "watchdog": self._node.fencer.watchdog(),
             "peers": self._node.peers.seen(),
             "checks": self._checks(),
+            "faults": self._faults(),
             "vms": {
                 p.name: {
                     **p.guard.status(now_s),
                     "checks": told(p.prober.checks, Of.VM),
-                    "health": dataclasses.asdict(p.health.health),
+                    "health": dataclasses.asdict(p.health.told()),
                 }
                 for p in protected
             },

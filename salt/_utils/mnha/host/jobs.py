@@ -12,7 +12,8 @@ def stops(unit: str) -> bool:
     words = ["systemctl", "list-jobs", "--no-legend", "--plain", unit]
     try:
         told = subprocess.run(words, capture_output=True, text=True, timeout=ASK_S, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError, ValueError):
         return True
-    kinds = [line.split()[2] for line in told.splitlines() if unit in line.split()]
+    jobs = [line.split() for line in told.splitlines()]
+    kinds = [words[2] for words in jobs if unit in words and len(words) > 2]
     return "restart" not in kinds

@@ -13,11 +13,11 @@ FIRST_FD = 3
 
 def notify(text: str, *fds: int) -> None:
     """Tell systemd, and hand over `fds`; nothing happens outside of it, nor where it does not take more: a hanging
-    PID 1 holds nobody up.
+    PID 1 holds nobody up, and neither does one that is not there.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(BlockingIOError):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
             channel.setblocking(False)
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
             socket.send_fds(channel, [text.encode()], list(fds))

@@ -162,6 +162,7 @@ def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) ->
     """What is wrong with a node."""
     texts = [f"{node}: {text}" for text in (row["errors"] or {}).values()]
     texts += [f"{node}: {name}: {one.get('why')}" for name, one in (row["checks"] or {}).items() if not one.get("ok")]
+    texts += [f"{node}: guard: {name}: {why}" for name, why in ((row["guard"] or {}).get("faults") or {}).items()]
     if row["contact"] == "down":
         texts.append(f"{node}: down: Consul says {row['consul']}")
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):

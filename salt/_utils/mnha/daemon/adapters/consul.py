@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...consul.http import Http, Reply, Server, UnknownTokenError, read_token
+from ...consul.http import Http, Reply, Server, UnknownTokenError, after, read_token
 from ...errors import UnreachableError
 from ...host.clock import boottime_s
 
 CONNECT_TIMEOUT_S = 0.8
+NOT_THERE = 404
 FORGET_S = 5.0
 """How long a server that failed is asked only if all others did, too."""
 
@@ -124,7 +125,8 @@ class Servers:
 
     def read(self, number: int, timeout_s: float, question: Callable[[Server], tuple[Any, Any]]) -> Answer:
         """As :meth:`ask`, of a read that python-consul2 answers by index and value. An answer that names no index is
-        none: a missing key would be taken from it, and the next blocking query would be answered at once, for ever."""
+        none: a missing key would be taken from it, and the next blocking query would be answered at once, for ever.
+        Neither is one without a value and without the status that says that there is none."""
         (_, value), reply = self._ask(number, timeout_s, question)
         try:
             index, last_contact_ms = (
@@ -132,8 +134,10 @@ class Servers:
             )
         except ValueError:
             index = last_contact_ms = 0
-        if index <= 0:
+        if index <= 0 or last_contact_ms < 0:
             raise UnreachableError(f"Consul at {self.name(number)} does not answer: its answer names no index")
+        if value is None and reply.code != NOT_THERE:
+            raise UnreachableError(f"Consul at {self.name(number)} does not answer: its answer is empty")
         known = reply.headers.get("X-Consul-KnownLeader", "false") == "true"
         return Answer(value, index, known, last_contact_ms / 1000, reply.received_s)
 
@@ -155,3 +159,32 @@ class Servers:
             http = Http(*self._addresses[number], self._ca_file, CONNECT_TIMEOUT_S, name, boottime_s)
             mine[number] = Server(http)
         return mine[number]
+
+
+def rows_of(value: Any, below: str) -> list[dict[str, Any]]:
+    """The rows of the store in an answer's value: `Key`, `ModifyIndex` and `Value`, the last one bytes or None.
+
+    :param below: how their keys begin.
+    :raises UnreachableError: they are none.
+    """
+    rows = [] if value is None else value if isinstance(value, list) else [value]
+    for row in rows:
+        try:
+            is_one = row["Key"].startswith(below) and isinstance(row["Value"], bytes | None)
+            after(0, row["ModifyIndex"])
+        except (LookupError, TypeError, ValueError, AttributeError):
+            is_one = False
+        if not is_one:
+            raise UnreachableError(f"Consul does not answer: what it gave is no row of {below}: {row!r:.100}")
+    return rows
+
+
+def row_of(value: Any, key: str) -> dict[str, Any] | None:
+    """The one row of `key`; None: there is none.
+
+    :raises UnreachableError: it is none, or another one's.
+    """
+    rows = rows_of(value, key)
+    if any(row["Key"] != key for row in rows):
+        raise UnreachableError(f"Consul does not answer: what it gave is not {key}")
+    return rows[0] if rows else None

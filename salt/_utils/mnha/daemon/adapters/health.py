@@ -8,9 +8,7 @@ again would be worse than telling.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,11 +17,13 @@ import libvirt_qemu
 
 from ...errors import MnhaError
 from ...host.clock import boottime_s
+from ..threads import Forever
 from .libvirt import Connection
 
-log = logging.getLogger(__name__)
-
 PING = '{"execute":"guest-ping"}'
+HANGS_S = 30.0
+"""How much longer than its time limits a round may take before the status says that it hangs. libvirt gives a
+connection up before that, and the call with it."""
 
 Way = Callable[[], str]
 """One way to ask the guest: returns why there was no answer, empty if there was one."""
@@ -72,16 +72,29 @@ class GuestHealth:
         self._seen_pid: int | None = None
         self._since_s = boottime_s()
         self.health = Health()
+        limit_s = 2 * self._wanted["timeout_s"] + HANGS_S
+        self._thread = Forever(f"health-{vm['name']}", self._turn, limit_s=limit_s)
+        self.threads = (self._thread,)
 
-    def run(self) -> None:
-        """Ask for ever. A thread of its own: the agent may hang, and libvirtd with it."""
-        pause = threading.Event()
-        while True:
-            try:
-                self._round()
-            except Exception:
-                log.exception("asking the guest of %s", self._vm["name"])
-            pause.wait(self._wanted["interval_s"])
+    def start(self) -> None:
+        """Start to ask. A thread of its own: the agent may hang, and libvirtd with it."""
+        self._thread.start()
+
+    def told(self) -> Health:
+        """What is known now: nothing of another process than was asked, and nothing while asking hangs."""
+        if hangs := self._thread.hangs:
+            return Health(why=f"whether it answers is not known: asking hangs: {hangs}")
+        return self.health if self._pid() == self._seen_pid else Health()
+
+    def _turn(self) -> float:
+        """Ask once. How it stands is not known when that fails in a way nobody expected: it does not count as hung."""
+        try:
+            self._round()
+        except Exception as error:
+            answered = self.health.answered
+            self.health = Health(answered=answered, why=f"whether it answers is not known: asking fails: {error!r}")
+            raise
+        return float(self._wanted["interval_s"])
 
     def _round(self) -> None:
         """One round of questions."""

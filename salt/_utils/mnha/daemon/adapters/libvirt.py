@@ -19,6 +19,7 @@ which finds the mark, voids the start before it believes that the VM is off.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -34,6 +35,7 @@ from ...core.ports import Event, Moved, StartFailed, VmSeen
 from ...errors import FailedError
 from ...fencer.slices import KernelSlices
 from ...guest.domain import with_epoch
+from ..threads import Fault, Forever
 from .migration import Route
 from .processes import Process, birth_of, is_incoming, is_qemu_of, kill_all, libvirt_pids, qemu_pids
 
@@ -41,6 +43,12 @@ log = logging.getLogger(__name__)
 
 URI = "qemu:///system"
 RECONNECT_S = 1.0
+ALIVE_S = 5.0
+"""How often the connection is looked at itself; libvirt tells of its end, too."""
+BEAT_MS, EVENTS_HANG_S = 5000, 20.0
+"""libvirt's events come round so often at the least, and hang after that time."""
+ORDER_HANGS_S, SCAN_HANGS_S = 90.0, 30.0
+"""After this time an order to libvirt, and a look at what runs, are told to hang."""
 SCAN_S = 5.0
 CONFIRM_S = 0.25
 """How long one round of a kill waits for QEMU to be gone; the guard repeats a kill that is not confirmed."""
@@ -86,13 +94,16 @@ class Connection:
         self._connection: Any = None
         self._listeners: list[Callable[[str, int, int], None]] = []
         self.error = "not connected yet"
+        self._connector = Forever("libvirt-connect", self._connect)
+        self.threads = (Forever("libvirt-events", self._turn_events, limit_s=EVENTS_HANG_S), self._connector)
 
     def start(self) -> None:
         """Start the event loop and connect."""
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         libvirt.virEventRegisterDefaultImpl()
-        threading.Thread(target=self._loop, name="libvirt-events", daemon=True).start()
-        threading.Thread(target=self._connect_for_ever, name="libvirt-connect", daemon=True).start()
+        libvirt.virEventAddTimeout(BEAT_MS, lambda _timer, _data: None, None)
+        for thread in self.threads:
+            thread.start()
 
     def listen(self, listener: Callable[[str, int, int], None]) -> None:
         """Call `listener(vm, event, detail)` at each lifecycle event, and ``(“”, -1, -1)`` after a
@@ -113,46 +124,62 @@ class Connection:
     def is_alive(self) -> bool:
         """Whether the connection that was given out last still stands."""
         try:
-            return bool(self.get().isAlive())
-        except (libvirt.libvirtError, FailedError):
+            return bool(self.get().isAlive() == 1)
+        except Exception:  # whatever it was, it can't be relied on
             return False
 
     @staticmethod
-    def _loop() -> None:
-        """Run libvirt's events."""
-        while True:
-            try:
-                libvirt.virEventRunDefaultImpl()
-            except Exception:
-                log.exception("libvirt's events")
-                time.sleep(RECONNECT_S)
+    def _turn_events() -> float:
+        """Run libvirt's events, one turn."""
+        libvirt.virEventRunDefaultImpl()
+        return 0.0
 
-    def _connect_for_ever(self) -> None:
-        """Connect whenever the connection is gone."""
+    def _connect(self) -> float:
+        """Connect, and stay connected until the connection is gone."""
+        connection = lifecycle = None
         gone = threading.Event()
-        while True:
-            try:
-                connection = libvirt.open(self._uri)
-                gone.clear()
-                connection.registerCloseCallback(lambda _connection, _reason, _data: gone.set(), None)
-                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
-                connection.setKeepAlive(5, 3)
-                self._connection, self.error = connection, ""
-                self._tell("", -1, -1)
-                gone.wait()
-                self.error = "the connection was closed"
-                log.warning("libvirtd closed the connection")
-            except libvirt.libvirtError as error:
-                self.error = str(error)
-            except Exception as error:
-                log.exception("connecting to libvirtd")
-                self.error = repr(error)
+        try:
+            connection = libvirt.open(self._uri)
+            connection.setKeepAlive(5, 3)
+            connection.registerCloseCallback(lambda _connection, _reason, _data: gone.set(), None)
+            event = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+            lifecycle = connection.domainEventRegisterAny(None, event, self._on_lifecycle, None)
+            self._connection, self.error = connection, ""
+            self._tell("", -1, -1)
+            while not gone.wait(ALIVE_S) and connection.isAlive() == 1:
+                self._connector.well()
+            self.error = "the connection was closed"
+            log.warning("libvirtd closed the connection")
+        except libvirt.libvirtError as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = repr(error)
+            raise
+        finally:
             self._connection = None
-            time.sleep(RECONNECT_S)
+            if connection is not None:
+                self._forget(connection, lifecycle)
+        return RECONNECT_S
+
+    @staticmethod
+    def _forget(connection: Any, lifecycle: int | None) -> None:
+        """Take back what libvirt holds of a connection; it is closed with its last user then. To close it here was
+        rejected: another thread may be about to call it, and would call what is gone.
+        """
+        with contextlib.suppress(Exception):
+            connection.unregisterCloseCallback()
+        with contextlib.suppress(Exception):
+            if lifecycle is not None:
+                connection.domainEventDeregisterAny(lifecycle)
 
     def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _data: Any) -> None:
-        """Pass an event on."""
-        self._tell(domain.name(), event, detail)
+        """Pass an event on; one that can't be understood is a reason to look at all."""
+        try:
+            about = domain.name(), event, detail
+        except Exception:
+            log.exception("an event of libvirt can't be read")
+            about = "", -1, -1
+        self._tell(*about)
 
     def _tell(self, vm: str, event: int, detail: int) -> None:
         """Call the listeners; none may end the event loop."""
@@ -206,18 +233,24 @@ class LibvirtHypervisor:
         self._stranded: Process | None = None
         self._stopped_detail: int | None = None
         self._stopped = threading.Event()
+        self._worker = Forever(f"vm-{name}", self._work, longest_pause_s=0.0)
+        self._scanner = Forever(f"vm-{name}-scan", self._scan, limit_s=SCAN_HANGS_S)
+        self._launcher, self._killer, self._watcher = (Fault(f"vm-{name}-{what}") for what in ("start", "kill", "end"))
+        self.threads = (self._worker, self._scanner, self._launcher, self._killer, self._watcher)
 
     @property
     def error(self) -> str:
         """Why this node can't be relied on to kill the VM; empty if it can."""
-        return self._fault or (f"whether its slice is empty can't be known: {self._unknown}" if self._unknown else "")
+        if self._unknown:
+            return f"whether its slice is empty can't be known: {self._unknown}"
+        return self._fault or (f"it can't be killed: {self._killer.why}" if self._killer.why else "")
 
     def open(self) -> None:
         """Void what a guard before this one had begun, start the threads, and look."""
         void_start(self._mark)
         self._connection.listen(self._on_event)
-        threading.Thread(target=self._work, name=f"vm-{self.name}", daemon=True).start()
-        threading.Thread(target=self._scan_for_ever, name=f"vm-{self.name}-scan", daemon=True).start()
+        self._worker.start()
+        self._scanner.start()
 
     # ---- the port
 
@@ -230,9 +263,12 @@ class LibvirtHypervisor:
         """See :class:`mnha.core.ports.Hypervisor`. In a thread of its own: other orders go on meanwhile."""
         with self._lock:
             self._moving += 1
-        threading.Thread(
-            target=self._migrate, args=(target, generation), name=f"vm-{self.name}-migrate", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=self._migrate, args=(target, generation), name=f"vm-{self.name}-migrate", daemon=True
+            ).start()
+        except RuntimeError as error:  # no thread left
+            self._note_moved(generation, f"the guard can't begin it: {error}", None)
 
     def abort(self) -> None:
         """See :class:`mnha.core.ports.Hypervisor`."""
@@ -254,18 +290,20 @@ class LibvirtHypervisor:
             if self._killing:
                 return
             self._killing = True
-        threading.Thread(target=self._kill, name=f"vm-{self.name}-kill", daemon=True).start()
+        try:
+            threading.Thread(target=self._kill, name=f"vm-{self.name}-kill", daemon=True).start()
+        except RuntimeError as error:  # no thread left; the guard repeats it, and has told the fencer
+            self._killing = False
+            self._killer.note(error)
 
     # ---- orders
 
-    def _work(self) -> None:
-        """Carry out orders one by one."""
-        while True:
-            order = self._orders.get()
-            try:
-                order()
-            except Exception:
-                log.exception("an order to libvirt ended in a way nobody expected")
+    def _work(self) -> float:
+        """Carry out the next order."""
+        order = self._orders.get()
+        self._worker.expect(ORDER_HANGS_S)
+        order()
+        return 0.0
 
     def _announce(self, generation: int) -> None:
         """From now on a start is under way, and nothing is said of the VM until it has ended."""
@@ -335,19 +373,30 @@ class LibvirtHypervisor:
             log.exception("starting %s", self.name)
             error = repr(failure)
         self._paused = False
+        while error and not self._is_void(on_error):
+            pass  # until then the start is under way, and the VM not off
+        with contextlib.suppress(OSError):  # the next guard would void it once more
+            self._mark.unlink(missing_ok=True)
         if error:
+            self._post(StartFailed(generation, error, locked))
+        with self._lock:
+            self._starting = False
+        self._look()
+
+    def _is_void(self, on_error: Callable[[], None]) -> bool:
+        """Make sure that nothing comes of a start that has failed; whether that is done. Else it waits for a moment."""
+        try:
             self._find_strays()
             if self._strays:
                 self._kill_processes()
             if not self._connection.is_alive():
                 void_start(self._mark)  # the call ended because the connection did: libvirtd may still carry it out
             on_error()
-        self._mark.unlink(missing_ok=True)
-        if error:
-            self._post(StartFailed(generation, error, locked))
-        with self._lock:
-            self._starting = False
-        self._look()
+        except Exception as error:
+            time.sleep(self._launcher.note(error))
+            return False
+        self._launcher.over()
+        return True
 
     def _must_be_in_its_slice(self) -> None:
         """Look where libvirt has put the QEMU that it says is running.
@@ -370,6 +419,10 @@ class LibvirtHypervisor:
         except Exception as failure:
             log.exception("migrating %s to %s", self.name, target)
             error = repr(failure)
+        self._note_moved(generation, error, process)
+
+    def _note_moved(self, generation: int, error: str, process: Process | None) -> None:
+        """Tell how a migration of `process` has ended."""
         self._post(Moved(generation, error))
         with self._lock:
             self._moving -= 1
@@ -414,36 +467,57 @@ class LibvirtHypervisor:
                 kill_all(libvirt_pids(), CONFIRM_S)
                 self._wait_for_start_to_end()
                 self._kill_processes()
+            self._look()
+        except Exception as error:
+            self._killer.note(error)
         finally:
             self._killing = False
-        self._look()
 
     def _kill_processes(self) -> None:
         """SIGKILL all that is in the slice, and what was found outside of it, and wait a moment."""
         with self._lock:
             process = self._process
         self._killed_pid = process.pid if process else self._killed_pid
-        try:
-            if not self._is_empty():
-                log.warning("SIGKILL to all of %s: %s", self.name, self._slices.pids(self.name))
-                self._slices.kill(self.name)
-        except OSError as error:
-            log.error("the slice of %s can't be killed: %s", self.name, error)
-        if strays := self._strays:
-            log.warning("SIGKILL to QEMU of %s outside of its slice: %s", self.name, strays)
-            if kill_all(strays, CONFIRM_S):
-                self._strays = []
+        failed = False
+        for kill in (self._kill_slice, self._kill_strays):
+            try:
+                kill()
+            except Exception as error:
+                failed = True
+                self._killer.note(error)
+        if not failed:
+            self._killer.over()
         end_s = time.monotonic() + CONFIRM_S
         while not self._is_empty() and time.monotonic() < end_s:
             time.sleep(LOOK_AGAIN_S / 4)
         if not self._is_empty():
-            log.error("%s is not gone %g s after SIGKILL: %s", self.name, CONFIRM_S, self._slices.pids(self.name))
+            log.error("%s is not gone %g s after SIGKILL: %s", self.name, CONFIRM_S, self._inside())
+
+    def _kill_slice(self) -> None:
+        """SIGKILL all that is in the slice."""
+        if not self._is_empty():
+            log.warning("SIGKILL to all of %s: %s", self.name, self._inside())
+            self._slices.kill(self.name)
+
+    def _kill_strays(self) -> None:
+        """SIGKILL what was found outside of the slice."""
+        if strays := self._strays:
+            log.warning("SIGKILL to QEMU of %s outside of its slice: %s", self.name, strays)
+            if kill_all(strays, CONFIRM_S):
+                self._strays = []
+
+    def _inside(self) -> list[int] | str:
+        """What is in the slice, for the log: that it can't be listed holds no kill up."""
+        try:
+            return self._slices.pids(self.name)
+        except Exception as error:
+            return repr(error)
 
     def _is_empty(self) -> bool:
         """Whether the slice is empty, by the kernel's word; not known is not empty."""
         try:
             empty = self._slices.is_empty(self.name)
-        except OSError as error:
+        except Exception as error:
             if self._unknown != str(error):
                 log.error("whether the slice of %s is empty can't be known: %s", self.name, error)
             self._unknown = str(error)
@@ -479,23 +553,21 @@ class LibvirtHypervisor:
         elif event != libvirt.VIR_DOMAIN_EVENT_DEFINED:
             self._orders.put(self._ask_state)
 
-    def _scan_for_ever(self) -> None:
+    def _scan(self) -> float:
         """Look at the start, and now and then: nothing may run unseen, whatever libvirt says."""
-        while True:
-            try:
-                self._find_strays()
-                if self._strays and not self._starting:
-                    log.error("%s: %s", self.name, self._fault)
-                    self._kill_processes()
-                if self._is_left_over() and not self._starting:
-                    log.error("what is left in the slice of %s is no QEMU", self.name)
-                    self._kill_processes()
-                self._look()
-            except Exception:
-                log.exception("looking for %s", self.name)
-            if self._look_soon.wait(SCAN_S):
-                self._look_soon.clear()
-                time.sleep(5 * LOOK_AGAIN_S)
+        self._find_strays()
+        if self._strays and not self._starting:
+            log.error("%s: %s", self.name, self._fault)
+            self._kill_processes()
+        if self._is_left_over() and not self._starting:
+            log.error("what is left in the slice of %s is no QEMU", self.name)
+            self._kill_processes()
+        self._look()
+        self._scanner.well()
+        if self._look_soon.wait(SCAN_S):
+            self._look_soon.clear()
+            return 5 * LOOK_AGAIN_S
+        return 0.0
 
     def _look(self) -> None:
         """Report how the VM stands, by its slice alone: libvirt may hang and is not asked here."""
@@ -509,6 +581,7 @@ class LibvirtHypervisor:
             if process is None and self._is_unidentified():
                 return
         if process is None and not self._strays and self._is_empty():
+            self._killer.over()  # whoever has killed it
             self._post(VmSeen(Vm.OFF, generation))
         else:
             alive = Vm.ARRIVING if self._arriving else Vm.PAUSED if self._paused else Vm.RUNNING
@@ -528,9 +601,18 @@ class LibvirtHypervisor:
                 continue
             self._stopped.clear()
             self._arriving = is_incoming(pid) and not self._was_resumed(pid)
-            threading.Thread(target=self._watch, args=(self._process,), name=f"vm-{self.name}-end", daemon=True).start()
+            self._begin_watch(self._process)
             break
         return self._process
+
+    def _begin_watch(self, process: Process) -> None:
+        """Watch for the end of the process that was just found. Without a thread for it, it was not found."""
+        try:
+            threading.Thread(target=self._watch, args=(process,), name=f"vm-{self.name}-end", daemon=True).start()
+        except RuntimeError:
+            self._process = None
+            process.close()
+            raise
 
     def _is_unidentified(self) -> bool:
         """Whether the slice holds something that may become a QEMU in a moment: then it is looked at again soon."""
@@ -553,19 +635,25 @@ class LibvirtHypervisor:
 
     def _watch(self, process: Process) -> None:
         """Wait for the end of a QEMU, and report it with what libvirt knows of its cause."""
-        process.wait(None)
-        if process.pid != self._killed_pid:
-            self._stopped.wait(SETTLE_S)
-        killed = process.pid == self._killed_pid  # the fencer may have been first
-        self._outlast_helpers(process)
-        clean = self._stopped.is_set() and self._stopped_detail in CLEAN_ENDS
+        crashed = None
+        try:
+            process.wait(None)
+            if process.pid != self._killed_pid:
+                self._stopped.wait(SETTLE_S)
+            killed = process.pid == self._killed_pid  # the fencer may have been first
+            self._outlast_helpers(process)
+            clean = self._stopped.is_set() and self._stopped_detail in CLEAN_ENDS
+            crashed = not clean and not killed
+        except Exception as error:  # the next scan finds out how things stand
+            self._watcher.note(error)
         with self._lock:
             current, generation = self._process is process and not self._starting, self._generation
             if self._process is process:
                 self._process = None
-        if current and not self._strays and self._is_empty():
-            self._post(VmSeen(Vm.OFF, generation, crashed=not clean and not killed))
         process.close()
+        if crashed is not None and current and not self._strays and self._is_empty():
+            self._watcher.over()
+            self._post(VmSeen(Vm.OFF, generation, crashed=crashed))
 
     def _outlast_helpers(self, process: Process) -> None:
         """Wait until the slice is empty as well; kill what stays there without its QEMU."""
@@ -593,7 +681,8 @@ class LibvirtHypervisor:
                 self._abort_orphan(domain)
         except (libvirt.libvirtError, FailedError, OSError) as error:
             log.info("libvirt does not tell the state of %s: %s", self.name, error)
-        self._look()
+        finally:
+            self._look()
 
     def _abort_orphan(self, domain: Any) -> None:
         """Abort a migration that a guard before this one has begun: nobody hands the lease over at its end."""

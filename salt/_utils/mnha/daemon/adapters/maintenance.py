@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from ...consul.http import Server
 from ...errors import MnhaError
-from .consul import Servers
-
-log = logging.getLogger(__name__)
+from ..threads import Forever, KnownFailure
+from .consul import Answer, Servers, row_of
 
 WAIT, TIMEOUT_S = "5s", 8.0
+AGAIN_S, HANGS_S = 1.0, 20.0
 
 
 class Maintenance:
@@ -27,36 +25,43 @@ class Maintenance:
 
     def __init__(self, servers: Servers, key: str, changed: Callable[[str], None]) -> None:
         self._servers, self._key, self._changed = servers, key, changed
+        self._index, self._known = 0, ""
+        self.threads = (Forever("consul-maintenance", self._watch, limit_s=HANGS_S),)
 
     def start(self) -> None:
         """Start the watch."""
-        threading.Thread(target=self._watch, name="consul-maintenance", daemon=True).start()
+        for thread in self.threads:
+            thread.start()
 
-    def _watch(self) -> None:
-        """Watch for ever; while Consul does not answer, what was known last holds."""
-        index, known, told, pause = 0, "", False, threading.Event()
-        while True:
-            number = self._servers.pick()
-            try:
-                answer = self._servers.read(number, TIMEOUT_S, functools.partial(self._record, index))
-                reason = _maintenance_of(answer.value) if answer.value else ""
-                # A server that has just started may not have read all of its own data yet, even if it leads already.
-                if not reason and known:
-                    vouched = self._servers.read(number, TIMEOUT_S, self._vouched_record).value
-                    reason = _maintenance_of(vouched) if vouched else ""
-                if reason != known and answer.known_leader:
-                    self._changed(reason)
-                    known = reason
-                index, told = answer.after(index), False
-            except MnhaError as error:
-                self._servers.failed(number)
-                if not told:
-                    log.warning("whether this node is in maintenance is not known: %s", error.message)
-                index, told = 0, True
-                pause.wait(1.0)
-            except Exception:
-                log.exception("the watch of the maintenance record ended in a way nobody expected")
-                pause.wait(1.0)
+    def _watch(self) -> float:
+        """Watch, one turn; while Consul does not answer, what was known last holds."""
+        number, asked, self._index = self._servers.pick(), self._index, 0
+        try:
+            self._index = self._look(number, asked)
+        except MnhaError as error:
+            self._servers.failed(number)
+            raise KnownFailure(f"whether this node is in maintenance is not known: {error.message}", AGAIN_S) from error
+        except Exception:
+            self._servers.failed(number)
+            raise
+        return 0.0
+
+    def _look(self, number: int, index: int) -> int:
+        """Wait for the record and tell of a change; returns the index for the next time."""
+        answer = self._servers.read(number, TIMEOUT_S, functools.partial(self._record, index))
+        reason = self._reason(answer)
+        # A server that has just started may not have read all of its own data yet, even if it leads already.
+        if not reason and self._known:
+            reason = self._reason(self._servers.read(number, TIMEOUT_S, self._vouched_record))
+        if reason != self._known and answer.known_leader:
+            self._changed(reason)
+            self._known = reason
+        return answer.after(index)
+
+    def _reason(self, answer: Answer) -> str:
+        """Why the node is in maintenance; empty: there is no record."""
+        row = row_of(answer.value, self._key)
+        return _maintenance_of(row) if row else ""
 
     def _record(self, index: int, consul: Server) -> Any:
         """The record, once something has changed since `index`."""
@@ -72,5 +77,5 @@ def _maintenance_of(row: dict[str, Any]) -> str:
     try:
         record = json.loads(row["Value"] or b"")
         return f"in maintenance by {record['by']}" + (f": {record['reason']}" if record.get("reason") else "")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "in maintenance"

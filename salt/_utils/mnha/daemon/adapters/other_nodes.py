@@ -10,7 +10,7 @@ from typing import Any
 from ... import keys
 from ...errors import MnhaError
 from ..checks import STORAGE
-from .consul import Servers
+from .consul import Servers, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +36,17 @@ class OtherNodes:
         From the nearest server's own copy; waits for an answer, :data:`TIMEOUT_S` at the most.
         """
         try:
-            rows = self._servers.read(
+            answer = self._servers.read(
                 self._servers.pick(),
                 TIMEOUT_S,
                 lambda consul: consul.kv.get(self._folder, recurse=True, consistency="stale"),
-            ).value
+            )
+            rows = rows_of(answer.value, self._folder)
         except MnhaError as error:
             log.warning("the records of the other nodes can't be read: %s", error.message)
             return ""
         alive = {node for node, seen in self._alive().items() if seen["alive"]}
-        return ", ".join(sorted(alive & with_storage(rows or []) - {self._node}))
+        return ", ".join(sorted(alive & with_storage(rows) - {self._node}))
 
 
 def with_storage(rows: list[dict[str, Any]]) -> set[str]:
@@ -56,6 +57,6 @@ def with_storage(rows: list[dict[str, Any]]) -> set[str]:
             record = json.loads(row["Value"] or b"")
             if record["checks"][STORAGE]["ok"] is True:
                 found.add(str(record["node"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             continue
     return found

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from ...consul.client import KEEP
 from ...consul.http import Server
-from ...errors import FailedError, MnhaError
+from ...errors import FailedError, MnhaError, UnreachableError
 from ...host.clock import boottime_s
+from ..threads import Forever, KnownFailure
 from .consul import Servers
 
-log = logging.getLogger(__name__)
-
 PUBLISH_TIMEOUT_S = 5.0
+AGAIN_S = 1.0
+LATE_S = 10.0
+"""How long a record may wait for Consul before the status says so."""
+HANGS_S = 60.0
+"""After this time one task is told to hang; a deletion of much that is old takes some seconds."""
 PRUNE_EVERY, PRUNE_AT_MOST = 20, 100
 PUBLISH_QUEUE = 256
 
@@ -34,10 +37,13 @@ class Publisher:
         self._waiting: dict[str, Callable[[int], None]] = {}
         self._some = threading.Condition()
         self._appended = 0
+        self._late, self._due_s = False, 0.0
+        self._thread = Forever("consul-publish", self._work)
+        self.threads = (self._thread,)
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._work, name="consul-publish", daemon=True).start()
+        self._thread.start()
 
     def put(self, key: str, value: dict[str, Any]) -> None:
         """Write `value` at `key` soon."""
@@ -71,45 +77,55 @@ class Publisher:
             while self._waiting and boottime_s() < end_s:
                 self._some.wait(0.05)
 
-    def _work(self) -> None:
-        """Write for ever."""
-        pause = threading.Event()
-        while True:
-            with self._some:
-                while not self._waiting:
-                    self._some.wait()
-                key, task = next(iter(self._waiting.items()))
-            if not self._try(task):
-                pause.wait(1.0)
-                continue
-            with self._some:
-                if self._waiting.get(key) is task:
-                    del self._waiting[key]
+    def _work(self) -> float:
+        """Write what has waited longest, once there is something. What Consul refuses for good, and what fails in a way
+        that nobody expected, is dropped: it must not hold up all that comes after it.
+
+        :raises FailedError: it was refused.
+        """
+        with self._some:
+            while not self._waiting:
+                self._some.wait()
+            if not self._late:
+                self._due_s = boottime_s() + LATE_S
+            key, task = next(iter(self._waiting.items()))
+        self._thread.expect(HANGS_S)
+        number = self._servers.pick()
+        try:
+            task(number)
+        except FailedError:
+            self._drop(key, task)
+            raise
+        except MnhaError as error:
+            self._servers.failed(number)
+            self._late = True
+            if boottime_s() > self._due_s:
+                raise KnownFailure(f"records can't be written: {error.message}", AGAIN_S) from error
+            return AGAIN_S
+        except Exception:
+            self._drop(key, task)
+            raise
+        self._drop(key, task)
+        return 0.0
+
+    def _drop(self, key: str, task: Callable[[int], None]) -> None:
+        """Forget a task, unless a newer one has taken its place."""
+        self._late = False
+        with self._some:
+            if self._waiting.get(key) is task:
+                del self._waiting[key]
 
     def _put(self, key: str, body: str, number: int) -> None:
         """Write one key."""
-        self._servers.ask(number, PUBLISH_TIMEOUT_S, lambda consul: consul.kv.put(key, body.encode()))
+        written = self._servers.ask(number, PUBLISH_TIMEOUT_S, lambda consul: consul.kv.put(key, body.encode()))
+        if written is not True:
+            raise UnreachableError(f"Consul at {self._servers.name(number)} does not say that it has written {key}")
 
     def _prune(self, folder: str, number: int) -> None:
         """Delete what is too old below `folder`, not too much at once."""
         _, found = self._servers.ask(number, PUBLISH_TIMEOUT_S, lambda consul: consul.kv.get(folder, keys=True))
         for key in sorted(found or [])[:-KEEP][:PRUNE_AT_MOST]:
             self._servers.ask(number, PUBLISH_TIMEOUT_S, functools.partial(_delete, key))
-
-    def _try(self, task: Callable[[int], None]) -> bool:
-        """Run `task` with the server to ask next; whether it is done with (a refusal for good is)."""
-        number = self._servers.pick()
-        try:
-            task(number)
-        except FailedError as error:
-            log.error("%s", error.message)
-            return True
-        except MnhaError:
-            self._servers.failed(number)
-            return False
-        except Exception:
-            log.exception("a record could not be written, in a way nobody expected")
-        return True
 
 
 def _delete(key: str, consul: Server) -> Any:
