@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from mnha.core.model import Vm
 from mnha.core.ports import Event, Moved, StartFailed, VmSeen
 from mnha.daemon.adapters.libvirt import (
     SCAN_S,
+    STRAY_S,
     UNIDENTIFIED_S,
     Connection,
     LibvirtHypervisor,
@@ -209,6 +211,17 @@ def test_a_qemu_outside_of_its_slice_is_told_and_killed(bench: Bench) -> None:
     assert bench.processes[0].wait(PATIENCE_S) == -9
     wait_until(lambda: bench.hypervisor.error == "", PATIENCE_S, "it is told of for ever")
     assert pid not in qemu_pids(bench.uuid)
+
+
+def test_a_qemu_on_its_way_into_its_slice_is_no_stray(bench: Bench) -> None:
+    """libvirt has just begun it."""
+    pid = bench.qemu(placed=False)
+    place = threading.Timer(STRAY_S / 3, (bench.slices.path("vm") / "cgroup.procs").write_text, [str(pid)])
+    place.start()
+    bench.hypervisor._find_strays()
+    place.join()
+    assert bench.hypervisor.error == ""
+    assert bench.processes[0].poll() is None
 
 
 def test_where_the_kernel_does_not_say_nothing_is_off_and_the_reason_is_told(tmp_path: Path) -> None:

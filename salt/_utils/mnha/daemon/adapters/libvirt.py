@@ -50,6 +50,8 @@ BEAT_MS, EVENTS_HANG_S = 5000, 20.0
 ORDER_HANGS_S, SCAN_HANGS_S = 90.0, 30.0
 """After this time an order to libvirt, and a look at what runs, are told to hang."""
 SCAN_S = 5.0
+STRAY_S = 1.0
+"""How long a QEMU may be outside of its slice: one that libvirt has just begun is put there before long."""
 CONFIRM_S = 0.25
 """How long one round of a kill waits for QEMU to be gone; the guard repeats a kill that is not confirmed."""
 VOID_AFTER_S = 0.5
@@ -526,14 +528,19 @@ class LibvirtHypervisor:
         return empty
 
     def _find_strays(self) -> None:
-        """Look for what runs of the VM outside of its slice: for people, and to be killed."""
-        inside = set(self._slices.pids(self.name))
-        outside = [pid for pid in qemu_pids(self._uuid) if pid not in inside]
-        # One that comes to its slice in this moment is no stray.
-        self._strays = [
-            pid for pid in outside if pid not in self._slices.pids(self.name) and is_qemu_of(pid, self._uuid)
-        ]
+        """Look for what runs of the VM outside of its slice: for people, and to be killed. One that is on its way into
+        its slice is no stray, so what is found is looked at twice.
+        """
+        if outside := self._outside():
+            time.sleep(STRAY_S)
+            outside &= self._outside()
+        self._strays = sorted(outside)
         self._fault = f"QEMU runs outside of its slice: process {self._strays[0]}" if self._strays else ""
+
+    def _outside(self) -> set[int]:
+        """Each QEMU of the VM that is not in its slice now."""
+        found = set(qemu_pids(self._uuid))
+        return {pid for pid in found - set(self._slices.pids(self.name)) if is_qemu_of(pid, self._uuid)}
 
     def _wait_for_start_to_end(self) -> None:
         """Give the call into the killed libvirtd a moment to return."""
