@@ -52,6 +52,7 @@ from mnha.core.ports import (
 from mnha.core.timing import PROFILES
 from mnha.daemon import journal as journal_module
 from mnha.daemon import loop as loop_module
+from mnha.daemon import main as main_module
 from mnha.daemon import prober as prober_module
 from mnha.daemon import readiness
 from mnha.daemon import threads as threads_module
@@ -1035,6 +1036,18 @@ def test_a_guard_that_fails_ends_neither_the_others_nor_the_process(main: Main, 
     main.daemon._loop.post("mnvm", AbilitySeen("still not"))
     wait_until(lambda: not main.faults(), PATIENCE_S, "it is told for ever")
     assert main.status()["vms"]["mnvm"]["unable"] == "still not"
+
+
+def test_a_process_whose_guard_does_nothing_but_fail_is_no_longer_said_to_be_alive(main: Main, world: World) -> None:
+    """So systemd has another one begin."""
+    world.patch.setattr(loop_module, "LOST_S", 0.5)
+    told: list[str] = []
+    world.patch.setattr(main_module, "notify", told.append)
+    switch = world.switch(main.daemon._protected["mnvm"].guard, "tick")
+    switch.cut(Failure.RAISES)
+    wait_until(lambda: bool(told) and "WATCHDOG" not in told[-1], PATIENCE_S, "it is said to be alive for ever")
+    switch.mend()
+    wait_until(lambda: "WATCHDOG=1" in told[-1], PATIENCE_S, "it is lost for ever")
 
 
 def test_a_request_that_fails_in_the_main_loop_is_answered_with_that_and_the_next_one_well(

@@ -22,6 +22,8 @@ LONGEST_SLEEP_S = 0.5
 FAILED_PAUSE_S = 0.1
 FAULT_S = 10.0
 """How long the status tells of what nobody expected in the main thread: it does much else meanwhile, and well."""
+LOST_S = 10.0
+"""A guard that has done nothing but fail for so long does not recover: another process has to begin."""
 
 
 class Contained:
@@ -33,7 +35,13 @@ class Contained:
     def __init__(self, vm: str, guard: Guard) -> None:
         self._guard = guard
         self._rest_until_s = float("-inf")
+        self._fails_since_s: float | None = None
         self.fault = Fault(f"guard-{vm}", FAULT_S)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has done nothing but fail for :data:`LOST_S`."""
+        return self._fails_since_s is not None and boottime_s() > self._fails_since_s + LOST_S
 
     def wake_s(self) -> float:
         """When the guard is due; after it has failed, not at once."""
@@ -55,7 +63,9 @@ class Contained:
                 self._guard.tick(now_s)
             else:
                 self._guard.handle(event, now_s)
+            self._fails_since_s = None
         except Exception as error:
+            self._fails_since_s = self._fails_since_s or now_s
             self._rest_until_s = now_s + self.fault.note(error)
 
 
@@ -78,6 +88,11 @@ class Loop:
         """Of the main thread, and of each guard in it."""
         yield self._fault
         yield from (contained.fault for contained in self._contained.values())
+
+    @property
+    def lost(self) -> list[str]:
+        """The VMs whose guard has done nothing but fail for :data:`LOST_S`."""
+        return [vm for vm, contained in self._contained.items() if contained.is_lost]
 
     def add(self, vm: str, guard: Guard) -> None:
         """Take a guard in; before the first :meth:`turn`."""

@@ -130,11 +130,14 @@ class Daemon:
             over = self._loop.attempt(self._ending.is_over) or False
 
     def _tell(self) -> None:
-        """Tell the guards of probes that hang, systemd that this thread goes on, and the cluster of this node."""
+        """Tell the guards of probes that hang, systemd that this thread goes on, and the cluster of this node. With a
+        guard that is lost this process does not go on: systemd has another one begin. VMs are the fencer's meanwhile.
+        """
         for name, protected in self._protected.items():
             if seen := protected.prober.overdue():
                 self._loop.deliver(name, seen)
-        notify(f"WATCHDOG=1\nSTATUS={self._status.sentences()}")
+        alive = "" if self._loop.lost else "WATCHDOG=1\n"
+        notify(f"{alive}STATUS={self._status.sentences()}")
         self._status.publish()
 
     def _let_answers_out(self, end_s: float) -> None:
