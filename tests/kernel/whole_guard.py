@@ -131,7 +131,7 @@ def killed(consul: ConsulServer, vm: subprocess.Popen[bytes]) -> None:
             assert boottime_s() < end_s, f"no other {unit}"
             time.sleep(0.1)
         wait_until_armed()
-        time.sleep(10)  # longer than what was granted
+        time.sleep(18)  # longer than what was granted
         assert vm.poll() is None, f"the VM has died with {unit}"
     say("lives", boottime_s())
     time.sleep(1)
