@@ -47,6 +47,7 @@ def _read_while_it_stands_still(server: ConsulServer, store: ConsulStore) -> tup
     pid = server._process.pid
     os.kill(pid, signal.SIGSTOP)
     try:
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)  # all of its threads: on a busy machine one may answer yet
         asked_s = boottime_s()
         store.read()
         time.sleep(STILL_S)
