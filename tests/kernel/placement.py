@@ -4,7 +4,7 @@ what is that to the fencer's slices?
     placement.py FOLDER
 
 FOLDER has the domains, `<vm>.xml`. Each of :data:`PHASES` goes on where the one before it ended; what it has found true
-is printed as `true <phase>`. It runs on a node's own Python, without anything else.
+is printed as `true <phase>`. It runs on a node's own Python.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mnha.daemon.adapters.libvirt import explained
 from mnha.daemon.adapters.processes import LIBVIRT_DAEMONS, libvirt_pids
 from mnha.fencer.slices import KernelSlices, slice_of
+from mnha.host.jobs import load_state
 
 VMS = ("mnvm", "my-vm.2")
 VM, OTHER = VMS
 ROOT = Path("/sys/fs/cgroup")
 SLICES = KernelSlices(ROOT / "mnha.slice")
-MACHINED = (
+MACHINED = "systemd-machined.service"
+OF_MACHINED = (
     "/lib/systemd/system/systemd-machined.service",
     "/lib/systemd/system/dbus-org.freedesktop.machine1.service",
     "/lib/systemd/systemd-machined",
@@ -84,6 +87,27 @@ def must_be_in_place(vm: str) -> None:
     for group in groups_of(pid):
         assert group.startswith(f"/mnha.slice/{slice_of(vm)}/machine-qemu"), group
     assert not SLICES.is_empty(vm)
+
+
+def must_not_start() -> None:
+    """In an open slice, for want of machined."""
+    SLICES.open(VM)
+    order = starting(VM)
+    said = order.communicate(timeout=LIMIT_S)[0].strip()
+    print(explained(said))
+    assert order.returncode != 0
+    assert "by systemd-machined" in explained(said)
+    assert SLICES.is_empty(VM)
+    assert qemus() == []
+
+
+def take_machined_away() -> None:
+    """As if its package were not installed."""
+    run("systemctl", "stop", MACHINED)
+    for path in OF_MACHINED:
+        os.rename(path, f"{path}.away")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "reload", "dbus")
 
 
 # ---- the phases
@@ -161,34 +185,37 @@ def it_stays_there_while_it_runs_and_daemons_are_restarted() -> None:
     run("systemctl", "restart", "systemd-machined", "libvirtd")
     until(lambda: "running" in run("virsh", "domstate", VM), "libvirt finds it")
     must_be_in_place(VM)
-    SLICES.kill(VM)
-    until(lambda: SLICES.is_empty(VM), "it is dead", 10.0)
+
+
+def it_stays_there_without_machined() -> None:
+    """Not installed any more: a libvirtd that is restarted finds it all the same."""
+    assert load_state(MACHINED) == "loaded"
+    take_machined_away()
+    assert load_state(MACHINED) == "not-found"
+    run("systemctl", "restart", "libvirtd")
+    until(lambda: "running" in run("virsh", "domstate", VM), "libvirt finds it")
+    must_be_in_place(VM)
+
+
+def libvirtd_ends_it_where_machined_can_not_be_started() -> None:
+    """Masked: a libvirtd that is restarted sends it SIGTERM, for it can not ask where it is; nor does one start."""
+    for path in OF_MACHINED:
+        os.rename(f"{path}.away", path)
+    run("systemctl", "mask", MACHINED)
+    run("systemctl", "reload", "dbus")
+    assert load_state(MACHINED) == "masked"
+    run("systemctl", "restart", "libvirtd")
+    until(lambda: SLICES.is_empty(VM), "libvirtd ends it")
+    assert "(daemon)" in run("virsh", "domstate", "--reason", VM)
+    must_not_start()
 
 
 def without_machined_nothing_is_started() -> None:
-    """libvirt would put it into a group of another name, which it does not make; so nothing runs outside of a slice."""
-    run(
-        "systemctl",
-        "stop",
-        "libvirtd.socket",
-        "libvirtd-ro.socket",
-        "libvirtd-admin.socket",
-        "libvirtd",
-        "systemd-machined",
-    )
-    for path in MACHINED:
-        Path(path).unlink()
-    run("systemctl", "daemon-reload")
-    run("systemctl", "reload", "dbus")
-    run("systemctl", "start", "libvirtd")
-    SLICES.open(VM)
-    order = starting(VM)
-    said = order.communicate(timeout=LIMIT_S)[0]
-    print(said.strip())
-    assert order.returncode != 0
-    assert "mnha.partition" in said
-    assert SLICES.is_empty(VM)
-    assert qemus() == []
+    """Not installed: libvirt would put it into a group of another name then, which it does not make."""
+    run("systemctl", "unmask", MACHINED)
+    take_machined_away()
+    run("systemctl", "restart", "libvirtd")
+    must_not_start()
 
 
 PHASES = (
@@ -199,6 +226,8 @@ PHASES = (
     a_kill_reaches_it_and_its_slice_stays_barred,
     a_start_while_barred_succeeds_once_the_slice_is_open,
     it_stays_there_while_it_runs_and_daemons_are_restarted,
+    it_stays_there_without_machined,
+    libvirtd_ends_it_where_machined_can_not_be_started,
     without_machined_nothing_is_started,
 )
 

@@ -22,7 +22,7 @@ from .placement import PHASES, VMS
 from .test_watchdog import BOOT_S
 
 LIMIT_S = 400.0
-"""Most of it is QEMU, twice: 50 s of one CPU in all."""
+"""Most of it is QEMU, twice: about a minute of one CPU in all."""
 PREPARE = f"""
 cp --remove-destination /{build.EMULATOR}.real /{build.EMULATOR} || exit 3
 modprobe tun && modprobe bridge && ip link add br_mgmt type bridge && ip link set br_mgmt up || exit 4
