@@ -2,7 +2,7 @@
 
 It needs no KVM and no emulation, and boots within two seconds. Its root is this machine's own, read-only, with a tmpfs
 above it, so that a program finds this checkout and its `.venv` at their usual places, may write anywhere, and leaves
-nothing behind. It has no network. Modules are loaded with modprobe.
+nothing behind; or the root file system of a node of the lab. It has no network. Modules are loaded with modprobe.
 
     with Machine("modprobe softdog nowayout=0; ls /dev/watchdog*") as machine:
         print(machine.wait(limit_s=20).said)
@@ -16,31 +16,36 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from lab.settings import REPOSITORY
+
 KERNEL = "linux.uml"
+MODULES = Path("/usr/lib/uml/modules")
 MEMORY_MIB = 512
 ENDED = "program ended with status "
 INIT = """#!/bin/bash
 # Process 1. The overlay's upper layer is this kernel's own memory.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
-modules=/usr/lib/uml/modules/$(uname -r)
+modules=MODULES/$(uname -r)
 insmod $modules/kernel/fs/overlayfs/overlay.ko
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
-mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+mount -t overlay overlay -o lowerdir=LAYERS,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
 mkdir -p /mnt/root/lib/modules && ln -s $modules /mnt/root/lib/modules/$(uname -r)
 mount -t proc proc /mnt/root/proc
 mount -t sysfs sysfs /mnt/root/sys
 mount -t devtmpfs devtmpfs /mnt/root/dev
 mount -t tmpfs tmpfs /mnt/root/run
+for share in SHARES; do mkdir -p "/mnt/root$share" && mount -t hostfs -o "ro,$share" none "/mnt/root$share"; done
 exec switch_root /mnt/root /bin/bash FOLDER/FIRST </dev/null
 """
 SECOND = f"""
@@ -102,11 +107,14 @@ class Machine:
 
     :param program: the script. Its output is the machine's serial line.
     :param systemd: whether systemd is process 1; it starts nothing else by itself. It takes half a second more.
+    :param layers: folders whose union is the machine's root, the topmost one first, as :mod:`lab.build` makes them for
+        a node. Of this machine's files it has this checkout besides. None: this machine's root.
     """
 
-    def __init__(self, program: str, *, systemd: bool = False) -> None:
+    def __init__(self, program: str, *, systemd: bool = False, layers: Sequence[Path] = ()) -> None:
         self._scripts = {"init": INIT, "second": SECOND, "program": program, "systemd": SYSTEMD}
         self._first = "systemd" if systemd else "second"
+        self._layers = layers
         self._lines: list[Line] = []
         self._console: list[Line] = []
         self._news = threading.Condition()
@@ -119,8 +127,7 @@ class Machine:
             )
             self.folder = folder
             for name, text in self._scripts.items():
-                script = text.replace("FOLDER", str(folder)).replace("FIRST", self._first)
-                (folder / name).write_text(script, encoding="utf-8")
+                (folder / name).write_text(text if name == "program" else self._filled(text), encoding="utf-8")
                 (folder / name).chmod(0o755)
             read, write = os.pipe()
             self._process = subprocess.Popen(
@@ -150,6 +157,20 @@ class Machine:
         if self._process.stdout:
             self._process.stdout.close()
         self._stack.close()
+
+    def _filled(self, script: str) -> str:
+        """One of this module's scripts, with the places and names that it is to have."""
+        shares = [REPOSITORY, MODULES, self.folder] if self._layers else []
+        words = {
+            "FOLDER": str(self.folder),
+            "FIRST": self._first,
+            "LAYERS": ":".join(map(str, self._layers)) or "/",
+            "SHARES": " ".join(shlex.quote(str(share)) for share in shares),
+            "MODULES": str(MODULES),
+        }
+        for word, value in words.items():
+            script = script.replace(word, value)
+        return script
 
     def _read(self, fd: int, lines: list[Line]) -> None:
         """Collect what comes out of `fd`, to its end."""

@@ -27,6 +27,7 @@ from mnha.daemon.adapters.libvirt import (
     UNIDENTIFIED_S,
     Connection,
     LibvirtHypervisor,
+    explained,
     mark_of,
     resumed_mark_of,
 )
@@ -222,6 +223,21 @@ def test_a_qemu_on_its_way_into_its_slice_is_no_stray(bench: Bench) -> None:
     place.join()
     assert bench.hypervisor.error == ""
     assert bench.processes[0].poll() is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Unable to read from '/sys/fs/cgroup/mnha.partition/cgroup.controllers': No such file or directory",
+        "GDBus.Error:org.freedesktop.DBus.Error.FileExists: Unit dbus-org.freedesktop.machine1.service failed to load",
+    ],
+)
+def test_what_libvirt_says_without_machined_is_explained(error: str) -> None:
+    assert explained(error).startswith(f"{error}; libvirt puts a VM into its slice by systemd-machined: apply")
+
+
+def test_what_needs_no_explanation_is_left_as_it_is() -> None:
+    assert explained("cannot open /opt/smp/mngt/mnvm.img") == "cannot open /opt/smp/mngt/mnvm.img"
 
 
 def test_where_the_kernel_does_not_say_nothing_is_off_and_the_reason_is_told(tmp_path: Path) -> None:

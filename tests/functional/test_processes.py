@@ -9,7 +9,7 @@ import time
 import uuid
 from pathlib import Path
 
-from mnha.daemon.adapters.processes import Process, kill_all, qemu_pids
+from mnha.daemon.adapters.processes import Process, kill_all, libvirt_pids, qemu_pids
 
 
 def stand_in(name: str) -> subprocess.Popen[bytes]:
@@ -35,6 +35,22 @@ def test_all_processes_of_a_uuid_are_found_and_killed_and_no_other() -> None:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def test_a_child_of_libvirtd_is_found_though_it_has_the_name_of_the_thread_that_forked_it() -> None:
+    """As libvirt 9 makes them: `/proc/PID/comm` is `rpc-libvirtd`."""
+    code = "open('/proc/self/comm', 'w').write('rpc-libvirtd'); print('up', flush=True); import time; time.sleep(600)"
+    words = ["/usr/sbin/libvirtd", "-c", code]
+    process = subprocess.Popen(words, executable=sys.executable, stdout=subprocess.PIPE)
+    assert process.stdout
+    try:
+        process.stdout.readline()
+        assert Path(f"/proc/{process.pid}/comm").read_text() == "rpc-libvirtd\n"
+        assert process.pid in libvirt_pids()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 HEADLESS = """

@@ -98,6 +98,22 @@ def test_where_systemd_does_not_say_a_unit_is_stopped(monkeypatch: pytest.Monkey
     assert jobs.stops("mnha-guard.service")
 
 
+@pytest.mark.parametrize("state", ["loaded", "masked", "not-found"])
+def test_whether_systemd_has_a_unit_is_its_own_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    command = tmp_path / "systemctl"
+    command.write_text(f"#!/bin/sh\necho {state}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert jobs.load_state("systemd-machined.service") == state
+
+
+def test_where_systemd_does_not_say_nothing_is_known_of_a_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert jobs.load_state("systemd-machined.service") == ""
+
+
 @pytest.mark.parametrize(
     ("names", "count", "said"),
     [("watchdog", "1", "mine"), ("other", "1", "none"), ("", "0", "none"), ("other:watchdog", "1", "none")],

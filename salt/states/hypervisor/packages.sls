@@ -13,5 +13,6 @@ hypervisor_packages:
       - python3-libvirt
       - qemu-system-x86
       - qemu-utils
+      - systemd-container  # systemd-machined: by it libvirt puts QEMU into its slice
     - require:
       - file: hypervisor_no_libvirt_guests

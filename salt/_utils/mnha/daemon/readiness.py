@@ -17,6 +17,7 @@ from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
 from ..fencer.slices import KernelSlices
 from ..fencer.watchdog import MARK, check_mode, objection
+from ..host.jobs import load_state
 from . import checks
 from .adapters import fencer, probe
 from .adapters.consul import Servers
@@ -24,6 +25,7 @@ from .adapters.libvirt import URI
 from .checks import CHECKS, Of, Sight
 
 CONSUL_TIMEOUT_S = 3.0
+MACHINED = "systemd-machined.service"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ def check(config: dict[str, Any]) -> list[Finding]:
 
     :param config: the guard's configuration, as read from its file.
     """
-    findings = [_finding("timings", lambda: _timings(config))]
+    findings = [_finding("timings", lambda: _timings(config)), _finding("placement", _placement)]
     consul = config["consul"]
     servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
     for number in range(len(consul["servers"])):
@@ -101,6 +103,26 @@ def _timings(config: dict[str, Any]) -> str:
     """The timings satisfy their inequalities."""
     timings = Timings.from_dict(config["timings"])
     return f"a VM without renewals is killed after {timings.deadline_s:g} s, taken over after {timings.lease_s:g} s"
+
+
+def _placement() -> str:
+    """libvirt can have QEMU put into its slice."""
+    return placed_by(load_state(MACHINED))
+
+
+def placed_by(state: str) -> str:
+    """Who puts QEMU into its slice, by what systemd says of machined's unit (:func:`mnha.host.jobs.load_state`).
+
+    :raises FailedError: nobody, so that no VM starts.
+    """
+    if state == "loaded":
+        return f"libvirt puts a VM into its slice by {MACHINED}"
+    if not state:
+        raise FailedError(f"systemd does not say whether it has {MACHINED}, by which libvirt puts a VM into its slice")
+    remedy = f"run `systemctl unmask {MACHINED}`" if state == "masked" else "apply states.hypervisor"
+    raise FailedError(
+        f"{MACHINED} is {state}: without it libvirt can't put a VM into its slice, and none starts; {remedy}"
+    )
 
 
 def _fencer(config: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What systemd is about to do."""
+"""What systemd is about to do, and what it could do."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ def stops(unit: str) -> bool:
     jobs = [line.split() for line in told.splitlines()]
     kinds = [words[2] for words in jobs if unit in words and len(words) > 2]
     return "restart" not in kinds
+
+
+def load_state(unit: str) -> str:
+    """`loaded` where systemd has a unit and may start it, else another word: `not-found`, `masked`; empty where it does
+    not say.
+    """
+    words = ["systemctl", "show", "--property=LoadState", "--value", unit]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=ASK_S, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

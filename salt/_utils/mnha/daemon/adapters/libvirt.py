@@ -68,6 +68,17 @@ CLEAN_ENDS = (libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, libvirt.VIR_DOMAIN_EVEN
 # QEMU's own words when another process has the image open; libvirt has no error code for it.
 _LOCKED_WORDS = ('Failed to get "write" lock', "Failed to get shared", "Is another process using the image")
 
+# Without machined: the group of another name, into which libvirt would put QEMU then, and which it does not make. With
+# one that does not start: its name on the bus.
+_UNPLACED_WORDS = ("/mnha.partition/", "org.freedesktop.machine1")
+
+
+def explained(error: str) -> str:
+    """libvirt's error, with what to do where its words do not say it."""
+    if any(words in error for words in _UNPLACED_WORDS):
+        return f"{error}; libvirt puts a VM into its slice by systemd-machined: apply states.hypervisor, and unmask it"
+    return error
+
 
 def mark_of(run: Path, vm: str) -> Path:
     """The file that says that a start of `vm` is under way; `run` is the folder of the guard's socket."""
@@ -367,7 +378,7 @@ class LibvirtHypervisor:
             launch()
             self._must_be_in_its_slice()
         except libvirt.libvirtError as failure:
-            error = str(failure)
+            error = explained(str(failure))
             locked = any(words in error for words in _LOCKED_WORDS)
         except (OSError, FailedError) as failure:
             error = str(failure)

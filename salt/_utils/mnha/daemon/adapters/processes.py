@@ -61,11 +61,14 @@ def birth_of(pid: int) -> str:
 
 def libvirt_pids() -> list[int]:
     """Process ids of the libvirt daemons that may start a QEMU, their children that are about to become one
-    included."""
+    included: these have the daemon's command line, but the name of the thread that forked them (`rpc-libvirtd`).
+    """
     found = []
     for pid in _pids():
         with contextlib.suppress(OSError):
-            if (PROC / str(pid) / "comm").read_text().strip() in LIBVIRT_DAEMONS:
+            name = (PROC / str(pid) / "comm").read_text().strip()
+            program = os.path.basename((PROC / str(pid) / "cmdline").read_bytes().partition(b"\0")[0])
+            if not {name, os.fsdecode(program)}.isdisjoint(LIBVIRT_DAEMONS):
                 found.append(pid)
     return found
 
