@@ -582,7 +582,7 @@ def test_a_late_grant_after_a_release_revives_no_deadline() -> None:
 
 def test_a_start_that_the_fencer_was_not_prepared_for_is_a_bug() -> None:
     with pytest.raises(BugError):
-        Rig().guard._launch(lambda: None)
+        Rig().guard._launch("start", lambda: None)
 
 
 def test_a_failed_read_is_repeated_soon() -> None:
