@@ -21,7 +21,7 @@ from salt.exceptions import CommandExecutionError
 
 import mnha
 from mnha import __version__
-from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
+from mnha.errors import ConfigurationError, DeadlineError, InputError, MnhaError, UnreachableError
 from mnha.master import failover as takeover
 from mnha.master import history as recorded
 from mnha.master import migration, report, verbs
@@ -316,11 +316,19 @@ def _who() -> str:
 
 
 def _desire(minions: ask.Minions, nodes: list[str], run: str, vm: str | None) -> tuple[str, dict[str, Any]]:
-    """Write the desired state through the first node that has a quorum; that node, and its plan for the VM."""
-    node = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0)
-    if node.value is not True:
+    """Write the desired state through a node that has a quorum, the first to say so; if it is silent then, through the
+    next one. That node, and its plan for the VM.
+    """
+    first = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0)
+    if first.value is not True:
         raise UnreachableError(
-            f"{node.node} finds no quorum of Consul: nothing can be started or stopped; see mnha.status"
+            f"{first.node} finds no quorum of Consul: nothing can be started or stopped; see mnha.status"
         )
-    reply = minions.one(node.node, "mnvm.set_desired", {"run": run, "vm": vm, "by": f"mnha by {_who()}"}, timeout_s=8.0)
-    return node.node, takeover.value_of(reply)
+    order = {"run": run, "vm": vm, "by": f"mnha by {_who()}"}
+    silent: list[MnhaError] = []
+    for node in (first.node, *(other for other in nodes if other != first.node)):
+        try:
+            return node, takeover.value_of(minions.one(node, "mnvm.set_desired", order, timeout_s=8.0))
+        except (UnreachableError, DeadlineError) as error:
+            silent.append(error)
+    raise silent[0]

@@ -13,7 +13,7 @@ import pytest
 from lab import guards
 from lab.monitor import Life
 from lab.pillar import CLUSTER_NAME
-from lab.settings import GUEST_ADDRESS, GUEST_PORT, LabError
+from lab.settings import GUEST_ADDRESS, GUEST_PORT, VM_NAME, LabError
 from mnha.core.timing import PROFILES
 from mnha.host.libvirtd import PKI_FOLDER
 from tests.support.pulse import Pulse
@@ -39,8 +39,12 @@ copied (lab/README.md has the figures), and the guest's kernel crashes of it. It
 What is no crash fails at once."""
 
 
+BEAT_S = 3.0
+"""A guest that has not written for so long stands still."""
+
+
 class EmulatorError(AssertionError):
-    """The guest's kernel crashed where a migration had brought it."""
+    """The guest's kernel crashed where a migration had brought it, or stands still though its QEMU runs."""
 
 
 def crashes(scene: Scene) -> int:
@@ -52,17 +56,34 @@ def crashes(scene: Scene) -> int:
 def same_guest(scene: Scene) -> Iterator[Pulse]:
     """The guest's heartbeats while it migrates: it has booted once.
 
-    :raises EmulatorError: its kernel crashed meanwhile.
+    :raises EmulatorError: its kernel crashed meanwhile, or stands still. It has been started anew by then.
     """
     before = crashes(scene)
-    try:
-        with Pulse(scene.cluster.settings.disk_image) as pulse:
+    with Pulse(scene.cluster.settings.disk_image) as pulse:
+        try:
             yield pulse
             assert len(pulse.boots) == 1, "the guest has booted"
-    except AssertionError as error:
-        if crashes(scene) > before:
-            raise EmulatorError("the guest's kernel crashed after a migration") from error
-        raise
+        except AssertionError as error:
+            if crashes(scene) == before and not stands_still(scene, pulse):
+                raise
+            start_anew(scene)
+            raise EmulatorError("the guest's kernel crashed, or stands still, after a migration") from error
+
+
+def stands_still(scene: Scene, pulse: Pulse) -> bool:
+    """Whether the guest does not write, though QEMU says that its processors run."""
+    time.sleep(BEAT_S)
+    holder = guards.wait_until_running(scene.cluster)
+    state = scene.cluster.run(holder, ["virsh", "domstate", VM_NAME], check=True).stdout.strip()
+    return state == "running" and pulse.last_s < scene.cluster.boottime() - BEAT_S
+
+
+def start_anew(scene: Scene) -> None:
+    """Have the guest begin from its disk."""
+    holder = guards.wait_until_running(scene.cluster)
+    killed_s = scene.witness.mark("QEMU is killed", holder)
+    scene.cluster.run(holder, ["kill", "-KILL", str(scene.qemu_pid(holder))], check=True)
+    scene.witness.wait_for("guest up", GUEST_S, after_s=killed_s)
 
 
 class Slow:
