@@ -325,10 +325,13 @@ def _desire(minions: ask.Minions, nodes: list[str], run: str, vm: str | None) ->
             f"{first.node} finds no quorum of Consul: nothing can be started or stopped; see mnha.status"
         )
     order = {"run": run, "vm": vm, "by": f"mnha by {_who()}"}
-    silent: list[MnhaError] = []
+    silent: list[str] = []
     for node in (first.node, *(other for other in nodes if other != first.node)):
         try:
             return node, takeover.value_of(minions.one(node, "mnvm.set_desired", order, timeout_s=8.0))
         except (UnreachableError, DeadlineError) as error:
-            silent.append(error)
-    raise silent[0]
+            silent.append(error.message)
+    raise UnreachableError(
+        f"{'; '.join(silent)}: that the VM is to be {run} was asked for; whether it is written is not known, see"
+        " mnha.status"
+    )

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from mnha.core.model import Vm
 from mnha.core.ports import Event, Moved, StartFailed, VmSeen
 from mnha.daemon.adapters.libvirt import (
     SCAN_S,
+    SHUTDOWN_STALE_S,
     STRAY_S,
     UNIDENTIFIED_S,
     Connection,
@@ -34,6 +36,7 @@ from mnha.daemon.adapters.libvirt import (
 from mnha.daemon.adapters.migration import Route
 from mnha.daemon.adapters.processes import birth_of, is_incoming, qemu_pids
 from mnha.fencer.slices import KernelSlices
+from mnha.host.clock import boottime_s
 
 PATIENCE_S = 20.0
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
@@ -238,6 +241,32 @@ def test_what_libvirt_says_without_machined_is_explained(error: str) -> None:
 
 def test_what_needs_no_explanation_is_left_as_it_is() -> None:
     assert explained("cannot open /opt/smp/mngt/mnvm.img") == "cannot open /opt/smp/mngt/mnvm.img"
+
+
+def test_while_a_qemu_may_be_on_its_way_into_its_slice_nothing_is_said_of_the_vm(bench: Bench) -> None:
+    """Neither that it is off, nor that it runs."""
+    bench.qemu(placed=False)
+    looking = threading.Thread(target=bench.hypervisor._find_strays)
+    looking.start()
+    wait_until(lambda: bool(bench.hypervisor._suspects), PATIENCE_S, "it is not seen")
+    bench.hypervisor._look()
+    looking.join()
+    assert bench.events.empty()
+    assert "outside of its slice" in bench.hypervisor.error
+
+
+def test_a_shutdown_that_was_asked_for_long_ago_is_not_carried_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirtd has hung since; the guard asks again while it is wanted, and may have been told that it is not."""
+    asked: list[int] = []
+    domain = SimpleNamespace(shutdownFlags=asked.append)
+    connection = SimpleNamespace(lookupByUUIDString=lambda _uuid: domain)
+    monkeypatch.setattr(bench.hypervisor, "_connection", SimpleNamespace(get=lambda: connection))
+    bench.hypervisor._shutdown(boottime_s() - SHUTDOWN_STALE_S - 1.0)
+    assert asked == []
+    bench.hypervisor._shutdown(boottime_s())
+    assert len(asked) == 1
 
 
 def test_where_the_kernel_does_not_say_nothing_is_off_and_the_reason_is_told(tmp_path: Path) -> None:

@@ -150,13 +150,21 @@ def test_a_look_that_can_not_be_begun_or_breaks_off_says_nothing_well(
 def test_a_folder_that_can_not_be_written_is_told_and_its_images_are_not_looked_at(tmp_path: Path) -> None:
     (tmp_path / ".mnha").touch()
     folder, pictures = ground(tmp_path, "me", [tmp_path / "vm.img"] * 2)
-    assert folder.why == f"{tmp_path} can't be written: File exists; is it mounted?"
+    assert folder.why == f"{tmp_path} can't be written: Not a directory; is it mounted?"
     assert [picture.why for picture in pictures] == [look.NOT_LOOKED_AT] * 2
 
 
 def command(pid: str) -> str:
     """A process' command line; empty if there is none."""
     return Path(f"/proc/{pid.strip()}/cmdline").read_text().replace("\0", " ") if pid else ""
+
+
+def test_a_folder_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    """A share that is not mounted must not become a folder on the node's own disk."""
+    missing = tmp_path / "share" / "mngt"
+    folder, _ = ground(missing, "me", [])
+    assert folder.why == f"{missing} can't be written: No such file or directory; is it mounted?"
+    assert not missing.parent.exists()
 
 
 def test_a_process_whose_look_hangs_can_end(storage: Storage, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_needrestart_leaves_alone_what_a_vm_hangs_on_and_nothing_else(service: s
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == restarted
 
 
-def test_unattended_upgrades_leaves_consul_to_the_states() -> None:
+def test_unattended_upgrades_leaves_consul_to_the_operator() -> None:
     words = ["apt-config", "-c", str(FILES / "apt.conf"), "dump", "--format", "%f=%v%n"]
     told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     assert "Unattended-Upgrade::Package-Blacklist::=^consul$" in told

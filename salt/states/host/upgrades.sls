@@ -1,4 +1,4 @@
-# What upgrades the host by itself does not restart what a running VM hangs on: the states do, one node after the other.
+# What upgrades the host by itself does not restart what a running VM hangs on.
 host_needrestart:
   file.managed:
     - name: /etc/needrestart/conf.d/mnha.conf

@@ -262,6 +262,15 @@ def test_a_vm_whose_required_watchdog_stops_working_is_handed_over_in_an_orderly
     assert rig.guard.view.unprotected == 0, "whether it may take it again is a matter of its checks"
 
 
+def test_what_was_not_promised_before_is_not_by_a_renewal_that_the_required_device_does_not_take() -> None:
+    rig = Rig().holds()
+    rig.fencer.as_required = False
+    rig.guard.view = rig.guard.view.but(promised_until_s=None)
+    assert "grant" in renews(rig)
+    assert rig.guard.view.promised_until_s is None
+    assert rig.guard.status(rig.now_s)["fencer"]["lets_it_run_for_s"] is None
+
+
 def test_a_watchdog_that_works_again_in_time_is_told_of_and_costs_nothing() -> None:
     rig = Rig().holds()
     rig.fencer.as_required = False

@@ -457,9 +457,10 @@ class Guard:
             case Action.EXPECT:
                 self._set(expected_until_s=told.until_s)
             case _:
-                until_s = told.until_s
+                until_s: float | None = told.until_s
                 if not confirmed.as_required:  # no later moment counts
-                    until_s = min(until_s, self.view.promised_until_s or float("-inf"))
+                    promised_s = self.view.promised_until_s
+                    until_s = None if promised_s is None else min(told.until_s, promised_s)
                 self._set(promised_until_s=until_s, expected_until_s=None, armed=confirmed.protected)
         if told.action is Action.RENEW:
             self._count_unprotected(confirmed.as_required)

@@ -185,7 +185,8 @@ class Fencer:
         protected = self._arm(vm, until_s + kill_s)
         if not protected and before.until_s < until_s:
             self._grants[vm] = before
-            with contextlib.suppress(FailedError):  # then the next fencer knows the later moment: it is in no promise
+            # If that can't be written, the next fencer knows the later moment, to which the lease was renewed as well.
+            with contextlib.suppress(FailedError):
                 self._remember(vm, before)
         return protected
 

@@ -20,6 +20,7 @@ which finds the mark, voids the start before it believes that the VM is off.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
@@ -30,11 +31,13 @@ from typing import Any
 
 import libvirt
 
+from ...core.guard import SHUTDOWN_RETRY_S
 from ...core.model import Vm
 from ...core.ports import Event, Moved, StartFailed, VmSeen
 from ...errors import FailedError
 from ...fencer.slices import KernelSlices
 from ...guest.domain import with_epoch
+from ...host.clock import boottime_s
 from ..threads import Fault, Forever
 from .migration import Route
 from .processes import Process, birth_of, is_incoming, is_qemu_of, kill_all, libvirt_pids, qemu_pids
@@ -50,6 +53,8 @@ BEAT_MS, EVENTS_HANG_S = 5000, 20.0
 ORDER_HANGS_S, SCAN_HANGS_S = 90.0, 30.0
 """After this time an order to libvirt, and a look at what runs, are told to hang."""
 SCAN_S = 5.0
+SHUTDOWN_STALE_S = SHUTDOWN_RETRY_S
+"""An order to shut down that has waited for longer, behind one with which libvirtd hung, is not carried out."""
 STRAY_S = 1.0
 """How long a QEMU may be outside of its slice: one that libvirt has just begun is put there before long."""
 CONFIRM_S = 0.25
@@ -227,6 +232,7 @@ class LibvirtHypervisor:
         self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
         self._slices, self._route, self._post = slices, route, post
         self._strays: list[int] = []
+        self._suspects: set[int] = set()
         self._unidentified_s = float("inf")
         self._look_soon = threading.Event()
         self._unknown = ""
@@ -294,7 +300,7 @@ class LibvirtHypervisor:
 
     def shutdown(self) -> None:
         """See :class:`mnha.core.ports.Hypervisor`. Agent first (it tells the guest), ACPI if there is none."""
-        self._orders.put(self._shutdown)
+        self._orders.put(functools.partial(self._shutdown, boottime_s()))
 
     def kill(self) -> None:
         """See :class:`mnha.core.ports.Hypervisor`."""
@@ -455,8 +461,14 @@ class LibvirtHypervisor:
         while domain.isActive() and self._is_empty() and time.monotonic() < end_s:
             time.sleep(LOOK_AGAIN_S)
 
-    def _shutdown(self) -> None:
-        """Ask the guest to shut down."""
+    def _shutdown(self, asked_s: float) -> None:
+        """Ask the guest to shut down, unless that was wanted so long ago that the guard has asked again since, if it
+        still is.
+
+        :param asked_s: when that was, CLOCK_BOOTTIME in seconds.
+        """
+        if boottime_s() > asked_s + SHUTDOWN_STALE_S:
+            return
         try:
             domain = self._connection.get().lookupByUUIDString(self._uuid)
             try:
@@ -540,12 +552,18 @@ class LibvirtHypervisor:
 
     def _find_strays(self) -> None:
         """Look for what runs of the VM outside of its slice: for people, and to be killed. One that is on its way into
-        its slice is no stray, so what is found is looked at twice.
+        its slice is no stray, so what is found is looked at twice. Until then nothing is said of the VM, for it may be
+        alive.
         """
-        if outside := self._outside():
-            time.sleep(STRAY_S)
-            outside &= self._outside()
-        self._strays = sorted(outside)
+        outside = self._outside()
+        try:
+            if not outside <= set(self._strays):
+                self._suspects = outside
+                time.sleep(STRAY_S)
+                outside &= self._outside()
+            self._strays = sorted(outside)
+        finally:
+            self._suspects = set()
         self._fault = f"QEMU runs outside of its slice: process {self._strays[0]}" if self._strays else ""
 
     def _outside(self) -> set[int]:
@@ -596,7 +614,7 @@ class LibvirtHypervisor:
             if self._process is not None and self._process.wait(0):
                 return  # its watcher is about to report the end, and knows more of it
             process = self._process or self._adopt()
-            if process is None and self._is_unidentified():
+            if process is None and (self._suspects or self._is_unidentified()):
                 return
         if process is None and not self._strays and self._is_empty():
             self._killer.over()  # whoever has killed it
@@ -669,7 +687,7 @@ class LibvirtHypervisor:
             if self._process is process:
                 self._process = None
         process.close()
-        if crashed is not None and current and not self._strays and self._is_empty():
+        if crashed is not None and current and not (self._strays or self._suspects) and self._is_empty():
             self._watcher.over()
             self._post(VmSeen(Vm.OFF, generation, crashed=crashed))
 

@@ -7,6 +7,7 @@ look, by its path and without the package: it imports next to nothing.
 It prints a line for the folder and one for each image: empty, or what is wrong.
 """
 
+import contextlib
 import mmap
 import os
 import sys
@@ -24,7 +25,9 @@ def storage(folder: str, who: str) -> str:
     path = os.path.join(folder, ".mnha", f"probe-{who}")
     text = f"{who} {os.urandom(8).hex()}\n".encode().ljust(BLOCK)
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        # Of the folder itself nothing is made: one that is missing is a share that is not mounted.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path), mode=0o700)
         with mmap.mmap(-1, BLOCK) as block:
             block[:] = text
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT | os.O_DSYNC, 0o600)
