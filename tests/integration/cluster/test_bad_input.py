@@ -120,8 +120,8 @@ def test_all_is_well_says_the_check_on_a_healthy_node(check_with: CheckWith) -> 
 
 
 def stop_in_order(scene: Scene) -> None:
-    """Have the VM shut down by its guest. One that still boots does not hear it, and would be killed at the end of
-    `stop_timeout_s`: so it is waited for.
+    """Have the VM shut down by its guest. One that still boots does not hear it, and is asked again only after a while:
+    so it is waited for.
     """
     eventually(lambda: scene.status(scene.holder)["health"]["answered"], GUEST_S, "the guest can shut down")
     code, _, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
