@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,15 +18,23 @@ TIMEOUT_S = 20.0
 
 
 @contextlib.contextmanager
-def stream(cluster: Cluster, node: str, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> Iterator[IO[str]]:
+def stream(
+    cluster: Cluster,
+    node: str,
+    request: dict[str, Any],
+    timeout_s: float = TIMEOUT_S,
+    opened: Callable[[socket.socket], None] = lambda channel: None,
+) -> Iterator[IO[str]]:
     """The answers of a node's guard to one request, a line each.
 
+    :param opened: takes the connection; who shuts it down ends the lines.
     :raises OSError: there is no guard.
     """
     path = Path("/proc") / str(cluster.node(node).init_pid()) / "root" / GUARD_SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(timeout_s)
         channel.connect(str(path))
+        opened(channel)
         channel.sendall(json.dumps({"v": 1, **request}).encode() + b"\n")
         with channel.makefile("r", encoding="utf-8") as lines:
             yield lines

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -66,6 +67,7 @@ class Witness:
         self._zero_s: float | None = None
         self.monitor = Monitor(on_change=self._on_life)
         self._threads: list[threading.Thread] = []
+        self._channels: dict[str, socket.socket] = {}
 
     def __enter__(self) -> Witness:
         self.monitor.start()
@@ -76,6 +78,9 @@ class Witness:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        for channel in self._channels.copy().values():
+            with contextlib.suppress(OSError):  # its end may have been closed by now
+                channel.shutdown(socket.SHUT_RDWR)  # else its thread waits for one more line
         self.monitor.stop()
         for thread in self._threads:
             thread.join(timeout=2)
@@ -160,10 +165,14 @@ class Witness:
 
     def _follow_guard(self, name: str) -> None:
         """A guard's stream of events, again and again: nodes and guards come and go."""
+
+        def opened(channel: socket.socket) -> None:
+            self._channels[name] = channel
+
         while not self._stop.is_set():
             with (
                 contextlib.suppress(OSError, ValueError, LabError),
-                guards.stream(self._cluster, name, {"op": "events"}) as lines,
+                guards.stream(self._cluster, name, {"op": "events"}, opened=opened) as lines,
             ):
                 for line in lines:
                     if self._stop.is_set():

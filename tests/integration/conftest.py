@@ -81,14 +81,23 @@ def cluster() -> Iterator[Cluster]:
         made.down()
 
 
+WELL = pytest.StashKey[bool]()
+"""Whether the scene before was healed at its end: nothing has to be undone then."""
+
+
 @pytest.fixture
-def scene(cluster: Cluster, tmp_path: Path) -> Iterator[Scene]:
+def scene(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Iterator[Scene]:
     """See the module's docstring."""
-    health.heal(cluster, links=True)
+    stash = request.session.stash
+    if not stash.get(WELL, False):
+        health.undo(cluster)
+    stash[WELL] = False
+    health.wait_healthy(cluster, links=True)
     with Witness(cluster) as witness:
         made = Scene(cluster, witness, tmp_path)
         yield made
         health.heal(cluster)
+    stash[WELL] = True
     made.prove_no_overlap()
 
 

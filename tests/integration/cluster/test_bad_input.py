@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from lab import guards
+from lab import guards, health
 from lab.cluster import Cluster
 from lab.pillar import CLUSTER_NAME
+from lab.witness import Witness
 from tests.support.scene import Scene, eventually
 
 IMAGE = "/srv/shared/mngt/mnvm.img"
@@ -119,18 +120,42 @@ def test_all_is_well_says_the_check_on_a_healthy_node(check_with: CheckWith) -> 
     assert code == 0, printed
 
 
-def stop_in_order(scene: Scene) -> None:
-    """Have the VM shut down by its guest. One that still boots does not hear it, and is asked again only after a while:
-    so it is waited for.
-    """
-    eventually(lambda: scene.status(scene.holder)["health"]["answered"], GUEST_S, "the guest can shut down")
-    code, _, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
-    assert code == 0, printed
+def test_consul_out_of_reach_is_said_by_the_guard_and_by_the_modules(scene: Scene) -> None:
+    node = scene.others[0]
+    scene.cluster.cut(node, "storage")
+    scene.cluster.run(node, ["systemctl", "stop", "consul"], check=True)
+    eventually(lambda: not scene.guard(node)["consul"]["reachable"], 20, "the guard says that it does not reach Consul")
+    assert "Consul at" in scene.guard(node)["consul"]["error"]
+    code, printed = salt_call(scene.cluster, node, "consul_ha.kv_get", "config")
+    assert code != 0
+    assert "no Consul server" in printed
 
 
-def test_without_the_image_every_takeover_is_refused_by_its_name_and_nothing_is_half_done(scene: Scene) -> None:
-    cluster, away = scene.cluster, f"{IMAGE}.away"
-    stop_in_order(scene)
+@pytest.fixture(scope="module")
+def stopped(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One for the last tests of this module: the VM is off and desired stopped when each begins, and when it ends."""
+    health.wait_healthy(cluster, links=True)
+    with Witness(cluster) as witness:
+        scene = Scene(cluster, witness, tmp_path_factory.mktemp("stopped"))
+        # A guest that still boots does not hear the order, and is asked again only after a while.
+        eventually(lambda: scene.status(scene.holder)["health"]["answered"], GUEST_S, "the guest can shut down")
+        code, _, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
+        assert code == 0, printed
+        yield scene
+        desire(scene, "started")
+        health.heal(cluster)
+    scene.prove_no_overlap()
+
+
+def desire(scene: Scene, run: str) -> None:
+    """Write the desired state, order nothing, and wait until every guard knows it."""
+    cluster = scene.cluster
+    cluster.run(scene.holder, ["salt-call", "mnvm.set_desired", run], check=True)
+    eventually(lambda: {scene.status(name)["desired"] for name in cluster.names} == {run}, 10, f"desired: {run}")
+
+
+def test_without_the_image_every_takeover_is_refused_by_its_name_and_nothing_is_half_done(stopped: Scene) -> None:
+    scene, cluster, away = stopped, stopped.cluster, f"{IMAGE}.away"
     before = scene.status(scene.holder)["lease"]
     cluster.run(scene.holder, ["mv", IMAGE, away], check=True)
     try:
@@ -148,23 +173,48 @@ def test_without_the_image_every_takeover_is_refused_by_its_name_and_nothing_is_
             assert answer["error"]["kind"] == "refused", answer
             assert f"{node} can't run the VM: the image {IMAGE} is missing" in answer["error"]["message"]
         nothing_done(scene, before)
+        desire(scene, "stopped")
     finally:
         cluster.run(scene.holder, ["mv", away, IMAGE], check=True)
-    eventually(lambda: guards.runners(cluster), 60, "the MNVM, desired started, runs once the image is back")
+    for node in cluster.names:
+        eventually(lambda node=node: scene.status(node)["checks"]["image"]["ok"], 20, f"{node} sees the image again")
 
 
-def test_a_node_without_the_bridge_refuses_by_its_name_and_another_one_takes_over(scene: Scene) -> None:
-    """As when the pillar names a bridge that this node does not have."""
-    cluster, node = scene.cluster, scene.others[0]
+def test_a_locked_image_gives_the_lease_back_and_the_message_tells_it(stopped: Scene) -> None:
+    """Somebody else has the image open: the start fails, nothing is forced, the lease goes back."""
+    scene, cluster = stopped, stopped.cluster
+    drive = f"file={IMAGE},if=virtio,format=raw"
+    options = ("-name", LOCKER, "-accel", "tcg", "-m", "64", "-display", "none", "-S", "-drive", drive)
+    locker = cluster.popen(scene.others[0], ["qemu-system-x86_64", *options])
+    try:
+        eventually(
+            lambda: cluster.run(scene.others[0], ["pgrep", "-f", LOCKER]).stdout, 20, "the image is open elsewhere"
+        )
+        time.sleep(2)  # QEMU locks it soon after its start
+        epoch = scene.status(scene.holder)["lease"]["epoch"]
+        desire(scene, "started")
+        answer = guards.ask(cluster, scene.holder, "takeover", epoch=epoch, wait_s=30, timeout_s=40)
+        assert not answer["ok"], answer
+        assert "lock" in answer["error"]["message"], answer
+        assert guards.runners(cluster) == []
+        desire(scene, "stopped")
+    finally:
+        locker.kill()
+        for name in cluster.names:
+            cluster.run(name, ["pkill", "-KILL", "-f", LOCKER])
+
+
+def test_a_node_without_the_bridge_refuses_by_its_name_and_another_one_takes_over(stopped: Scene) -> None:
+    """As when the pillar names a bridge that this node does not have. The last one: the VM runs at its end."""
+    scene, cluster, node = stopped, stopped.cluster, stopped.others[0]
     text = cluster.file(node, GUARD_FILE).read_text()
     config = json.loads(text)
     config["vms"][0]["bridges"] = [NO_BRIDGE]
-    stop_in_order(scene)
     before = scene.status(scene.holder)["lease"]
     try:
         reload_with(cluster, node, json.dumps(config))
         eventually(lambda: NO_BRIDGE in scene.status(node)["unable"], 30, f"{node} misses the bridge")
-        cluster.run(scene.holder, ["salt-call", "mnvm.set_desired", "started"], check=True)
+        desire(scene, "started")
         answer = guards.ask(cluster, node, "takeover", epoch=before["epoch"], wait_s=5)
         assert answer["error"]["kind"] == "refused", answer
         assert f"{node} can't run the VM: no bridge {NO_BRIDGE} on this node" in answer["error"]["message"]
@@ -190,52 +240,3 @@ def reload_with(cluster: Cluster, node: str, config: str) -> None:
     """Let a guard go on with another configuration."""
     cluster.write_file(node, GUARD_FILE, config, mode=0o600)
     cluster.run(node, ["systemctl", "reload", "mnha-guard"], check=True)
-
-
-def test_consul_out_of_reach_is_said_by_the_guard_and_by_the_modules(scene: Scene) -> None:
-    node = scene.others[0]
-    scene.cluster.cut(node, "storage")
-    scene.cluster.run(node, ["systemctl", "stop", "consul"], check=True)
-    eventually(lambda: not scene.guard(node)["consul"]["reachable"], 20, "the guard says that it does not reach Consul")
-    assert "Consul at" in scene.guard(node)["consul"]["error"]
-    code, printed = salt_call(scene.cluster, node, "consul_ha.kv_get", "config")
-    assert code != 0
-    assert "no Consul server" in printed
-
-
-def test_a_locked_image_gives_the_lease_back_and_the_message_tells_it(scene: Scene) -> None:
-    """Somebody else has the image open: the start fails, nothing is forced, the lease goes back."""
-    cluster = scene.cluster
-    stop_in_order(scene)
-    drive = f"file={IMAGE},if=virtio,format=raw"
-    words = [
-        "qemu-system-x86_64",
-        "-name",
-        LOCKER,
-        "-accel",
-        "tcg",
-        "-m",
-        "64",
-        "-display",
-        "none",
-        "-S",
-        "-drive",
-        drive,
-    ]
-    locker = cluster.popen(scene.others[0], words)
-    try:
-        eventually(
-            lambda: cluster.run(scene.others[0], ["pgrep", "-f", LOCKER]).stdout, 20, "the image is open elsewhere"
-        )
-        time.sleep(2)  # QEMU locks it soon after its start
-        epoch = scene.status(scene.holder)["lease"]["epoch"]
-        cluster.run(scene.holder, ["salt-call", "mnvm.set_desired", "started"], check=True)
-        answer = guards.ask(cluster, scene.holder, "takeover", epoch=epoch, wait_s=30, timeout_s=40)
-        assert not answer["ok"], answer
-        assert "lock" in answer["error"]["message"], answer
-        assert guards.runners(cluster) == []
-    finally:
-        locker.kill()
-        for name in cluster.names:
-            cluster.run(name, ["pkill", "-KILL", "-f", LOCKER])
-    eventually(lambda: len(guards.runners(cluster)) == 1, 90, "the MNVM runs again once the image is free")

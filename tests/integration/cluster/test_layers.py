@@ -12,16 +12,6 @@ from tests.support.scene import Scene, eventually
 SALT = ("salt-minion", "salt-master")
 
 
-def test_a_vm_that_is_killed_is_started_again_without_salt(scene: Scene) -> None:
-    qemu = scene.qemu_pid(scene.holder)
-    for name in scene.cluster.names:
-        scene.cluster.run(name, ["systemctl", "stop", *SALT], check=True)
-    scene.witness.mark("SIGKILL to QEMU", scene.holder)
-    scene.cluster.run(scene.holder, ["kill", "-KILL", str(qemu)], check=True)
-    scene.witness.wait_for("QEMU ended", 5.0)
-    assert scene.witness.wait_for("QEMU began", 30.0).node == scene.holder
-
-
 def test_of_two_takeovers_ordered_at_once_one_wins_and_the_other_is_refused(scene: Scene) -> None:
     lead(scene, scene.others[0])  # else a renewal of the holder's may be committed after the election, and void both
     epoch = scene.status(scene.holder)["lease"]["epoch"]

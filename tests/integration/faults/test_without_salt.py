@@ -2,8 +2,8 @@
 
 Every master and every minion is stopped before the first test here and started after the last one. Each test is one
 fault, and demands of it what it would demand alone: the same process, the same epoch, nothing tried in between, and
-three further renewals after it. At last the holder is lost, and a guard takes over by itself, in its turn: see
-`lease.masterless_at_s`.
+three further renewals after it. Then the VM is killed, and its guard starts it again. At last the holder is lost, and
+a guard takes over by itself, in its turn: see `lease.masterless_at_s`.
 """
 
 from __future__ import annotations
@@ -209,8 +209,17 @@ def test_two_minutes_without_salt_have_passed_and_nobody_wants_the_lease(vm: Unt
     assert [name for name in scene.others if scene.status(name)["state"] != "standby"] == []
 
 
+def test_a_vm_that_is_killed_is_started_again_on_its_node(vm: Untouched) -> None:
+    """The end of it."""
+    scene = vm.scene
+    killed_s = scene.witness.mark("SIGKILL to QEMU", scene.holder)
+    scene.cluster.run(scene.holder, ["kill", "-KILL", str(vm.pid)], check=True)
+    scene.witness.wait_for("QEMU ended", 5.0, after_s=killed_s)
+    assert scene.witness.wait_for("QEMU began", 30.0, after_s=killed_s).node == scene.holder
+
+
 def test_without_any_master_the_guards_take_over_in_their_turn(vm: Untouched, tell: Callable[[str], None]) -> None:
-    """The end of it: the holder is lost, twice. First the first in rank, told not to, leaves its turn to the next; then
+    """At last the holder is lost, twice. First the first in rank, told not to, leaves its turn to the next; then
     the nodes as they are.
     """
     scene = vm.scene
