@@ -36,7 +36,7 @@ def test_the_node_that_asks_gets_the_token_for_the_moment_and_no_other_does(nobo
     world = nobody_asked
     asks(world, "node2", "example")
     wanted = store.management_token(world.folder / "secrets" / "example") + " this"
-    wait_until(lambda: token_given_to(world, "node2") == wanted, 30, "a master has the tokens of node2 made")
+    wait_until(lambda: token_given_to(world, "node2") == wanted, 60, "a master has the tokens of node2 made")
     assert [node for node in NODES if token_given_to(world, node)] == ["node2"]
 
 
@@ -44,7 +44,7 @@ def test_a_node_that_asks_for_another_cluster_gets_nothing(nobody_asked) -> None
     world = nobody_asked
     asks(world, "node1", "elsewhere")
     asks(world, "node2", "example")  # both take the same way: when this one is done, the first one is
-    wait_until(lambda: token_given_to(world, "node2"), 30, "a master has the tokens of node2 made")
+    wait_until(lambda: token_given_to(world, "node2"), 60, "a master has the tokens of node2 made")
     time.sleep(2)
     assert [node for node in NODES if token_given_to(world, node)] == ["node2"]
 

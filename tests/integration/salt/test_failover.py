@@ -25,7 +25,7 @@ def test_an_expiring_lease_is_armed_and_taken_at_its_expiry(world):
     before = world.guards.lease["epoch"]
     try:
         holder_dies(world)
-        wait_until(lambda: world.guards.lease["holder"] in ("node2", "node3"), 15, "another node has the lease")
+        wait_until(lambda: world.guards.lease["holder"] in ("node2", "node3"), 60, "another node has the lease")
         record = wait_until(
             lambda: next((r for r in world.get("history/").values() if r["epoch"] > before + 1), None), 10, "a record"
         )
@@ -45,7 +45,7 @@ def test_a_node_that_can_not_start_it_is_followed_by_the_next(world):
     world.guards.guards[first].fails_to_start = True
     try:
         holder_dies(world)
-        wait_until(lambda: world.guards.guards["node3"].vm == "running", 20, "node3 runs it")
+        wait_until(lambda: world.guards.guards["node3"].vm == "running", 60, "node3 runs it")
     finally:
         world.guards.guards["node1"].start()
     assert world.guards.lease["holder"] == "node3"
