@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+OF_A_VM = frozenset({"image", "bridge", "domain", "memory", "fencer"})
+"""The checks that concern one VM and not its node, which an older guard has told among its node's."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -58,17 +61,20 @@ class Choice:
 
 
 def choose(nodes: Sequence[Node], needs: Needs, prefer: Sequence[str] = (), holder: str = "") -> Choice:
-    """Rank the nodes that can run a VM: preferred ones in their order, then by free memory, CPUs and name.
+    """Rank the nodes that can run a VM: preferred ones in their order, then by free memory, CPUs and name. Those that
+    are in doubt (:func:`_doubt`) come after all others.
 
     :param holder: who has the lease that is being lost; it keeps itself alive or not, and is no candidate.
     """
     rejected = {node.name: why for node in nodes if (why := objection(node, needs, holder))}
     fit = [node for node in nodes if node.name not in rejected]
     rank = {name: place for place, name in enumerate(prefer)}
-    fit.sort(key=lambda node: (rank.get(node.name, len(rank)), *_size(node), node.name))
+    doubts = {node.name: _doubt(node, needs.vm) for node in fit}
+    fit.sort(key=lambda node: (doubts[node.name] != "", rank.get(node.name, len(rank)), *_size(node), node.name))
     reasons = {
         node.name: (f"preferred as number {rank[node.name] + 1}, " if node.name in rank else "")
         + f"{_number(node, 'free_memory_mib')} MiB and {_number(node, 'cpus')} CPUs"
+        + (f"; in doubt: {doubts[node.name]}" if doubts[node.name] else "")
         for node in fit
     }
     return Choice(order=tuple(node.name for node in fit), reasons=reasons, rejected=rejected)
@@ -90,7 +96,29 @@ def objection(node: Node, needs: Needs, holder: str = "") -> str:
     checks = node.record.get("checks")
     if not isinstance(checks, Mapping) or not checks:
         return "its guard has reported no checks"
-    return _failing(checks) or _failing(_own_checks(node.record, needs.vm)) or _lack(node, needs)
+    of_node = checks if _is_alone(node.record, needs.vm) else _without_vms(checks)
+    return _failing(of_node) or _failing(_own_checks(node.record, needs.vm)) or _lack(node, needs)
+
+
+def _doubt(node: Node, vm: str) -> str:
+    """What an older guard tells of one of its VMs without saying of which; empty if it tells of nothing.
+
+    That guard itself knows whether it is this one: it takes the order, or refuses it at once.
+    """
+    checks = node.record["checks"] if node.record else {}
+    return _failing({name: checks[name] for name in sorted(OF_A_VM & set(checks))})
+
+
+def _without_vms(checks: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a record's checks that concern the node."""
+    return {name: check for name, check in checks.items() if name not in OF_A_VM}
+
+
+def _is_alone(record: Mapping[str, Any], vm: str) -> bool:
+    """Whether all that a record tells of VMs is of this one: its guard tells of no other."""
+    guard = record.get("guard")
+    vms = guard.get("vms") if isinstance(guard, Mapping) else None
+    return not isinstance(vms, Mapping) or not set(vms) - {vm}
 
 
 def _failing(checks: Mapping[str, Any]) -> str:
@@ -104,13 +132,14 @@ def _failing(checks: Mapping[str, Any]) -> str:
 
 
 def _own_checks(record: Mapping[str, Any], vm: str) -> Mapping[str, Any]:
-    """The checks that concern this VM alone. A guard older than them has told them among the node's: then there are
-    none, and what fails for one VM there counts for all. What can't be read of them is a check that fails.
+    """The checks that concern this VM alone; none of a guard that is older than them. What can't be read of them is a
+    check that fails, and so is a guard that tells of other VMs only: it was not told of this one yet.
     """
     found: Any = record
     for key in ("guard", "vms", vm, "checks"):
         if key not in found:
-            return {}
+            untold = key == vm and bool(found)
+            return {"guard": {"ok": False, "why": f"it does not know {vm}: apply states.guard"}} if untold else {}
         found = found[key]
         if not isinstance(found, Mapping):
             return {key: None}
