@@ -34,7 +34,7 @@ def fit(name, **more):
         (Node("a", {"checks": {"storage": "fine"}}, alive=True), "check storage fails"),
         (Node("a", {"checks": {"storage": {"ok": 1}}}, alive=True), "check storage fails"),
         (fit("a", bridge="no bridge br_mgmt"), "check bridge fails: no bridge br_mgmt"),
-        (fit("a", memory=8191), "8191 MiB of memory are free, the VM needs 8192 MiB"),
+        (fit("a", memory=8191), "8191 MiB of memory are free; the VM needs 8192 MiB"),
         (fit("a", cpus=3), "has 3 CPUs, the VM needs 4"),
         (Node("a", record(), alive=True, maintenance={"by": "eve", "reason": "fan"}), "is in maintenance by eve: fan"),
         (Node("a", record(), alive=True, maintenance={}), "is in maintenance"),
