@@ -17,10 +17,10 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 from mnha import config, keys
-from mnha.core import choose
+from mnha.core import choose, placement
 from mnha.errors import MnhaError
 from mnha.guest import domain, kvm, libvirt_domains
-from mnha.master import history, view
+from mnha.master import history, placing, view
 
 log = logging.getLogger(__name__)
 
@@ -256,8 +256,12 @@ def plan_failover(
     return {"needed": True, "claimed": True, "action": f"{action}{attempt}", **_plan(name)}
 
 
-def plan(vm: str | None = None) -> dict[str, Any]:
-    """Who could run the VM now, best first, why the others could not, and the lease.
+def plan(vm: str | None = None, alone: bool = False) -> dict[str, Any]:
+    """Who could run the VM now, best first, why the others could not, and the lease. The VMs that nobody has, and those
+    of its holder, are placed in one go with it: `together` has each with its node, "" if there is none.
+
+    alone
+        it leaves its holder alone, as in a migration
 
     CLI Example:
 
@@ -266,7 +270,7 @@ def plan(vm: str | None = None) -> dict[str, Any]:
         salt node1 mnvm.plan
     """
     name, _ = _vm(vm)
-    return _plan(name)
+    return _plan(name, alone=alone)
 
 
 def record(event: str, text: str, vm: str | None = None, action: str | None = None, **data: Any) -> str:
@@ -340,29 +344,28 @@ def report() -> dict[str, Any]:
     return found
 
 
-def _plan(vm: str) -> dict[str, Any]:
+def _plan(vm: str, *, alone: bool = False) -> dict[str, Any]:
     """Who could run the VM now, and its lease."""
     _, cluster = _vm(vm)
     ask = __salt__["consul_ha.kv_list"]
-    values, records, maintenance = ask(f"{keys.vm(vm)}/"), ask(keys.NODES), ask(keys.MAINTENANCE)
+    values, records, maintenance = ask(keys.VMS), ask(keys.NODES), ask(keys.MAINTENANCE)
     alive = {row["node"]: row["status"] == "alive" for row in __salt__["consul_ha.members"]()}
-    lease = values.get(keys.lease(vm)) or {}
     nodes = [
         choose.Node(name, records.get(keys.node(name)), alive.get(name), maintenance.get(keys.maintenance(name)))
         for name in cluster.nodes
     ]
-    wanted = cluster.vms[vm]
-    holder = "" if lease.get("phase") == "released" else str(lease.get("holder") or "")
-    choice = choose.choose(nodes, choose.Needs(vm, wanted.memory_mib, wanted.cpus), wanted.prefer, holder)
+    choices = placement.place_all(placing.cluster_of(cluster.to_mapping(), values, nodes), vm, alone=alone)
+    choice = choices[vm]
     return {
         "vm": vm,
         "cluster": cluster.name,
-        "lease": lease,
+        "lease": values.get(keys.lease(vm)) or {},
         "desired": (values.get(keys.desired(vm)) or {}).get("run"),
         "order": list(choice.order),
         "rejected": dict(choice.rejected),
-        "prefer": list(wanted.prefer),
+        "prefer": list(cluster.vms[vm].prefer),
         "sentence": choice.sentence,
+        "together": {name: next(iter(one.order), "") for name, one in choices.items()},
     }
 
 

@@ -508,7 +508,7 @@ def probes(world: World) -> Case:
     vm = {"name": "v", "image": str(world.folder / "vm.img"), "bridges": [], "memory_mib": 1,
           "domain_xml": str(world.folder / "domain.xml")}  # fmt: skip
     prober = Prober(
-        "n1", vm, is_running=lambda: True, libvirt_error=str, fencer_error=str, watchdog_error=str,
+        "n1", vm, is_running=lambda: True, libvirt_error=str, fencer_error=str, watchdog_error=str, lack=str,
         storage_elsewhere=str, changed=told,
     )  # fmt: skip
 

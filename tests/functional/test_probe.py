@@ -83,6 +83,7 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
         libvirt_error=str,
         fencer_error=str,
         watchdog_error=str,
+        lack=str,
         storage_elsewhere=lambda: "you",
         changed=lambda seen: None,
     )

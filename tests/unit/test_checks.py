@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mnha.core.choose import OF_A_VM
 from mnha.daemon.adapters.probe import Check
 from mnha.daemon.checks import CHECKS, Of, of_node, told
 from tests.support.example import ROOT
@@ -25,3 +26,7 @@ def test_the_documentation_names_every_check_with_whom_it_concerns() -> None:
     lines = [line for line in text.splitlines() if line.strip().startswith('"checks":{')]
     found = [set(re.findall(r'"(\w+)":[{…]', line.split("#")[0])) - {"checks"} for line in lines]
     assert found == [{name for name, kind in CHECKS.items() if kind.of is of} for of in (Of.NODE, Of.VM)]
+
+
+def test_the_choice_knows_which_checks_of_an_older_guard_concern_a_vm() -> None:
+    assert {name for name, kind in CHECKS.items() if kind.of is Of.VM} == OF_A_VM

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ def fit(name, **more):
         (Node("a", {"checks": {"storage": "fine"}}, alive=True), "check storage fails"),
         (Node("a", {"checks": {"storage": {"ok": 1}}}, alive=True), "check storage fails"),
         (fit("a", bridge="no bridge br_mgmt"), "check bridge fails: no bridge br_mgmt"),
-        (fit("a", memory=8191), "8191 MiB of memory are free, the VM needs 8192 MiB"),
+        (fit("a", memory=8191), "8191 MiB of memory are free; the VM needs 8192 MiB"),
         (fit("a", cpus=3), "has 3 CPUs, the VM needs 4"),
         (Node("a", record(), alive=True, maintenance={"by": "eve", "reason": "fan"}), "is in maintenance by eve: fan"),
         (Node("a", record(), alive=True, maintenance={}), "is in maintenance"),
@@ -55,8 +57,39 @@ def test_a_check_of_one_vm_rules_the_node_out_for_that_one_only():
     assert objection(of_two(other="no image"), NEEDS) == ""
 
 
-def test_a_record_of_an_older_guard_has_all_checks_of_all_vms_in_one_place():
+def of_older(name="a", vms=("mnvm",), **checks):
+    """A node whose guard tells the checks of all its VMs among the node's own, as guards did before."""
+    found = record(**checks)
+    return Node(name, {**found, "guard": {"version": "0", "vms": {vm: {"state": "standby"} for vm in vms}}}, alive=True)
+
+
+def test_what_an_older_guard_tells_of_its_only_vm_rules_its_node_out():
+    assert objection(of_older(image="no image"), NEEDS) == "check image fails: no image"
     assert objection(fit("a", image="no image"), NEEDS) == "check image fails: no image"
+
+
+def test_what_an_older_guard_tells_of_one_of_its_vms_puts_its_node_last_and_not_out():
+    doubtful = of_older("a", ("mnvm", "other"), memory=65536, image="no image")
+    choice = choose([doubtful, fit("b")], NEEDS, prefer=["a"])
+    assert choice.order == ("b", "a")
+    assert choice.reasons["a"].endswith("in doubt: check image fails: no image")
+    assert choose([doubtful], NEEDS).order == ("a",)
+
+
+def test_what_an_older_guard_tells_of_its_node_rules_it_out_for_all():
+    assert objection(of_older("a", ("mnvm", "other"), libvirt="dead"), NEEDS) == "check libvirt fails: dead"
+
+
+def test_records_of_old_and_new_guards_stand_side_by_side():
+    """An upgrade under way; the image of the other VM is missing for all."""
+    new = dataclasses.replace(of_two(other="no image"), name="c")
+    choice = choose([of_older("a", ("mnvm", "other"), image="no image"), fit("b"), new], NEEDS)
+    assert choice.order == ("b", "c", "a")
+    assert not choice.rejected
+
+
+def test_a_guard_that_knows_other_vms_only_is_no_candidate():
+    assert "does not know new: apply states.guard" in objection(of_two(), dataclasses.replace(NEEDS, vm="new"))
 
 
 @pytest.mark.parametrize(

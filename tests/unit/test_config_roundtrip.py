@@ -86,6 +86,7 @@ def pillars(draw: st.DrawFn) -> dict[str, Any]:
         "watchdog_driver": st.sampled_from(["softdog", "iTCO_wdt"]),
         "announce_s": st.sampled_from([0, 1, 2.5]),
         "storage_lost_after_s": st.sampled_from([0, 10, 12.5]),
+        "memory_reserve_mib": st.sampled_from([0, 512]),
         "minimum_size": st.booleans(),
         "consul": st.sampled_from(
             [

@@ -19,6 +19,7 @@ PLAN = {
     "order": ["node3", "node2"],
     "rejected": {"node1": "holds the lease that is being lost"},
     "prefer": [],
+    "together": {"mnvm": "node3"},
 }
 MOVED = {"message": "moved", "epoch": 8, "timeline": {"migrating_s": 1.0}}
 
@@ -147,6 +148,31 @@ def test_a_holder_whose_vm_stays_is_not_marked_unless_forced() -> None:
     forced = Minions(guard__migrate=stays)
     assert migration.maintenance(forced, NODES, "node1", "on", "root@m1", force=True).ok
     assert len(forced.called("consul_ha.kv_put")) == 1
+
+
+TWO = {"vms/mnvm/lease": LEASE, "vms/big/lease": {**LEASE, "epoch": 3}}
+
+
+def test_all_vms_of_a_node_are_placed_before_the_first_one_leaves_and_each_goes_to_its_place() -> None:
+    plan = {**PLAN, "together": {"big": "node2", "mnvm": "node3", "else": "node2"}}
+    runs = {"vm": "running", "sentence": ""}
+    ask = Minions(consul_ha__kv_list=TWO, mnvm__plan=[plan, {**plan, "vm": "big", "order": ["node2"]}, *[plan] * 3],
+                  guard__status={"vms": {"mnvm": runs, "big": runs}})  # fmt: skip
+    assert migration.maintenance(ask, NODES, "node1", "on", "root@m1").ok
+    assert [(order["vm"], order["target"]) for _, order in ask.called("guard.migrate")] == [
+        ("big", "node2"), ("mnvm", "node3"),
+    ]  # fmt: skip
+    assert [("alone" in kwarg) for _, kwarg in ask.called("mnvm.plan")][:3] == [False, True, True]
+
+
+def test_a_node_whose_vms_do_not_all_find_a_place_is_not_left_by_one_of_them() -> None:
+    plan = {**PLAN, "together": {"big": "node2", "mnvm": ""}}
+    ask = Minions(consul_ha__kv_list=TWO, mnvm__plan=plan)
+    outcome = migration.maintenance(ask, NODES, "node1", "on", "root@m1")
+    assert not outcome.ok
+    assert "nothing was moved" in outcome.text
+    assert "mnvm would find no place if all of its VMs left: mnvm, big" in outcome.text
+    assert ask.called("guard.migrate") == ask.called("consul_ha.kv_put") == []
 
 
 def test_another_node_is_marked_and_nothing_moves() -> None:

@@ -50,6 +50,7 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "watchdog_device": cluster.watchdog_device,
         "masterless_takeover_after_s": cluster.masterless_takeover_after_s,
         "storage_lost_after_s": cluster.storage_lost_after_s,
+        "memory_reserve_mib": cluster.memory_reserve_mib,
         "image_folder": cluster.image_folder,
         "consul": {
             "servers": [{"host": host, "port": port} for host in ["127.0.0.1", *others]],

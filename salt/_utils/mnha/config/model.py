@@ -307,6 +307,12 @@ class ClusterConfig(Section):
         "and started elsewhere, if another node reaches it; if none does it is left alone, for it may go on when the "
         "file server is back. 0: always left alone.",
     )
+    memory_reserve_mib: Annotated[int, Field(ge=0, le=1024 * 1024)] = Field(
+        1024,
+        description="So much memory of a node, in MiB, no VM is placed on: what QEMU needs beside its guest's memory "
+        "(100 to 300 MiB each), what Salt's jobs and Consul take at times, and the 1024 MiB by which a node's record "
+        "may be behind.",
+    )
     image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
     minimum_size: bool = Field(True, description="false: VMs below 4 CPUs and 8192 MiB are allowed (for tests).")
     nodes: dict[NodeName, Node] = Field(

@@ -14,6 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .model import Vm
+
+OF_A_VM = frozenset({"image", "bridge", "domain", "memory", "fencer"})
+"""The checks that concern one VM and not its node, which an older guard has told among its node's."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -57,25 +62,76 @@ class Choice:
         return f"{first} ({self.reasons[first]})" + (f"; not {others}" if others else "")
 
 
-def choose(nodes: Sequence[Node], needs: Needs, prefer: Sequence[str] = (), holder: str = "") -> Choice:
-    """Rank the nodes that can run a VM: preferred ones in their order, then by free memory, CPUs and name.
+def choose(
+    nodes: Sequence[Node],
+    needs: Needs,
+    prefer: Sequence[str] = (),
+    holder: str = "",
+    *,
+    promised: Mapping[str, Mapping[str, int]] | None = None,
+    reserve_mib: int = 0,
+) -> Choice:
+    """Rank the nodes that can run a VM: preferred ones in their order, then by free memory, CPUs and name. Those that
+    are in doubt (:func:`_doubt`) come after all others.
 
     :param holder: who has the lease that is being lost; it keeps itself alive or not, and is no candidate.
+    :param promised: node -> VM -> MiB that it is to have there; what the node's record counts is not counted again.
+    :param reserve_mib: what each node keeps for itself.
     """
-    rejected = {node.name: why for node in nodes if (why := objection(node, needs, holder))}
+    rooms = {node.name: Room(node, (promised or {}).get(node.name, {}), reserve_mib) for node in nodes}
+    rejected = {node.name: why for node in nodes if (why := objection(node, needs, holder, rooms[node.name]))}
     fit = [node for node in nodes if node.name not in rejected]
-    rank = {name: place for place, name in enumerate(prefer)}
-    fit.sort(key=lambda node: (rank.get(node.name, len(rank)), *_size(node), node.name))
+    rank = {name: number for number, name in enumerate(prefer)}
+    doubts = {node.name: _doubt(node, needs.vm) for node in fit}
+    fit.sort(
+        key=lambda node: (doubts[node.name] != "", rank.get(node.name, len(rank)), *_size(rooms[node.name]), node.name)
+    )
     reasons = {
         node.name: (f"preferred as number {rank[node.name] + 1}, " if node.name in rank else "")
-        + f"{_number(node, 'free_memory_mib')} MiB and {_number(node, 'cpus')} CPUs"
+        + f"{rooms[node.name].left_mib} MiB and {_number(node, 'cpus')} CPUs"
+        + (f"; in doubt: {doubts[node.name]}" if doubts[node.name] else "")
         for node in fit
     }
     return Choice(order=tuple(node.name for node in fit), reasons=reasons, rejected=rejected)
 
 
-def objection(node: Node, needs: Needs, holder: str = "") -> str:
-    """Why `node` can't take over; empty when it can."""
+@dataclass(frozen=True)
+class Room:
+    """The memory of a node.
+
+    :param promised: VM -> MiB that others are to have there.
+    :param reserve_mib: what the host keeps for itself.
+    """
+
+    node: Node
+    promised: Mapping[str, int] = field(default_factory=dict)
+    reserve_mib: int = 0
+
+    @property
+    def coming(self) -> dict[str, int]:
+        """What is promised and not yet counted by the node's guard: the VM is off there by its record."""
+        return {vm: mib for vm, mib in self.promised.items() if not _is_counted(self.node.record, vm)}
+
+    @property
+    def left_mib(self) -> int:
+        """What is left for one more VM; 0 if all is promised."""
+        return max(0, _number(self.node, "free_memory_mib") - self.reserve_mib - sum(self.coming.values()))
+
+    def lack(self, needed_mib: int) -> str:
+        """Why a VM does not fit; empty when it does."""
+        if self.left_mib >= needed_mib:
+            return ""
+        more = [f"{mib} MiB of them for {vm}, which is on its way" for vm, mib in sorted(self.coming.items())]
+        more += [f"{self.reserve_mib} MiB for the host"] if self.reserve_mib else []
+        free = f"{_number(self.node, 'free_memory_mib')} MiB of memory are free"
+        return f"{', '.join([free, *more])}; the VM needs {needed_mib} MiB"
+
+
+def objection(node: Node, needs: Needs, holder: str = "", room: Room | None = None) -> str:
+    """Why `node` can't take over; empty when it can.
+
+    :param room: its memory, if not all that is free there is to be had.
+    """
     if node.name == holder:
         return "holds the lease that is being lost"
     if node.maintenance is not None:
@@ -90,7 +146,29 @@ def objection(node: Node, needs: Needs, holder: str = "") -> str:
     checks = node.record.get("checks")
     if not isinstance(checks, Mapping) or not checks:
         return "its guard has reported no checks"
-    return _failing(checks) or _failing(_own_checks(node.record, needs.vm)) or _lack(node, needs)
+    of_node = checks if _is_alone(node.record, needs.vm) else _without_vms(checks)
+    return _failing(of_node) or _failing(_own_checks(node.record, needs.vm)) or _lack(room or Room(node), needs)
+
+
+def _doubt(node: Node, vm: str) -> str:
+    """What an older guard tells of one of its VMs without saying of which; empty if it tells of nothing.
+
+    That guard itself knows whether it is this one: it takes the order, or refuses it at once.
+    """
+    checks = node.record["checks"] if node.record else {}
+    return _failing({name: checks[name] for name in sorted(OF_A_VM & set(checks))})
+
+
+def _without_vms(checks: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a record's checks that concern the node."""
+    return {name: check for name, check in checks.items() if name not in OF_A_VM}
+
+
+def _is_alone(record: Mapping[str, Any], vm: str) -> bool:
+    """Whether all that a record tells of VMs is of this one: its guard tells of no other."""
+    guard = record.get("guard")
+    vms = guard.get("vms") if isinstance(guard, Mapping) else None
+    return not isinstance(vms, Mapping) or not set(vms) - {vm}
 
 
 def _failing(checks: Mapping[str, Any]) -> str:
@@ -104,32 +182,41 @@ def _failing(checks: Mapping[str, Any]) -> str:
 
 
 def _own_checks(record: Mapping[str, Any], vm: str) -> Mapping[str, Any]:
-    """The checks that concern this VM alone. A guard older than them has told them among the node's: then there are
-    none, and what fails for one VM there counts for all. What can't be read of them is a check that fails.
+    """The checks that concern this VM alone; none of a guard that is older than them. What can't be read of them is a
+    check that fails, and so is a guard that tells of other VMs only: it was not told of this one yet.
     """
     found: Any = record
     for key in ("guard", "vms", vm, "checks"):
         if key not in found:
-            return {}
+            untold = key == vm and bool(found)
+            return {"guard": {"ok": False, "why": f"it does not know {vm}: apply states.guard"}} if untold else {}
         found = found[key]
         if not isinstance(found, Mapping):
             return {key: None}
     return dict(found)
 
 
-def _lack(node: Node, needs: Needs) -> str:
+def _lack(room: Room, needs: Needs) -> str:
     """What of memory and CPUs is missing."""
-    free, cpus = _number(node, "free_memory_mib"), _number(node, "cpus")
-    if free < needs.memory_mib:
-        return f"{free} MiB of memory are free, the VM needs {needs.memory_mib} MiB"
-    if cpus < needs.cpus:
-        return f"has {cpus} CPUs, the VM needs {needs.cpus}"
-    return ""
+    if lack := room.lack(needs.memory_mib):
+        return lack
+    cpus = _number(room.node, "cpus")
+    return "" if cpus >= needs.cpus else f"has {cpus} CPUs, the VM needs {needs.cpus}"
 
 
-def _size(node: Node) -> tuple[int, int]:
-    """Sorts the biggest first: by free memory, then CPUs."""
-    return -_number(node, "free_memory_mib"), -_number(node, "cpus")
+def _is_counted(record: Mapping[str, Any] | None, vm: str) -> bool:
+    """Whether a record's free memory is what the VM leaves: it is alive there, by the record."""
+    found: Any = record
+    for key in ("guard", "vms", vm, "vm"):
+        if not isinstance(found, Mapping) or key not in found:
+            return False
+        found = found[key]
+    return isinstance(found, str) and found != Vm.OFF
+
+
+def _size(room: Room) -> tuple[int, int]:
+    """Sorts the biggest first: by memory that is left, then CPUs."""
+    return -room.left_mib, -_number(room.node, "cpus")
 
 
 def _number(node: Node, key: str) -> int:

@@ -34,6 +34,7 @@ class Sight:
     :param fencer: whether the fencer keeps the VM's deadline.
     :param watchdog: whether the watchdog works, if it is required.
     :param running: whether the VM runs here.
+    :param lack: why its memory is not to be had here, if it does not run here; empty when it is.
     """
 
     vm: Mapping[str, Any]
@@ -43,6 +44,7 @@ class Sight:
     fencer: Check
     watchdog: Check
     running: bool
+    lack: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +66,8 @@ CHECKS: Mapping[str, Kind] = {
     "libvirt": Kind(Of.NODE, "libvirt answers", lambda sight: sight.libvirt),
     "memory": Kind(
         Of.VM,
-        "enough memory is free, or it runs here",
-        lambda sight: probe.memory(sight.vm["memory_mib"], sight.running),
+        "its memory is to be had beside that of the others and of the host, or it runs here",
+        lambda sight: Check(sight.running or not sight.lack, "" if sight.running else sight.lack),
     ),
     "fencer": Kind(Of.VM, "the fencer answers, and finds nothing wrong with it", lambda sight: sight.fencer),
     "watchdog": Kind(Of.NODE, "a required watchdog works", lambda sight: sight.watchdog),

@@ -69,7 +69,7 @@ class Daemon:
 
     def __init__(self, config: dict[str, Any], granted: Mapping[str, tuple[float, float]]) -> None:
         self._loop = Loop()
-        self._node = Node(config, self._tell_of_maintenance)
+        self._node = Node(config, self._loop.guards, self._tell_of_maintenance)
         self._subscribers, self._answers = Subscribers(), Answers()
         self._protected = {vm["name"]: self._protect(vm, granted.get(vm["name"], (None, 0.0))) for vm in config["vms"]}
         for name, protected in self._protected.items():

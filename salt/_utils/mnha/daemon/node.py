@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import keys
+from ..core.guard import Guard
 from ..fencer.slices import KernelSlices
 from .adapters import fencer
 from .adapters.consul import Servers
@@ -15,6 +16,7 @@ from .adapters.maintenance import Maintenance
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
 from .adapters.publisher import Publisher
+from .memory import Memory
 from .threads import Fault, Forever
 
 
@@ -22,11 +24,12 @@ class Node:
     """This node and its adapters, each once.
 
     :param config: what :func:`mnha.daemon.settings.load` returned.
+    :param guards: VM -> its guard, as soon as there is one.
     :param maintained: called with why this node is to run nothing, or with nothing when it may again; in a thread of
         its own.
     """
 
-    def __init__(self, config: dict[str, Any], maintained: Callable[[str], None]) -> None:
+    def __init__(self, config: dict[str, Any], guards: Mapping[str, Guard], maintained: Callable[[str], None]) -> None:
         self.config = config
         self.name, self.cluster = config["node"], config["cluster"]
         consul = config["consul"]
@@ -37,6 +40,7 @@ class Node:
         self.other_nodes = OtherNodes(self.servers, keys.folder(self.cluster), self.name, self.peers.seen)
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
+        self.memory = Memory(config, guards)
         self.slices = KernelSlices(Path(config["fencer"]["slices"]))
 
     @property

@@ -23,6 +23,7 @@ from .adapters import fencer, probe
 from .adapters.consul import Servers
 from .adapters.libvirt import URI
 from .checks import CHECKS, Of, Sight
+from .memory import Memory
 
 CONSUL_TIMEOUT_S = 3.0
 MACHINED = "systemd-machined.service"
@@ -79,11 +80,14 @@ def _checks(config: dict[str, Any]) -> list[Finding]:
         _seen(lambda: _fencer(config)),
         _seen(lambda: _watchdog(config)),
     )
+    memory = Memory(config, {})
     of_node: dict[str, probe.Check] = {}
     of_vms: dict[str, probe.Check] = {}
     for vm, image in zip(config["vms"], images, strict=True):
         running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
-        results = checks.look(Sight(vm, storage, image, libvirt_answers, fences, watchdog, running))
+        results = checks.look(
+            Sight(vm, storage, image, libvirt_answers, fences, watchdog, running, lack=memory.lack(vm["name"]))
+        )
         of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
     return [Finding(name, one.ok, one.why or "fine") for name, one in {**of_node, **of_vms}.items()]

@@ -35,7 +35,7 @@ class Requests:
         """op -> handler."""
         return {
             "status": lambda request: self._loop.ask(self._status.whole),
-            "takeover": lambda request: self._order(Op.TAKEOVER, request),
+            "takeover": self._takeover,
             "release": lambda request: self._order(Op.RELEASE, request),
             "migrate": self._migrate,
             "reset": self._reset,
@@ -83,6 +83,11 @@ class Requests:
         self._loop.call(give)
         # A migration that took too long is aborted, and what came of that is waited for, then not any more.
         return self._answers.wait(ticket, wait_s + 2.0 + (2 * OUTCOME_S if op is Op.MIGRATE else 0.0))
+
+    def _takeover(self, request: Request) -> dict[str, Any]:
+        """Order a take-over. Of several VMs that are ordered at once those come that fit."""
+        vm = self._vm_of(request)
+        return self._order(Op.TAKEOVER, request, lambda: self._node.memory.objection(vm))
 
     def _reset(self, request: Request) -> dict[str, Any]:
         """Order a reset; of the process that is meant, if the request says so: it may be another one by now."""

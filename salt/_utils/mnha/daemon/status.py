@@ -9,7 +9,6 @@ from typing import Any
 
 from .. import __version__, keys
 from ..host.clock import boottime_s
-from .adapters.probe import free_memory_mib
 from .checks import Of, of_node, told
 from .node import Node
 from .priority import Priority
@@ -86,7 +85,7 @@ class Status:
                 },
             },
             "checks": self._checks(),
-            "free_memory_mib": free_memory_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
+            "free_memory_mib": self._node.memory.free_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
             "cpus": os.cpu_count(),
         }
         steady = {key: value for key, value in record.items() if key != "free_memory_mib"}

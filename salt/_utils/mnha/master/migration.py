@@ -46,7 +46,7 @@ def migrate(
     """
     if target and target not in nodes:
         raise InputError(f"{target} is no node of the cluster; its nodes are {', '.join(nodes)}")
-    plan = value_of(ask.first(nodes, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
+    plan = value_of(ask.first(nodes, "mnvm.plan", {"vm": vm, "alone": True}, timeout_s=PLAN_S))
     lease, name = plan["lease"], plan["vm"]
     holder = "" if lease.get("phase") == "released" else str(lease.get("holder") or "")
     rejected = {node: why for node, why in plan["rejected"].items() if node != holder}
@@ -130,13 +130,20 @@ def enter_maintenance(
     ask: AskAny, nodes: Sequence[str], node: str, by: str, reason: str = "", force: bool = False,
     wait_s: float = MOVE_WAIT_S,
 ) -> Result:  # fmt: skip
-    """Migrate away what `node` holds, then mark it: from then on it is no candidate.
+    """Migrate away what `node` holds, then mark it: from then on it is no candidate. Where each VM goes is decided in
+    one go, before the first one leaves.
 
     :param force: mark it even if something could not be migrated, which then goes on there.
     """
     planner, leases = _leases(ask, nodes, node)
     held = [vm for vm, lease in leases.items() if lease.get("phase") != "released" and lease.get("holder") == node]
-    moves = [migrate(ask, nodes, vm, "", f"{by}, for the maintenance of {node}", wait_s) for vm in held]
+    places = _places(ask, planner, held)
+    stays = "; ".join(f"{vm} would find no place" for vm, target in places.items() if not target)
+    if stays and len(held) > 1 and not force:
+        return Result(False, f"{node} is not in maintenance, and nothing was moved (force=True moves what can be): "
+                      f"{stays} if all of its VMs left: {', '.join(held)}", node=node)  # fmt: skip
+    why = f"{by}, for the maintenance of {node}"
+    moves = [migrate(ask, nodes, vm, places.get(vm, ""), why, wait_s) for vm in dict.fromkeys([*places, *held])]
     left = "; ".join(move.text for move in moves if not move.ok)
     if left and not force:
         return Result(False, f"{node} is not in maintenance (force=True marks it all the same): {left}", node=node)
@@ -146,6 +153,16 @@ def enter_maintenance(
     _record(ask, [planner], "maintenance on", text, reason=reason, by=by)
     texts = [text, *(move.text for move in moves)]
     return Result(True, "; ".join(texts), done=True, node=node, warnings=_without_candidate(ask, planner, leases))
+
+
+def _places(ask: AskAny, planner: str, held: Sequence[str]) -> dict[str, str]:
+    """Where each VM is to go when its node is left by all of them: the placed ones first, "" where there is no place.
+    What needs none, for it is being stopped, is not among them.
+    """
+    if not held:
+        return {}
+    plan = value_of(ask.one(planner, "mnvm.plan", {"vm": held[0]}, timeout_s=PLAN_S))
+    return {vm: target for vm, target in plan["together"].items() if vm in held}
 
 
 def _without_candidate(ask: AskAny, planner: str, vms: Iterable[str]) -> list[str]:

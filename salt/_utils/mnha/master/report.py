@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import keys
-from ..core import choose
-from . import checks
+from ..core import choose, placement
+from . import checks, placing
 from .minions import Reply
 
 HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
@@ -207,7 +207,7 @@ def _vms(view: Mapping[str, Any], found: Mapping[str, Any], renewed_s: Mapping[s
         vm["hung"] = next((one["health"].get("why") or "no answer" for one in said.values()
                            if (one.get("health") or {}).get("hung")), "")  # fmt: skip
         vm["states"] = {node: {key: one.get(key) for key in ("state", "sentence", "vm")} for node, one in said.items()}
-        result[name] = {**vm, **_choice(name, vm, view, found)}
+        result[name] = {**vm, **_choice(name, view, found)}
     return result
 
 
@@ -274,19 +274,18 @@ def _where(vm: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
     return held if contact == "guard" else f"{held}: whether it runs is not known"
 
 
-def _choice(name: str, vm: Mapping[str, Any], view: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _choice(name: str, view: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Which nodes could take it over, best first, and why the others could not; None where nobody can say. A silent
     guard takes nothing, whatever its record says.
     """
     if not found["quorum"]:
         return {"candidates": None, "rejected": {}}
-    conf = ((((view.get("applied") or {}).get("cluster") or {}).get("vms")) or {}).get(name) or {}
+    conf = (view.get("applied") or {}).get("cluster") or {}
     nodes = [
         choose.Node(node, row["record"], None if row["consul"] == "unknown" else row["consul"] == "alive",
                     row["maintenance"]) for node, row in found["nodes"].items()
     ]  # fmt: skip
-    needs = choose.Needs(name, int(conf.get("memory_mib") or 0), int(conf.get("cpus") or 0))
-    choice = choose.choose(nodes, needs, conf.get("prefer") or (), _holder(vm))
+    choice = placement.place(placing.cluster_of(conf, view.get("vms") or {}, nodes, also=name), name)
     silent = [node for node in choice.order if found["nodes"][node]["contact"] == GUARD_SILENT]
     return {
         "candidates": [node for node in choice.order if node not in silent],

@@ -68,14 +68,6 @@ def domain(path: Path) -> Check:
     return _there(path, f"{path} is missing: apply states.mnvm")
 
 
-def memory(needed_mib: int, running: bool) -> Check:
-    """Enough memory is free; a VM that runs here has its share already."""
-    free = free_memory_mib()
-    if running or free >= needed_mib:
-        return Check(True)
-    return Check(False, f"{free} MiB of memory are free, the VM needs {needed_mib} MiB")
-
-
 def free_memory_mib() -> int:
     """MemAvailable in MiB."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
