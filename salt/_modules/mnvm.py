@@ -18,9 +18,9 @@ from salt.exceptions import CommandExecutionError
 
 from mnha import config, keys
 from mnha.core import choose
-from mnha.errors import MnhaError
+from mnha.errors import MnhaError, UnreachableError
 from mnha.guest import domain, kvm, libvirt_domains
-from mnha.master import history, view
+from mnha.master import following, history, view
 
 log = logging.getLogger(__name__)
 
@@ -202,9 +202,20 @@ def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
         salt node1 mnvm.start
     """
     planned = set_desired("started", vm, by=f"mnvm.start on {__opts__['id']}")
-    if holder := planned["lease"]["holder"]:
-        return {"result": "ok", "message": f"{holder} has the lease and starts it", "plan": planned}
-    return __salt__["guard.takeover"](planned["lease"]["epoch"], vm=planned["vm"], wait_s=wait_s, reason="mnvm.start")
+    name, lease = planned["vm"], planned["lease"]
+    if following.holder_of(lease):
+        seen = follow(name, "running", wait_s)
+        holder, lease = seen["holder"], seen["lease"]
+        if seen["outcome"] == "running":
+            return {"result": "ok", "message": f"{name} runs on {holder}", "plan": planned}
+        if seen["outcome"] == "timeout":
+            __context__["retcode"] = 1
+            return {
+                "result": "timeout",
+                "message": f"{holder} has the lease; the VM does not run there",
+                "plan": planned,
+            }
+    return __salt__["guard.takeover"](lease["epoch"], vm=name, wait_s=wait_s, reason="mnvm.start")
 
 
 def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
@@ -218,6 +229,31 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
     """
     planned = set_desired("stopped", vm, by=f"mnvm.stop on {__opts__['id']}")
     return __salt__["guard.stop"](vm=planned["vm"], wait_s=wait_s)
+
+
+def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -> dict[str, Any]:
+    """Wait until the VM is `running` or `off`, wherever, by what the guards write into Consul; no minion of theirs is
+    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.follow wanted=off wait_s=180
+    """
+    name, _ = _vm(vm)
+
+    def read() -> following.Look:
+        try:
+            entry = __salt__["consul_ha.kv_get"](keys.lease(name))
+            lease = (entry or {}).get("value") or {}
+            holder = following.holder_of(lease)
+            record = __salt__["consul_ha.kv_get"](keys.node(holder)) if holder else None
+        except CommandExecutionError as error:
+            raise UnreachableError(str(error)) from error
+        return following.Look(lease, (record or {}).get("value") or {})
+
+    return _run(lambda: following.follow(read, name, wanted, float(wait_s)))
 
 
 def plan_failover(
@@ -361,6 +397,7 @@ def _plan(vm: str) -> dict[str, Any]:
         "desired": (values.get(keys.desired(vm)) or {}).get("run"),
         "order": list(choice.order),
         "rejected": dict(choice.rejected),
+        "alive": [node for node, is_alive in alive.items() if is_alive],
         "prefer": list(wanted.prefer),
         "sentence": choice.sentence,
     }
