@@ -186,7 +186,9 @@ def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]
         raise CommandExecutionError(f"desired is 'started' or 'stopped', not {run!r}")
     record = {"run": run, "by": by or f"mnvm.set_desired on {__opts__['id']}", "at": time.time()}
     if keys.lease(name) not in __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/"):
-        raise CommandExecutionError(f"{name} has no lease yet: state.apply states.guard creates it")
+        raise CommandExecutionError(
+            f"{name} has no lease in Consul: `salt '*' state.apply states.guard` creates it; see mnha.status"
+        )
     __salt__["consul_ha.kv_put"](keys.desired(name), record)
     return _plan(name)
 
@@ -274,6 +276,8 @@ def plan_failover(
     name, _ = _vm(vm)
     entry = __salt__["consul_ha.kv_get"](keys.lease(name))
     lease = (entry or {}).get("value") or {}
+    if not lease:
+        return {"needed": False, "why": f"{name} has no lease in Consul: mnha.status tells the remedy"}
     if lease.get("epoch") != int(epoch):
         return {
             "needed": False,

@@ -73,10 +73,19 @@ def test_one_that_never_runs_is_waited_for_as_long_as_was_said() -> None:
 
 
 @pytest.mark.parametrize("lease", [FREE, NEVER_TAKEN, {}], ids=["given back", "never taken", "not there"])
-def test_a_lease_that_nobody_holds_has_to_be_taken_or_is_off(lease: dict[str, Any]) -> None:
+def test_a_vm_whose_lease_nobody_holds_is_off(lease: dict[str, Any]) -> None:
     world = World(lambda now_s: Look(lease, {}))
-    assert (world.follow("running")["outcome"], world.follow("off")["outcome"]) == ("free", "off")
+    assert world.follow("off")["outcome"] == "off"
     assert world.now_s == 0
+
+
+@pytest.mark.parametrize(("lease", "after_s"), [(FREE, 0.0), (NEVER_TAKEN, 3.5)], ids=["given back", "never taken"])
+def test_a_lease_that_nobody_holds_has_to_be_taken_by_order_as_soon_as_guards_take_one(
+    lease: dict[str, Any], after_s: float
+) -> None:
+    world = World(lambda now_s: Look(lease, {}))
+    assert world.follow("running")["outcome"] == "free"
+    assert after_s <= world.now_s < after_s + 0.5
 
 
 def test_off_is_when_the_lease_is_given_back() -> None:

@@ -41,9 +41,12 @@ class Minions:
             **{name.replace("__", "."): answer for name, answer in answers.items()},
         }
         self.asked: list[tuple[str, str]] = []
+        self.orders: list[dict[str, Any]] = []
 
     def one(self, node: str, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> Reply:
         self.asked.append((node, fun))
+        if fun == "guard.takeover":
+            self.orders.append(dict(kwarg))
         if node in self.silent:
             raise UnreachableError(f"the minion of {node} does not answer")
         answer = self.answers[fun]
@@ -151,6 +154,21 @@ def test_a_holder_that_does_not_bring_it_up_is_a_failure_with_what_it_has_record
     assert "node1 has the lease, but the VM does not run there after 60 s: its record says degraded" in result.text
     result = start(Minions(mnvm__follow=seen("timeout", HELD)))
     assert "it has recorded nothing" in result.text
+
+
+def test_the_first_start_after_an_installation_is_ordered_at_once_and_again_when_guards_take_it() -> None:
+    """For three seconds they refuse, as they have not seen for long enough that nobody renews it."""
+    new = {**PLAN, "lease": {**NEVER_TAKEN, "timings": {"lease_s": 60.0}}, "order": ["node2"]}
+    refused = {"result": "refused", "message": "nobody holds the lease, seen renewed 0.4 s ago"}
+    minions = Minions(
+        mnvm__set_desired=new, mnvm__plan=new, mnvm__follow=seen("free", new["lease"]),
+        guard__takeover=[refused, TAKEN],
+    )  # fmt: skip
+    assert start(minions).text == "mnvm runs on node2, epoch 8"
+    assert [fun for _, fun in minions.asked if fun in ("guard.takeover", "mnvm.follow")] == [
+        "guard.takeover", "mnvm.follow", "guard.takeover",
+    ]  # fmt: skip
+    assert [order["wait_s"] for order in minions.orders] == [120.0, 120.0], "its 60 s, and those of a start"
 
 
 # ---- the wish

@@ -74,12 +74,13 @@ def fail_over(ask: Ask, incident: Incident, master: str, clock: Callable[[], flo
 
 def order(
     ask: Ask, plan: Mapping[str, Any], planner: str, reason: str, clock: Callable[[], float] = time.monotonic,
-    silent: Collection[str] = (),
+    silent: Collection[str] = (), wait_s: float = START_WAIT_S,
 ) -> Result:  # fmt: skip
     """Order the take-over from one candidate of `plan` after the other, until a VM runs.
 
     :param planner: the planning node: asked again after a start has failed, for the lease has a new epoch then.
     :param silent: nodes whose minions have not answered lately: they come last.
+    :param wait_s: how long each may take: until the lease may be taken, and the VM runs.
     """
     result = Result(False, plan["sentence"], vm=plan["vm"], rejected=dict(plan["rejected"]),
                     epoch=plan["lease"].get("epoch", -1), reason="no candidate")  # fmt: skip
@@ -92,7 +93,7 @@ def order(
     queue, began_s, kinds = _heard_first(plan["order"], silent), clock(), {}
     while queue and len(result.tried) < MAX_CANDIDATES:
         node = queue.pop(0)
-        kind, text, answer = _order_one(ask, node, plan["vm"], result.epoch, reason)
+        kind, text, answer = _order_one(ask, node, plan["vm"], result.epoch, reason, wait_s)
         result.tried[node] = f"{kind}: {text}" if text else kind
         kinds[node] = kind
         result.steps_s[f"order_{node}_s"] = round(clock() - began_s, 3)
@@ -127,11 +128,11 @@ def _tried(result: Result) -> str:
     return "; ".join(f"{node}: {text}" for node, text in result.tried.items())
 
 
-def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str) -> tuple[str, str, dict[str, Any]]:
+def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str, wait_s: float) -> tuple[str, str, dict[str, Any]]:
     """Order it from one node: (`ok`, `refused`, `failed`, …; message; the whole answer)."""
-    order_ = {"vm": vm, "epoch": epoch, "wait_s": START_WAIT_S, "reason": reason}
+    order_ = {"vm": vm, "epoch": epoch, "wait_s": wait_s, "reason": reason}
     try:
-        reply = ask.one(node, "guard.takeover", order_, timeout_s=START_WAIT_S + 8)
+        reply = ask.one(node, "guard.takeover", order_, timeout_s=wait_s + 8)
     except (UnreachableError, DeadlineError) as error:
         return error.kind, error.message, {}
     if not isinstance(reply.value, dict) or "result" not in reply.value:

@@ -58,7 +58,8 @@ def follow(
 
     - `running` (wanted): who holds the lease renews it, and has recorded that the VM runs;
     - `off` (wanted): nobody holds the lease: who held it had the VM confirmed dead;
-    - `free` (wanted: running): nobody holds the lease, so that somebody has to be ordered to take it;
+    - `free` (wanted: running): nobody holds the lease, so that somebody has to be ordered to take it; one that was
+      created and never taken counts as that when guards take the order;
     - `overdue` (wanted: running): three renewals have not come: a take-over may be ordered;
     - `expired` (wanted: off): nobody renewed the lease for as long as after that others may take it;
     - `timeout`: none of these within `wait_s`.
@@ -96,10 +97,10 @@ def _outcome(look: Look, vm: str, wanted: str, renewed: bool, still_s: float) ->
         if not look.holder:
             return "off"
         return "expired" if still_s > float(timings.get("lease_s", LONGEST_S)) + MARGIN_S else ""
+    overdue_s = 3 * float(timings.get("renew_s", PROFILES["default"].renew_s)) + SLACK_S
     if not look.holder:
-        return "free"
+        return "free" if look.lease.get("phase") == "released" or still_s > overdue_s else ""
     told = look.told(vm)
     if renewed and (told.get("state"), told.get("vm")) == ("running", "running"):
         return "running"
-    overdue_s = 3 * float(timings.get("renew_s", PROFILES["default"].renew_s)) + SLACK_S
     return "overdue" if still_s > overdue_s else ""

@@ -54,6 +54,8 @@ def migrate(
     planner, plan = next((node, value_of(reply)) for node, reply in heard.items() if reply.ok)
     name, holder = plan["vm"], holder_of(plan["lease"])
     rejected = {node: why for node, why in plan["rejected"].items() if node != holder}
+    if not plan["lease"]:
+        return Result(False, f"{name} has no lease in Consul: nothing can be migrated; mnha.status tells the remedy")
     if not holder:
         return Result(False, f"{name} runs on no node: nothing can be migrated; `salt-run mnha.start` starts it")
     if target == holder:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ..core.timing import LONGEST_S
 from ..errors import DeadlineError, FailedError, UnreachableError
 from .failover import START_WAIT_S, Ask, order, value_of
 from .following import holder_of
@@ -44,8 +45,9 @@ def start(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: 
     silent = [node for node in nodes if node not in awake]
     name, seers = plan["vm"], [planner, *(node for node in awake if node != planner)]
     result = Result(False, "", vm=name)
-    for _ in range(MAX_ORDERS):
-        if holder_of(plan["lease"]):
+    for number in range(MAX_ORDERS):
+        # One that was created and never taken is looked at only if the order fails: its time is mostly over.
+        if holder_of(plan["lease"]) or (number and is_waiting(plan["lease"])):
             seen = follow(ask, seers, name, "running", wait_s)
             holder, epoch = seen["holder"], seen["lease"].get("epoch", -1)
             if seen["outcome"] in ("running", "timeout"):
@@ -54,14 +56,27 @@ def start(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: 
                 result.text = f"{name} runs on {holder}, epoch {epoch}" if result.ok else _not_started(seen, wait_s)
                 return result
             plan = value_of(ask.one(planner, "mnvm.plan", {"vm": name}, timeout_s=ASK_S))
-        result = order(ask, plan, planner, f"mnha.start by {by}", silent=silent)
+        lease = plan["lease"]
+        more_s = 0.0 if is_free(lease) else float((lease.get("timings") or {}).get("lease_s", LONGEST_S))
+        result = order(ask, plan, planner, f"mnha.start by {by}", silent=silent, wait_s=START_WAIT_S + more_s)
         if not result.ok and holder_of(plan["lease"]):
             result.text = f"{holder_of(plan['lease'])} has the lease and does not renew it; {result.text}"
-        if result.done or not result.ok:
+        if result.done or not (result.ok or (result.tried and is_waiting(lease))):
             return result
         # Somebody else has taken the lease: whether the VM runs there is seen in the next round.
-        plan = {**plan, "lease": {"holder": result.node, "epoch": result.epoch, "phase": "held"}}
+        if result.ok:
+            plan = {**plan, "lease": {"holder": result.node, "epoch": result.epoch, "phase": "held"}}
     return result
+
+
+def is_free(lease: Mapping[str, Any]) -> bool:
+    """Whether a lease may be taken at once."""
+    return lease.get("phase") == "released"
+
+
+def is_waiting(lease: Mapping[str, Any]) -> bool:
+    """Whether a lease was created and never taken: it has to expire first."""
+    return not is_free(lease) and not holder_of(lease)
 
 
 def _not_started(seen: Mapping[str, Any], wait_s: float) -> str:
