@@ -373,7 +373,7 @@ def report() -> dict[str, Any]:
     if found["config"] is not None:
         add("consul", lambda: __salt__["consul_ha.snapshot"](list(view.SHOWN)))
     if known := found.pop("consul", None):
-        found |= view.view_of(known["keys"], known["members"])
+        found |= view.view_of(known["keys"], known["members"], known.get("servers") or ())
     if (known and not known["leader"]) or (consul and not (consul.get("reachable") and consul.get("known_leader"))):
         why = consul.get("error") or "no leader is known"
         found["errors"].setdefault("consul", f"no quorum of Consul in reach: {why}")

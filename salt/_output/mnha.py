@@ -110,6 +110,11 @@ def _checks(checks: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{key}!" for key, check in checks.items() if not check.get("ok")) or "ok"
 
 
+def _consul(margin: Mapping[str, Any]) -> Iterable[str]:
+    well, may_fail = len(margin["well"]), max(0, margin["may_fail"])
+    yield f"  Consul: {well} of {margin['servers']} servers vote and are well; {may_fail} may fail"
+
+
 def _warnings(warnings: Sequence[str]) -> Iterable[str]:
     yield ""
     yield from (f"  ! {text}" for text in warnings)
@@ -160,6 +165,7 @@ def _timeline(part: Mapping[str, Any]) -> Iterable[str]:
 _PARTS = {
     "vms": _vms,
     "nodes": _nodes,
+    "consul": _consul,
     "warnings": _warnings,
     "history": _history,
     "faults": _faults,

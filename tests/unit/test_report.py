@@ -314,6 +314,12 @@ def without(*keys):
     return change
 
 
+def servers(lame=(), ill=(), gone=()):
+    """Autopilot's rows: those that do not vote, are not healthy, or are not there."""
+    rows = [{"node": node, "voter": node not in lame, "healthy": node not in ill} for node in NODES if node not in gone]
+    return lambda one: one.update(servers=rows)
+
+
 def again(one):
     one["vms"]["vms/mnvm/lease"] = {"holder": "", "epoch": 90, "phase": "held", "seq": 0, "reason": "created again",
                                     "timings": {"lease_s": 60.0}}  # fmt: skip
@@ -362,6 +368,14 @@ CODES = [
      ["mnvm has no lease in Consul, and was never started by what it holds"]),
     ("the lease was created again", of_each(cluster(vm="off"), again), 1,
      ["mnvm is not running: its lease was created again, and may be taken 60 s after that; desired: started"]),
+    ("a server of Consul does not vote yet", of_each(cluster(), servers(lame=["node3"])), 1,
+     ["Consul: of 3 servers 2 vote and are well (node1, node2): no other may fail. One that has joined anew votes"]),
+    ("two do not", of_each(cluster(), servers(lame=["node2", "node3"])), 1,
+     ["Consul: of 3 servers 1 vote and are well (node1): if node1 fails, the quorum is lost"]),
+    ("a server of Consul is not known at all", of_each(cluster(), servers(gone=["node3"])), 1,
+     ["Consul: of 3 servers 2 vote and are well (node1, node2): no other may fail. One that has joined anew"]),
+    ("a server of Consul is ill", of_each(cluster(), servers(ill=["node2"])), 1,
+     ["(node1, node3): no other may fail; stop, restart or wipe none before all are well again"]),
     ("no guard answers", of_each(cluster(), no_guard), 2,
      ["mnvm is held by node1, whose guard is silent: whether it runs is not known", "node2: the guard does not"]),
     ("no quorum", of_each(cluster(), no_quorum), 2, ["no quorum of Consul is in reach", "node1: no quorum of Consul"]),
@@ -485,3 +499,10 @@ def test_a_vm_without_any_record_is_told_by_the_configuration():
     found = summed(**of_each(reports, lambda one: one.update(guard=None, applied={"cluster": config}, config=config)))
     assert found["code"] == 2
     assert "mnvm has no lease in Consul" in " ".join(found["warnings"])
+
+
+def test_how_many_of_consuls_servers_may_fail_is_always_told():
+    found = summed(**of_each(cluster(), servers()))
+    assert (found["code"], found["consul"]["may_fail"], found["consul"]["should"]) == (0, 1, 1)
+    assert "Consul: 3 of 3 servers vote and are well; 1 may fail" in shown(found)
+    assert summed(**cluster())["consul"] is None, "an older minion does not tell"

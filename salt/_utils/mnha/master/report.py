@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import keys
+from ..consul.voters import Margin
 from ..core import choose
-from . import checks, missing
+from . import checks, missing, quorum
 from .minions import Reply
 
 HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
@@ -100,6 +101,7 @@ def status(
         "vms": {},
         "nodes": rows,
         "members": members,
+        "consul": Margin.of(view["servers"], len(nodes)).to_dict() if view.get("servers") else None,
         "minions": len(reports),
         "why_silent": why_silent,
         "at": now_s,
@@ -122,10 +124,12 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
     :param found: as :func:`status` puts it together.
     """
     doubts = [] if found["quorum"] else [_no_quorum(found)]
+    margin = quorum.told(found["consul"]) if found["quorum"] and found["consul"] else ""
     doubts += [f"{name} {vm['where']}" for name, vm in found["vms"].items() if vm["state"] == "unknown"]
     faults = [text for name, vm in found["vms"].items() for text in _vm_faults(name, vm)]
     if found["quorum"] and not found["vms"]:
         faults.append("no VM has a lease yet: `state.apply states.guard` creates it")
+    faults += [margin] if margin else []
     if not found["minions"]:
         faults.append(_nobody_heard(found))
     faults += [text for node, row in found["nodes"].items() for text in _node_faults(node, row, found)]
