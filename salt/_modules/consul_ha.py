@@ -20,7 +20,7 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 from mnha import config, keys
-from mnha.consul import admin
+from mnha.consul import admin, voters
 from mnha.consul import client as consul_client
 from mnha.consul import http as consul_http
 from mnha.consul import roles as consul_roles
@@ -35,6 +35,7 @@ __virtualname__ = "consul_ha"
 BINARY = "/usr/bin/consul"
 POLL_S = 0.5
 SNAPSHOT_S = 0.5  # of each request: a server that is asked for what it knows answers within milliseconds
+RAFT_FOLDER = Path(consul_config.DATA_FOLDER) / "raft"
 ROLES_LOCK = Path("/run/mnha-consul-roles.lock")
 
 
@@ -75,7 +76,8 @@ def members() -> list[dict[str, Any]]:
 
 
 def snapshot(prefixes: list[str]) -> dict[str, Any]:
-    """`keys` below prefixes, `members` and `leader`, as the nearest server knows them: to be shown, not decided by.
+    """`keys` below prefixes, `members`, `leader`, and `servers` with who votes, as the nearest server knows them: to be
+    shown, not decided by.
 
     CLI Example:
 
@@ -86,7 +88,7 @@ def snapshot(prefixes: list[str]) -> dict[str, Any]:
     client, skip = _client("policy", timeout_s=SNAPSHOT_S), len(_key(""))
     found = _run(lambda: client.snapshot([_key(prefix) for prefix in prefixes]))
     values = {entry.key[skip:]: entry.value for entry in found.entries}
-    return {"keys": values, "members": found.members, "leader": found.leader}
+    return {"keys": values, "members": found.members, "leader": found.leader, "servers": found.servers}
 
 
 def quorum() -> bool:
@@ -316,6 +318,43 @@ def make_roles(sealed_token: str, wanted: str | None = None) -> dict[str, Any]:
     with ROLES_LOCK.open("w") as lock:  # every master that heard of it may ask
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _run(lambda: _roles(cluster).make(client, anonymous, token, pillar["mnha_secrets"], wanted))
+
+
+def wait_for_vote(timeout_s: float = 90) -> bool:
+    """Wait until this node's server votes and is healthy: before that it does not count for the quorum.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.wait_for_vote
+    """
+    client, node = _client("policy"), __opts__["id"]
+    _run(lambda: voters.wait_until(lambda: voters.lack(admin.health(client)["servers"], node), float(timeout_s)))
+    return True
+
+
+def wait_to_join(timeout_s: float = 90) -> bool:
+    """Wait, before this node's server begins without data in a cluster that is there, until all others that are alive
+    vote: the leader takes its former self out of the voters then. False if there was nothing to wait for.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 consul_ha.wait_to_join
+    """
+    if RAFT_FOLDER.exists():
+        return False
+    node = __opts__["id"]
+    try:
+        client = _client("policy")
+        admin.health(client)
+    except (MnhaError, CommandExecutionError) as error:
+        log.info("nobody tells of servers that vote: a new cluster, or one without a quorum: %s", error)
+        return False
+    _run(lambda: voters.wait_until(lambda: voters.obstacle(admin.health(client)["servers"], node), float(timeout_s)))
+    return True
 
 
 def restart_in_turn(wait_s: float = 300) -> bool:

@@ -23,7 +23,7 @@ from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
 from mnha.errors import DeadlineError, MnhaError, RefusedError
-from mnha.master import checks
+from mnha.master import checks, following
 from mnha.master import history as recorded
 
 log = logging.getLogger(__name__)
@@ -150,11 +150,12 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 
 
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
-    """Create the VM's lease record and its `desired: stopped`, if they do not exist. What exists is never
-    touched. A lease that somebody has deleted is created such that nobody takes it for a minute, the longest for which
-    its holder may still run the VM, and with an epoch above all that it had.
+    """Create the VM's lease record and its desired state, if they do not exist. What exists is never touched. A lease
+    that somebody has deleted is created such that nobody takes it for a minute, the longest for which its holder may
+    still run the VM, and with an epoch above all that it had. The desired state is `stopped`; in the place of one that
+    somebody has deleted while a node holds the lease it is `started`, or the VM would be shut down.
 
-    Returns `{"lease": created?, "desired": created?}`.
+    Returns `{"lease": created?, "desired": "started", "stopped" or False}`.
 
     CLI Example:
 
@@ -165,14 +166,15 @@ def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     conf = __salt__["mnha_config.guard"]()
     name = _vm_name(conf, vm)
     existing = __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/")
-    created = {"lease": keys.lease(name) not in existing, "desired": keys.desired(name) not in existing}
+    run = "started" if following.holder_of(existing.get(keys.lease(name)) or {}) else "stopped"
+    created = {"lease": keys.lease(name) not in existing, "desired": keys.desired(name) not in existing and run}
     if test:
         return created
-    if created["lease"]:  # before the desired state: where there is one already, somebody has deleted the lease
-        created["lease"] = _run(lambda: _create_lease(conf, name, again=not created["desired"]))
+    if created["lease"]:  # before the desired state: where a record of the VM is left, somebody has deleted the lease
+        created["lease"] = _run(lambda: _create_lease(conf, name, again=bool(existing)))
     if created["desired"]:
-        wish = {"run": "stopped", "by": f"installation on {conf['node']}", "at": time.time()}
-        created["desired"] = __salt__["consul_ha.kv_cas"](keys.desired(name), wish, 0)
+        wish = {"run": run, "by": f"installation on {conf['node']}", "at": time.time()}
+        created["desired"] = __salt__["consul_ha.kv_cas"](keys.desired(name), wish, 0) and run
     return created
 
 

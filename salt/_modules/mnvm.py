@@ -18,9 +18,9 @@ from salt.exceptions import CommandExecutionError
 
 from mnha import config, keys
 from mnha.core import choose, placement
-from mnha.errors import MnhaError
+from mnha.errors import MnhaError, UnreachableError
 from mnha.guest import domain, kvm, libvirt_domains
-from mnha.master import history, placing, view
+from mnha.master import following, history, placing, view
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,9 @@ def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]
         raise CommandExecutionError(f"desired is 'started' or 'stopped', not {run!r}")
     record = {"run": run, "by": by or f"mnvm.set_desired on {__opts__['id']}", "at": time.time()}
     if keys.lease(name) not in __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/"):
-        raise CommandExecutionError(f"{name} has no lease yet: state.apply states.guard creates it")
+        raise CommandExecutionError(
+            f"{name} has no lease in Consul: `salt '*' state.apply states.guard` creates it; see mnha.status"
+        )
     __salt__["consul_ha.kv_put"](keys.desired(name), record)
     return _plan(name)
 
@@ -202,9 +204,20 @@ def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
         salt node1 mnvm.start
     """
     planned = set_desired("started", vm, by=f"mnvm.start on {__opts__['id']}")
-    if holder := planned["lease"]["holder"]:
-        return {"result": "ok", "message": f"{holder} has the lease and starts it", "plan": planned}
-    return __salt__["guard.takeover"](planned["lease"]["epoch"], vm=planned["vm"], wait_s=wait_s, reason="mnvm.start")
+    name, lease = planned["vm"], planned["lease"]
+    if following.holder_of(lease):
+        seen = follow(name, "running", wait_s)
+        holder, lease = seen["holder"], seen["lease"]
+        if seen["outcome"] == "running":
+            return {"result": "ok", "message": f"{name} runs on {holder}", "plan": planned}
+        if seen["outcome"] == "timeout":
+            __context__["retcode"] = 1
+            return {
+                "result": "timeout",
+                "message": f"{holder} has the lease; the VM does not run there",
+                "plan": planned,
+            }
+    return __salt__["guard.takeover"](lease["epoch"], vm=name, wait_s=wait_s, reason="mnvm.start")
 
 
 def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
@@ -218,6 +231,31 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
     """
     planned = set_desired("stopped", vm, by=f"mnvm.stop on {__opts__['id']}")
     return __salt__["guard.stop"](vm=planned["vm"], wait_s=wait_s)
+
+
+def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -> dict[str, Any]:
+    """Wait until the VM is `running` or `off`, wherever, by what the guards write into Consul; no minion of theirs is
+    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.follow wanted=off wait_s=180
+    """
+    name, _ = _vm(vm)
+
+    def read() -> following.Look:
+        try:
+            entry = __salt__["consul_ha.kv_get"](keys.lease(name))
+            lease = (entry or {}).get("value") or {}
+            holder = following.holder_of(lease)
+            record = __salt__["consul_ha.kv_get"](keys.node(holder)) if holder else None
+        except CommandExecutionError as error:
+            raise UnreachableError(str(error)) from error
+        return following.Look(lease, (record or {}).get("value") or {})
+
+    return _run(lambda: following.follow(read, name, wanted, float(wait_s)))
 
 
 def plan_failover(
@@ -238,6 +276,8 @@ def plan_failover(
     name, _ = _vm(vm)
     entry = __salt__["consul_ha.kv_get"](keys.lease(name))
     lease = (entry or {}).get("value") or {}
+    if not lease:
+        return {"needed": False, "why": f"{name} has no lease in Consul: mnha.status tells the remedy"}
     if lease.get("epoch") != int(epoch):
         return {
             "needed": False,
@@ -337,7 +377,7 @@ def report() -> dict[str, Any]:
     if found["config"] is not None:
         add("consul", lambda: __salt__["consul_ha.snapshot"](list(view.SHOWN)))
     if known := found.pop("consul", None):
-        found |= view.view_of(known["keys"], known["members"])
+        found |= view.view_of(known["keys"], known["members"], known.get("servers") or ())
     if (known and not known["leader"]) or (consul and not (consul.get("reachable") and consul.get("known_leader"))):
         why = consul.get("error") or "no leader is known"
         found["errors"].setdefault("consul", f"no quorum of Consul in reach: {why}")
@@ -363,6 +403,7 @@ def _plan(vm: str, *, alone: bool = False) -> dict[str, Any]:
         "desired": (values.get(keys.desired(vm)) or {}).get("run"),
         "order": list(choice.order),
         "rejected": dict(choice.rejected),
+        "alive": [node for node, is_alive in alive.items() if is_alive],
         "prefer": list(cluster.vms[vm].prefer),
         "sentence": choice.sentence,
         "together": {name: next(iter(one.order), "") for name, one in choices.items()},

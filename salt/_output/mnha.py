@@ -73,9 +73,11 @@ def _lease(vm: Mapping[str, Any]) -> str:
     """Who holds it, and when it was renewed last."""
     lease, age_s = vm.get("lease"), vm.get("lease_age_s")
     if not lease:
-        return "not known: nobody could ask Consul"
+        return "missing: Consul holds no such record" if vm.get("missing") else "not known: nobody could ask Consul"
     if lease.get("phase") == "released":
         return f"free: nobody holds the lease, epoch {lease.get('epoch', '?')}"
+    if not lease.get("holder"):
+        return f"held by nobody, epoch {lease.get('epoch', '?')}: nobody has taken it since it was created"
     moves = f", migrating to {lease.get('target')}" if lease.get("phase") == "migrating" else ""
     age = f", renewed {age_s:.1f} s ago" if age_s is not None else ", its last renewal was seen by nobody"
     return f"held by {lease.get('holder')}, epoch {lease.get('epoch', '?')}{moves}{age}"
@@ -106,6 +108,11 @@ def _checks(checks: Mapping[str, Any] | None) -> str:
     if not checks:
         return "-"
     return ", ".join(f"{key}!" for key, check in checks.items() if not check.get("ok")) or "ok"
+
+
+def _consul(margin: Mapping[str, Any]) -> Iterable[str]:
+    well, may_fail = len(margin["well"]), max(0, margin["may_fail"])
+    yield f"  Consul: {well} of {margin['servers']} servers vote and are well; {may_fail} may fail"
 
 
 def _warnings(warnings: Sequence[str]) -> Iterable[str]:
@@ -158,6 +165,7 @@ def _timeline(part: Mapping[str, Any]) -> Iterable[str]:
 _PARTS = {
     "vms": _vms,
     "nodes": _nodes,
+    "consul": _consul,
     "warnings": _warnings,
     "history": _history,
     "faults": _faults,

@@ -21,10 +21,9 @@ from salt.exceptions import CommandExecutionError
 
 import mnha
 from mnha import __version__
-from mnha.errors import ConfigurationError, DeadlineError, InputError, MnhaError, UnreachableError
-from mnha.master import failover as takeover
+from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
 from mnha.master import history as recorded
-from mnha.master import migration, report, verbs
+from mnha.master import migration, report, verbs, wishes
 from mnha.master import minions as ask
 from mnha.master.inventory import Inventory
 
@@ -93,7 +92,8 @@ def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
 
 
 def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
-    """Set the VM's desired state to started and let the best node take it; returns when it runs.
+    """Set the VM's desired state to started and let the best node take it; returns when it runs. The guards obey what
+    Consul holds: it goes through any node whose minion answers.
 
     CLI Example:
 
@@ -103,18 +103,7 @@ def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        minions = _minions()
-        planner, plan = _desire(minions, nodes, "started", vm)
-        lease = plan["lease"]
-        if lease["holder"]:
-            text = f"{lease['holder']} has the lease (epoch {lease['epoch']}) and starts it"
-            return {
-                "result": True,
-                "comment": f"desired of {plan['vm']} is started; {text}",
-                "vm": plan["vm"],
-                "node": lease["holder"],
-            }
-        return takeover.order(minions, plan, planner, f"mnha.start by {_who()}").to_dict()
+        return wishes.start(_minions(), nodes, vm, _who()).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -131,19 +120,7 @@ def stop(cluster: str | None = None, vm: str | None = None, wait_s: float = STOP
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        minions = _minions()
-        _, plan = _desire(minions, nodes, "stopped", vm)
-        lease, holder = plan["lease"], plan["lease"]["holder"]
-        if lease["phase"] == "released":
-            return {"result": True, "comment": f"{plan['vm']} is stopped: no node has its lease", "vm": plan["vm"]}
-        order = {"vm": plan["vm"], "wait_s": float(wait_s)}
-        reply = minions.one(holder, "guard.stop", order, timeout_s=float(wait_s) + 8)
-        text = (
-            f"{plan['vm']} is stopped; it ran on {holder}"
-            if reply.ok
-            else f"desired is stopped, but {holder}: {reply.value}"
-        )
-        return {"result": reply.ok, "comment": text, "vm": plan["vm"], "node": holder}
+        return wishes.stop(_minions(), nodes, vm, _who(), float(wait_s)).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -313,25 +290,3 @@ def _own_history(cluster: str, limit: int) -> Any:
 
 def _who() -> str:
     return f"{getpass.getuser()}@{__opts__['id']}"
-
-
-def _desire(minions: ask.Minions, nodes: list[str], run: str, vm: str | None) -> tuple[str, dict[str, Any]]:
-    """Write the desired state through a node that has a quorum, the first to say so; if it is silent then, through the
-    next one. That node, and its plan for the VM.
-    """
-    first = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0)
-    if first.value is not True:
-        raise UnreachableError(
-            f"{first.node} finds no quorum of Consul: nothing can be started or stopped; see mnha.status"
-        )
-    order = {"run": run, "vm": vm, "by": f"mnha by {_who()}"}
-    silent: list[str] = []
-    for node in (first.node, *(other for other in nodes if other != first.node)):
-        try:
-            return node, takeover.value_of(minions.one(node, "mnvm.set_desired", order, timeout_s=8.0))
-        except (UnreachableError, DeadlineError) as error:
-            silent.append(error.message)
-    raise UnreachableError(
-        f"{'; '.join(silent)}: that the VM is to be {run} was asked for; whether it is written is not known, see"
-        " mnha.status"
-    )

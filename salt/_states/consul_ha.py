@@ -45,6 +45,40 @@ def quorum_reached(name: str, timeout_s: float = 90) -> Result:
     return _result(name, True, {}, f"a quorum stands: {state['leader']} leads {len(state['servers'])} servers")
 
 
+def votes(name: str, timeout_s: float = 90) -> Result:
+    """Wait until this node's server counts for the quorum. Changes nothing.
+
+    Who applies the states to one node after the other so never leaves fewer voters than servers.
+
+    name
+        only an id
+    timeout_s
+        how long; autopilot takes some seconds for a server that joins anew
+    """
+    return _waited(name, "consul_ha.wait_for_vote", timeout_s, "this node's server votes")
+
+
+def may_join(name: str, timeout_s: float = 90) -> Result:
+    """Wait, before a server begins without data, until all others that are alive vote. Changes nothing.
+
+    name
+        only an id
+    timeout_s
+        how long
+    """
+    return _waited(name, "consul_ha.wait_to_join", timeout_s, "nothing speaks against this node's server")
+
+
+def _waited(name: str, function: str, timeout_s: float, comment: str) -> Result:
+    if __opts__["test"]:
+        return _result(name, True, {}, "nothing is waited for in a test")
+    try:
+        __salt__[function](timeout_s=timeout_s)
+    except CommandExecutionError as error:
+        return _result(name, False, {}, str(error))
+    return _result(name, True, {}, comment)
+
+
 def current(name: str, wait_s: float = 300) -> Result:
     """The running server uses the program, certificates and configuration that are on disk.
 

@@ -58,8 +58,8 @@ def _current(name: str, who: str, verb: str) -> Result:
 
 
 def lease_created(name: str) -> Result:
-    """The lease record of a VM exists in Consul, and a desired state. They are created once (held by nobody, stopped),
-    never touched.
+    """The lease record of a VM exists in Consul, and a desired state. They are created once (held by nobody, stopped;
+    see `guard.create_lease` for one that somebody has deleted), never touched.
 
     name
         the VM
@@ -69,7 +69,7 @@ def lease_created(name: str) -> Result:
         created = __salt__["guard.create_lease"](name, test=test)
     except CommandExecutionError as error:
         return _result(name, False, {}, str(error))
-    new = {"lease": "held by nobody", "desired": "stopped"}
+    new = {"lease": "held by nobody", "desired": created["desired"]}
     changes = {f"{what} of {name}": {"old": None, "new": new[what]} for what, is_new in created.items() if is_new}
     if not changes:
         return _result(name, True, {}, f"the lease of {name} exists")

@@ -45,6 +45,7 @@ class FakeCluster:
         self.desired = "started"
         self.lease: dict[str, Any] = {
             "holder": "", "epoch": 0, "phase": "released", "target": None, "seq": 0, "index": 10, "reason": "created",
+            "timings": {"renew_s": 1.0, "deadline_s": deadline_s, "kill_s": 2.0, "lease_s": lease_s},
         }  # fmt: skip
         self.touched_s = boottime_s()
         self.guards = {node: FakeGuard(self, node, folder / f"{node}.sock") for node in nodes}
@@ -70,6 +71,20 @@ class FakeCluster:
         """Let the last renewal be `seconds` ago."""
         with self.lock:
             self.touched_s = boottime_s() - seconds
+
+    def obey(self) -> None:
+        """What each guard does by itself when the desired state is stopped."""
+        holder = self.guards.get(self.lease["holder"])
+        if self.desired == "stopped" and holder is not None and holder.is_there:
+            holder.shut_down()
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        """What each guard that is there writes into Consul of its VM."""
+        return {
+            node: {"state": guard.status()["vms"][self.vm]["state"], "vm": guard.vm}
+            for node, guard in self.guards.items()
+            if guard.is_there
+        }
 
     @property
     def age_s(self) -> float:
@@ -125,6 +140,10 @@ class FakeGuard:
             self._socket.close()
             self._socket = None
 
+    @property
+    def is_there(self) -> bool:
+        return self._socket is not None
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -158,7 +177,7 @@ class FakeGuard:
             case "takeover":
                 return self._take_over(request)
             case "stop" | "release":
-                return self._stop()
+                return self.shut_down()
             case "reset":
                 return {"message": "reset", "node": self.node}
         raise Refusal("invalid", f"the guard knows no {request['op']!r}")
@@ -229,7 +248,8 @@ class FakeGuard:
         return {"message": f"the VM runs on {self.node}", "epoch": world.lease["epoch"], "node": self.node,
                 "timeline": timeline}  # fmt: skip
 
-    def _stop(self) -> dict[str, Any]:
+    def shut_down(self) -> dict[str, Any]:
+        """Give up the VM and the lease."""
         self.vm = "off"
         if self.world.lease["holder"] == self.node:
             self.world.release()

@@ -35,6 +35,8 @@ class World:
         self.seen_down: set[str] = set()
         self.restarts: list[str] = []
         self.worst = 0
+        self.lame: set[str] = set()
+        """Servers that do not vote."""
         self.lost_replies = 0
 
     def look(self) -> None:
@@ -57,7 +59,7 @@ class World:
 class FakeClient:
     """The part of ConsulClient that a restart uses."""
 
-    servers = ("127.0.0.1",)
+    servers = ("127.0.0.1", "node2", "node3")
 
     def __init__(self, world: World, node: str) -> None:
         self.world, self.node = world, node
@@ -96,8 +98,9 @@ class FakeClient:
     def call(self, request: Any, repeatable: bool = True) -> Any:
         self._need_quorum()
         bad = self.world.seen_down
+        lame = self.world.lame
         rows = [
-            {"Name": name, "Address": name, "SerfStatus": "alive", "Leader": name == "node1", "Voter": True,
+            {"Name": name, "Address": name, "SerfStatus": "alive", "Leader": name == "node1", "Voter": name not in lame,
              "Healthy": name not in bad, "Version": "1.8.7"}
             for name in NODES
         ]  # fmt: skip
@@ -144,6 +147,18 @@ def test_nothing_is_restarted_while_another_server_is_down(world: World) -> None
         turn(world, "node1", wait_s=0.5).run()
     assert world.restarts == []
     assert world.entry is None
+
+
+def test_nothing_is_restarted_while_a_server_does_not_vote_and_each_is_waited_for(world: World) -> None:
+    world.lame.add("node3")
+    with pytest.raises(RefusedError, match="of 3 servers only node1, node2 vote"):
+        turn(world, "node1", wait_s=0.5).run()
+    assert world.restarts == []
+    threading.Timer(0.4, world.lame.clear).start()
+    began = time.monotonic()
+    turn(world, "node1").run()
+    assert world.restarts == ["node1"]
+    assert time.monotonic() - began > 0.4
 
 
 def test_the_lock_of_a_living_node_is_respected(world: World) -> None:

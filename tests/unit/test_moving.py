@@ -20,14 +20,18 @@ PLAN = {
     "rejected": {"node1": "holds the lease that is being lost"},
     "prefer": [],
     "together": {"mnvm": "node3"},
+    "alive": NODES,
 }
 MOVED = {"message": "moved", "epoch": 8, "timeline": {"migrating_s": 1.0}}
 
 
 class Minions:
-    """Answers each function with what the table says: a value, a failed Reply, or an error to raise."""
+    """Answers each function with what the table says: a value, a failed Reply, or an error to raise. Minions of
+    `silent` nodes answer nothing.
+    """
 
-    def __init__(self, **answers: Any) -> None:
+    def __init__(self, *silent: str, **answers: Any) -> None:
+        self.silent = silent
         self.answers: dict[Any, Any] = {
             "mnvm.plan": PLAN,
             "consul_ha.kv_list": {"vms/mnvm/lease": LEASE, "vms/mnvm/desired": {"run": "started"}},
@@ -42,6 +46,8 @@ class Minions:
 
     def one(self, node: str, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> Reply:
         self.calls.append((node, fun, dict(kwarg or {})))
+        if node in self.silent:
+            raise UnreachableError(f"the minion of {node} does not answer")
         answer = self.answers[fun]
         if isinstance(answer, list):
             answer = answer.pop(0)
@@ -50,7 +56,11 @@ class Minions:
         return answer if isinstance(answer, Reply) else Reply(node, answer, True)
 
     def first(self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> Reply:
-        return self.one(nodes[1], fun, kwarg, timeout_s)
+        return self.one([node for node in nodes if node not in self.silent][-1], fun, kwarg, timeout_s)
+
+    def heard(self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> dict[str, Reply]:
+        answer = self.first(nodes, fun, kwarg, timeout_s)
+        return {answer.node: answer, **{node: answer for node in nodes if node not in self.silent}}
 
     def called(self, fun: str) -> list[tuple[str, dict[str, Any]]]:
         return [(node, kwarg) for node, name, kwarg in self.calls if name == fun]
@@ -108,6 +118,44 @@ def test_a_lost_answer_of_a_migration_that_was_done_is_no_failure() -> None:
     outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
     assert (outcome.ok, outcome.node) == (True, "node2")
     assert "was migrated from node1 to node2, epoch 8" in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("alive", "words"),
+    [
+        (NODES, "its minion is silent, and a migration is ordered through it; run `systemctl start salt-minion` there"),
+        (["node2", "node3"], "the node is down, by Consul's word"),
+    ],
+    ids=["its minion is silent", "it is dead"],
+)
+def test_a_holder_that_nothing_can_be_ordered_from_is_told_and_not_waited_for(alive: list[str], words: str) -> None:
+    ask = Minions("node1", mnvm__plan={**PLAN, "alive": alive})
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
+    assert not outcome.ok
+    assert outcome.text.startswith(f"mnvm stays on node1: {words}")
+    assert ask.called("guard.migrate") == []
+    assert [node for node, fun, _ in ask.calls if node == "node1"] == ["node1"], "one ping"
+
+
+def seen(**changes: Any) -> dict[str, Any]:
+    """What Consul shows of a VM that went on at node2."""
+    return {"outcome": "running", "holder": "node2", "told": {"came_by": "migration"}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (seen(), "was migrated from node1 to node2, epoch 8"),
+        (seen(told={"came_by": "start"}), "but there the VM was started anew, from its disk"),
+        (seen(outcome="timeout", told={"state": "degraded"}), "does not run by its record: degraded"),
+    ],
+)
+def test_what_becomes_of_it_at_a_target_whose_minion_is_silent_is_told_by_consul(told: Any, words: str) -> None:
+    ask = Minions("node2", mnvm__follow=told)
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
+    assert outcome.ok == words.startswith("was migrated")
+    assert words in outcome.text
+    assert [node for node, _, _ in ask.calls if node == "node2"] == []
 
 
 def test_a_vm_that_does_not_run_where_its_lease_went_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:

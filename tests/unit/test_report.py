@@ -303,6 +303,28 @@ def in_maintenance(*nodes):
 
 
 TWO = ["node2", "node3"]
+
+
+def without(*keys):
+    """Somebody has deleted these of the VM's records."""
+
+    def change(one):
+        one["vms"] = {key: value for key, value in one["vms"].items() if key.split("/")[-1] not in keys}
+
+    return change
+
+
+def servers(lame=(), ill=(), gone=()):
+    """Autopilot's rows: those that do not vote, are not healthy, or are not there."""
+    rows = [{"node": node, "voter": node not in lame, "healthy": node not in ill} for node in NODES if node not in gone]
+    return lambda one: one.update(servers=rows)
+
+
+def again(one):
+    one["vms"]["vms/mnvm/lease"] = {"holder": "", "epoch": 90, "phase": "held", "seq": 0, "reason": "created again",
+                                    "timings": {"lease_s": 60.0}}  # fmt: skip
+
+
 CODES = [
     ("all is well", cluster(), 0, []),
     ("stopped as desired", cluster(lease=FREE, vm="off", desired="stopped"), 0, []),
@@ -328,6 +350,32 @@ CODES = [
      ["node1: minion silent, but Consul sees the node alive"]),
     ("the holder is silent and its lease overdue", cluster(silent=["node1"], age_s=6.0, overdue=True), 2,
      ["mnvm is held by node1, whose minion is silent: whether it runs is not known"]),
+    ("the lease is deleted under a VM that runs", of_each(cluster(), without("lease")), 1,
+     ["mnvm: its lease is missing in Consul, somebody has deleted it. A guard that sees this kills its VM",
+      "`salt '*' state.apply states.guard` creates it again; 60 s later",
+      "it starts by itself"]),
+    ("the lease is deleted and its VM killed", of_each(cluster(vm="off"), without("lease")), 1,
+     ["mnvm is not running; desired: started", "mnvm: its lease is missing"]),
+    ("the lease of a stopped VM is deleted", of_each(cluster(vm="off", desired="stopped"), without("lease")), 1,
+     ["`salt-run mnha.start` starts it"]),
+    ("the lease is deleted and a node silent", of_each(cluster(vm="off", silent=["node1"]), without("lease")), 2,
+     ["mnvm may be running or not: nobody could say", "mnvm: its lease is missing"]),
+    ("the desired state is deleted", of_each(cluster(), without("desired")), 1,
+     ["mnvm: its desired state is missing in Consul", "`salt-run mnha.start` or `salt-run mnha.stop` writes it again"]),
+    ("lease and desired state are deleted", of_each(cluster(vm="off"), without("lease", "desired")), 1,
+     ["mnvm: its lease is missing", "`salt-run mnha.start` starts it"]),
+    ("all records of a VM are deleted", of_each(cluster(vm="off"), without("lease", "desired", "last_start")), 1,
+     ["mnvm has no lease in Consul, and was never started by what it holds"]),
+    ("the lease was created again", of_each(cluster(vm="off"), again), 1,
+     ["mnvm is not running: its lease was created again, and may be taken 60 s after that; desired: started"]),
+    ("a server of Consul does not vote yet", of_each(cluster(), servers(lame=["node3"])), 1,
+     ["Consul: of 3 servers 2 vote and are well (node1, node2): no other may fail. One that has joined anew votes"]),
+    ("two do not", of_each(cluster(), servers(lame=["node2", "node3"])), 1,
+     ["Consul: of 3 servers 1 vote and are well (node1): if node1 fails, the quorum is lost"]),
+    ("a server of Consul is not known at all", of_each(cluster(), servers(gone=["node3"])), 1,
+     ["Consul: of 3 servers 2 vote and are well (node1, node2): no other may fail. One that has joined anew"]),
+    ("a server of Consul is ill", of_each(cluster(), servers(ill=["node2"])), 1,
+     ["(node1, node3): no other may fail; stop, restart or wipe none before all are well again"]),
     ("no guard answers", of_each(cluster(), no_guard), 2,
      ["mnvm is held by node1, whose guard is silent: whether it runs is not known", "node2: the guard does not"]),
     ("no quorum", of_each(cluster(), no_quorum), 2, ["no quorum of Consul is in reach", "node1: no quorum of Consul"]),
@@ -429,3 +477,32 @@ def test_what_is_no_fault_is_a_warning_and_changes_no_exit_code():
 def test_a_failure_that_repeats_itself_is_shown_with_its_count():
     event = {"at": "10:00", "event": "failover failed", "text": "no node", "count": 12, "last": "10:05"}
     assert "no node (12 times, the last 10:05)" in shown({"result": True, "comment": "", "history": [event]})
+
+
+def test_of_a_deleted_lease_no_node_is_told_as_its_candidate():
+    found = summed(**of_each(cluster(vm="off"), without("lease")))
+    assert found["vms"]["mnvm"]["candidates"] == []
+    assert set(found["vms"]["mnvm"]["rejected"].values()) == {"there is no lease to be taken"}
+    assert "lease        missing: Consul holds no such record" in shown(found)
+    assert not [text for text in found["warnings"] if "no candidate is left" in text]
+
+
+def test_a_lease_that_nobody_has_taken_yet_is_held_by_nobody():
+    text = shown(summed(**of_each(cluster(vm="off"), again)))
+    assert "lease        held by nobody, epoch 90: nobody has taken it since it was created" in text
+
+
+def test_a_vm_without_any_record_is_told_by_the_configuration():
+    """All its records deleted, and no guard heard."""
+    config = {"name": "example", "vms": {"mnvm": {}}}
+    reports = of_each(cluster(), without("lease", "desired", "last_start"))
+    found = summed(**of_each(reports, lambda one: one.update(guard=None, applied={"cluster": config}, config=config)))
+    assert found["code"] == 2
+    assert "mnvm has no lease in Consul" in " ".join(found["warnings"])
+
+
+def test_how_many_of_consuls_servers_may_fail_is_always_told():
+    found = summed(**of_each(cluster(), servers()))
+    assert (found["code"], found["consul"]["may_fail"], found["consul"]["should"]) == (0, 1, 1)
+    assert "Consul: 3 of 3 servers vote and are well; 1 may fail" in shown(found)
+    assert summed(**cluster())["consul"] is None, "an older minion does not tell"

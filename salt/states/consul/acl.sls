@@ -10,6 +10,14 @@ consul_role_{{ role }}:
       - consul_ha: consul_quorum
 {%- endfor %}
 
+# Until then it does not count for the quorum: the run on this node is not over before.
+consul_votes:
+  consul_ha.votes:
+    - name: consul
+    - require:
+      - consul_ha: consul_role_policy
+      - consul_ha: consul_autopilot
+
 consul_autopilot:
   consul_ha.autopilot:
     - name: autopilot

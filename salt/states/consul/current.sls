@@ -8,3 +8,4 @@ consul_current:
     - name: consul
     - require:
       - consul_ha: consul_role_policy
+      - consul_ha: consul_votes

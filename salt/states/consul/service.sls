@@ -10,6 +10,14 @@ consul_realtime:
     - mode: '0755'
     - makedirs: True
 
+# A server that begins without data takes the place of its former self among the voters: not before the others vote.
+consul_may_join:
+  consul_ha.may_join:
+    - name: consul
+    - require:
+      - file: consul_server_config
+      - file: consul_secret_config
+
 consul_running:
   service.running:
     - name: consul
@@ -18,6 +26,7 @@ consul_running:
       - file: consul_unit
       - file: host_stamp
       - file: consul_realtime
+      - consul_ha: consul_may_join
       - file: consul_data_folder
       - file: consul_server_config
       - file: consul_secret_config

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,10 +46,6 @@ class World:
         plan = store.Plan("example", "example", {node: ["127.0.0.1"] for node in NODES}, True)
         store.bootstrap(folder / "secrets" / "example", plan)
         self._stop = threading.Event()
-        for node in NODES:
-            checks = {"storage": {"ok": True, "why": ""}}
-            record = {"v": 1, "node": node, "guard": {}, "cpus": 8, "free_memory_mib": 32000, "checks": checks}
-            self.put(f"nodes/{node}", record)
         self.members(NODES)
 
     def put(self, key: str, value: Any) -> None:
@@ -55,6 +53,13 @@ class World:
         new = path.with_name(path.name + ".new")
         new.write_text(json.dumps(value))
         new.replace(path)
+
+    def put_record(self, node: str, vm: dict[str, Any]) -> None:
+        """What a node's guard says of it and of its VM."""
+        checks = {"storage": {"ok": True, "why": ""}}
+        record = {"v": 1, "node": node, "guard": {"vms": {"mnvm": vm}}, "cpus": 8, "free_memory_mib": 32000,
+                  "checks": checks}  # fmt: skip
+        self.put(f"nodes/{node}", record)
 
     def get(self, prefix: str) -> dict[str, Any]:
         paths = sorted((self.folder / "kv").glob(prefix.replace("/", "%") + "*"))
@@ -65,7 +70,8 @@ class World:
         (self.folder / "members.json").write_text(json.dumps(rows))
 
     def _mirror(self) -> None:
-        """Carry the fake guards' lease into the folder, and the wish back."""
+        """Carry the fake guards' lease and records into the folder, and the wish back, which they obey."""
+        told: dict[str, Any] = {}
         while not self._stop.wait(0.02):
             with self.guards.lock:
                 lease = dict(self.guards.lease)
@@ -73,6 +79,11 @@ class World:
             wish = self.get("vms/mnvm/desired").get("vms/mnvm/desired")
             if wish:
                 self.guards.desired = wish["run"]
+                self.guards.obey()
+            for node, vm in self.guards.told().items():
+                if told.get(node) != vm:
+                    told[node] = vm
+                    self.put_record(node, vm)
 
     def run_json(self, *args: str, master: str = "m1") -> tuple[int, dict[str, Any]]:
         """`salt-run` with its exit code and what it says of the cluster."""
@@ -103,6 +114,18 @@ class World:
         self.guards.release()
 
 
+@contextlib.contextmanager
+def frozen(world: World, *names: str) -> Iterator[None]:
+    """Some daemons of Salt's answer nothing meanwhile."""
+    for name in names:
+        world.salt.daemon(name).freeze()
+    try:
+        yield
+    finally:
+        for name in names:
+            world.salt.daemon(name).thaw()
+
+
 @pytest.fixture(scope="session")
 def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("w"), masters=2)
@@ -117,3 +140,31 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def world(_world: World) -> World:
     _world.reset()
     return _world
+
+
+@pytest.fixture
+def running(world: World) -> Iterator[None]:
+    """node1 runs the VM and renews its lease."""
+    world.put("vms/mnvm/desired", {"run": "started"})
+    world.guards.hold("node1")
+    world.guards.guards["node1"].vm = "running"
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(0.5):
+            world.guards.renew()
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    time.sleep(0.1)  # the records follow the guards
+    yield
+    over.set()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def nothing_s(_world: World) -> float:
+    """How long a `salt-run` takes that asks nobody; the machine may be busy."""
+    began_s = time.monotonic()
+    _world.salt.run("m1", "test.arg")
+    return time.monotonic() - began_s

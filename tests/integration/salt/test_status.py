@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import threading
@@ -15,48 +14,11 @@ from mnha.master.report import PATIENCE_S, SILENCE_S
 from tests.support.consul_server import ConsulServer, binary
 from tests.support.consul_server import running as consul_running
 
+from .conftest import frozen
+
 NODES = ("node1", "node2", "node3")
 OTHER_S = 1.5
 """What a `salt-run` may take beside its own start-up and what it waits for."""
-
-
-@pytest.fixture
-def running(world) -> Iterator[None]:
-    """node1 runs the VM and renews its lease."""
-    world.put("vms/mnvm/desired", {"run": "started"})
-    world.guards.hold("node1")
-    world.guards.guards["node1"].vm = "running"
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(0.5):
-            world.guards.renew()
-
-    thread = threading.Thread(target=renew)
-    thread.start()
-    time.sleep(0.1)  # the records follow the guards
-    yield
-    over.set()
-    thread.join()
-
-
-@pytest.fixture(scope="module")
-def nothing_s(_world) -> float:
-    """How long a `salt-run` takes that asks nobody; the machine may be busy."""
-    began_s = time.monotonic()
-    _world.salt.run("m1", "test.arg")
-    return time.monotonic() - began_s
-
-
-@contextlib.contextmanager
-def frozen(world, *names: str) -> Iterator[None]:
-    for name in names:
-        world.salt.daemon(name).freeze()
-    try:
-        yield
-    finally:
-        for name in names:
-            world.salt.daemon(name).thaw()
 
 
 def test_a_vm_that_runs_as_desired_is_healthy(world, running) -> None:

@@ -10,7 +10,6 @@ nothing is to be changed (`missing_token`), and ask a master only if something i
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from typing import Any
 
 from ..errors import FailedError, MnhaError, RefusedError
 from ..keys import action
-from . import acl
+from . import acl, voters
 from .client import ConsulClient
-from .http import ForbiddenError, Server
+from .http import ForbiddenError
 
 Changes = dict[str, dict[str, Any]]
 
@@ -34,32 +33,13 @@ POLL_S = 0.5
 BOOTSTRAP_S = 10.0
 """How long a management token that Consul does not know may still become known: another node may be making it, and a
 cluster that was just born takes no token before its servers agree on how tokens are kept."""
-HEALTH = "/v1/operator/autopilot/health"
 MANAGEMENT_POLICY = "00000000-0000-0000-0000-000000000001"
 """Consul's own policy that allows everything."""
 
 
 def health(client: ConsulClient) -> dict[str, Any]:
-    """Autopilot's view: is every server healthy, how many may fail, and each server's row."""
-
-    def ask(consul: Server) -> Any:
-        # 429 is this call's way to say "not all are healthy"; the body is as good as with 200.
-        return consul.http.call(lambda reply: json.loads(reply.body), "GET", HEALTH, also=(429,))
-
-    answer = client.call(ask)
-    servers = [
-        {
-            "node": server["Name"],
-            "address": server["Address"],
-            "alive": server["SerfStatus"] == "alive",
-            "leader": server["Leader"],
-            "voter": server["Voter"],
-            "healthy": server["Healthy"],
-            "version": server["Version"],
-        }
-        for server in sorted(answer["Servers"] or [], key=lambda server: server["Name"])
-    ]
-    return {"healthy": answer["Healthy"], "may_fail": answer["FailureTolerance"], "servers": servers}
+    """Autopilot's view; see :func:`mnha.consul.voters.health`."""
+    return client.call(voters.health)  # type: ignore[no-any-return]
 
 
 def ensure_policy(client: ConsulClient, name: str, rules: str, dry_run: bool = False) -> Changes:
@@ -182,7 +162,7 @@ class RestartInTurn:
     """Restarts this node's server when the quorum can do without it, one server of the cluster after the other.
 
     Invariant: `restart` is called only by the node that has the lock in Consul's store, and only after every server has
-    been healthy for STEADY_S without a break; or when there has been no leader for LEADERLESS_S, for then a
+    been a healthy voter for STEADY_S without a break; or when there has been no leader for LEADERLESS_S, for then a
     restart cannot make it worse. A moment without a leader is not enough: so looks the restart of another server.
     """
 
@@ -272,7 +252,7 @@ class RestartInTurn:
         self._index = None
 
     def _await_healthy(self, end: float) -> None:
-        """Wait until all servers have been healthy, under one leader, for STEADY_S without a break.
+        """Wait until all servers have been healthy voters, under one leader, for STEADY_S without a break.
 
         Autopilot looks every two seconds only, so its first answers after a restart are those of before.
         """
@@ -282,8 +262,10 @@ class RestartInTurn:
                 state = health(self.client)
                 now_leader = next((server["node"] for server in state["servers"] if server["leader"]), "")
                 down = [server["node"] for server in state["servers"] if not server["healthy"]]
-                is_well = state["healthy"] and state["may_fail"] >= 1 and bool(now_leader)
-                why = "" if is_well else f"not healthy: {', '.join(down) or 'too few servers'}"
+                margin = voters.Margin.of(state["servers"], len(self.client.servers))
+                is_well = state["healthy"] and margin.is_full and margin.may_fail >= 1 and bool(now_leader)
+                few = f"of {margin.servers} servers only {', '.join(margin.voters) or 'none'} vote"
+                why = "" if is_well else f"not healthy: {', '.join(down)}" if down else few
                 if not is_well or now_leader != leader or not self.client.leader(self.client.servers[0]):
                     steady_since, leader = self.clock(), now_leader
             except MnhaError as error:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, DeadlineError, FailedError, MnhaError, UnreachableError
+from . import voters
 from .http import Http, NotSentError, Server, UnableError
 
 HTTPS_PORT = 8501
@@ -50,11 +51,13 @@ class Snapshot:
     :param entries: sorted by key.
     :param members: as :meth:`ConsulClient.members` has them.
     :param leader: its address; "" if the server knows none, and all the rest may be as old as that.
+    :param servers: autopilot's rows (:func:`mnha.consul.voters.health`); none if the leader did not tell.
     """
 
     entries: list[Entry]
     members: list[dict[str, Any]]
     leader: str
+    servers: list[dict[str, Any]]
 
 
 class ConsulClient:
@@ -137,7 +140,8 @@ class ConsulClient:
         def ask(consul: Server) -> Snapshot:
             found = [consul.kv.get(prefix, recurse=True, consistency="stale")[1] for prefix in prefixes]
             entries = sorted((_entry(row) for rows in found for row in rows or []), key=lambda entry: entry.key)
-            return Snapshot(entries, _members(consul.agent.members()), consul.status.leader() or "")
+            leader = consul.status.leader() or ""
+            return Snapshot(entries, _members(consul.agent.members()), leader, _servers(consul) if leader else [])
 
         return self.call(ask)  # type: ignore[no-any-return]
 
@@ -169,6 +173,14 @@ class ConsulClient:
 def _close(clients: Sequence[Server]) -> None:
     for client in clients:
         client.http.close()
+
+
+def _servers(consul: Server) -> list[dict[str, Any]]:
+    """Autopilot's rows; none if they can't be had."""
+    try:
+        return list(voters.health(consul)["servers"])
+    except MnhaError:
+        return []
 
 
 def _members(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -80,7 +80,12 @@ class Status:
             "guard": {
                 "version": __version__,
                 "vms": {
-                    name: {"state": p.guard.state, "vm": p.guard.view.vm, "checks": told(p.prober.checks, Of.VM)}
+                    name: {
+                        "state": p.guard.state,
+                        "vm": p.guard.view.vm,
+                        "came_by": p.guard.came_by,
+                        "checks": told(p.prober.checks, Of.VM),
+                    }
                     for name, p in self._protected.items()
                 },
             },

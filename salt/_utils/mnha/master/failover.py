@@ -9,7 +9,7 @@ is not answered leads to the next candidate; a result is *ok* only if a guard ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,11 +73,14 @@ def fail_over(ask: Ask, incident: Incident, master: str, clock: Callable[[], flo
 
 
 def order(
-    ask: Ask, plan: Mapping[str, Any], planner: str, reason: str, clock: Callable[[], float] = time.monotonic
-) -> Result:
+    ask: Ask, plan: Mapping[str, Any], planner: str, reason: str, clock: Callable[[], float] = time.monotonic,
+    silent: Collection[str] = (), wait_s: float = START_WAIT_S,
+) -> Result:  # fmt: skip
     """Order the take-over from one candidate of `plan` after the other, until a VM runs.
 
     :param planner: the planning node: asked again after a start has failed, for the lease has a new epoch then.
+    :param silent: nodes whose minions have not answered lately: they come last.
+    :param wait_s: how long each may take: until the lease may be taken, and the VM runs.
     """
     result = Result(False, plan["sentence"], vm=plan["vm"], rejected=dict(plan["rejected"]),
                     epoch=plan["lease"].get("epoch", -1), reason="no candidate")  # fmt: skip
@@ -87,10 +90,10 @@ def order(
         )
         result.reason = "not desired"
         return result
-    queue, began_s, kinds = list(plan["order"]), clock(), {}
+    queue, began_s, kinds = _heard_first(plan["order"], silent), clock(), {}
     while queue and len(result.tried) < MAX_CANDIDATES:
         node = queue.pop(0)
-        kind, text, answer = _order_one(ask, node, plan["vm"], result.epoch, reason)
+        kind, text, answer = _order_one(ask, node, plan["vm"], result.epoch, reason, wait_s)
         result.tried[node] = f"{kind}: {text}" if text else kind
         kinds[node] = kind
         result.steps_s[f"order_{node}_s"] = round(clock() - began_s, 3)
@@ -108,11 +111,16 @@ def order(
             result.text = f"{lease['holder']} has taken the lease, epoch {lease['epoch']}; {_tried(result)}"
             return result
         result.epoch = lease.get("epoch", result.epoch)
-        queue = [name for name in plan["order"] if name not in result.tried]
+        queue = _heard_first([name for name in plan["order"] if name not in result.tried], silent)
     if result.tried:
         result.text = f"{plan['vm']} was not taken over: {_tried(result)}"
         result.reason = ", ".join(f"{node} {kinds[node]}" for node in sorted(kinds))
     return result
+
+
+def _heard_first(nodes: Iterable[str], silent: Collection[str]) -> list[str]:
+    """`nodes`, each of both parts in its order: an order to a silent minion costs seconds."""
+    return sorted(nodes, key=lambda node: node in silent)
 
 
 def _tried(result: Result) -> str:
@@ -120,11 +128,11 @@ def _tried(result: Result) -> str:
     return "; ".join(f"{node}: {text}" for node, text in result.tried.items())
 
 
-def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str) -> tuple[str, str, dict[str, Any]]:
+def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str, wait_s: float) -> tuple[str, str, dict[str, Any]]:
     """Order it from one node: (`ok`, `refused`, `failed`, …; message; the whole answer)."""
-    order_ = {"vm": vm, "epoch": epoch, "wait_s": START_WAIT_S, "reason": reason}
+    order_ = {"vm": vm, "epoch": epoch, "wait_s": wait_s, "reason": reason}
     try:
-        reply = ask.one(node, "guard.takeover", order_, timeout_s=START_WAIT_S + 8)
+        reply = ask.one(node, "guard.takeover", order_, timeout_s=wait_s + 8)
     except (UnreachableError, DeadlineError) as error:
         return error.kind, error.message, {}
     if not isinstance(reply.value, dict) or "result" not in reply.value:

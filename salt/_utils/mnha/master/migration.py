@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 from .. import keys
 from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
-from .failover import PLAN_S, Ask, value_of
+from .failover import PLAN_S, value_of
+from .following import holder_of
 from .minions import Reply
 from .result import Result
+from .wishes import AskHeard, follow
 
 MOVE_WAIT_S = 600.0
 """How long a migration may take before it is given up: 32 GiB at 1 Gbit/s take five minutes."""
@@ -24,10 +26,12 @@ SLACK_S = 35.0
 RESUME_WAIT_S = 10.0
 """How long the target may take to renew the lease that it was handed, and to resume the VM."""
 POLL_S = 0.3
+PING_S = 1.5
+"""So long a holder that was not among the first to answer is asked once more whether its minion is there."""
 
 
-class AskAny(Ask, Protocol):
-    """Asks also several minions; see :class:`mnha.master.minions.Minions`."""
+class AskAny(AskHeard, Protocol):
+    """Asks also any of several minions; see :class:`mnha.master.minions.Minions`."""
 
     def first(
         self, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0
@@ -46,10 +50,12 @@ def migrate(
     """
     if target and target not in nodes:
         raise InputError(f"{target} is no node of the cluster; its nodes are {', '.join(nodes)}")
-    plan = value_of(ask.first(nodes, "mnvm.plan", {"vm": vm, "alone": True}, timeout_s=PLAN_S))
-    lease, name = plan["lease"], plan["vm"]
-    holder = "" if lease.get("phase") == "released" else str(lease.get("holder") or "")
+    heard = ask.heard(nodes, "mnvm.plan", {"vm": vm, "alone": True}, timeout_s=PLAN_S)
+    planner, plan = next((node, value_of(reply)) for node, reply in heard.items() if reply.ok)
+    name, holder = plan["vm"], holder_of(plan["lease"])
     rejected = {node: why for node, why in plan["rejected"].items() if node != holder}
+    if not plan["lease"]:
+        return Result(False, f"{name} has no lease in Consul: nothing can be migrated; mnha.status tells the remedy")
     if not holder:
         return Result(False, f"{name} runs on no node: nothing can be migrated; `salt-run mnha.start` starts it")
     if target == holder:
@@ -62,41 +68,65 @@ def migrate(
         others = "; ".join(f"{node} {why}" for node, why in rejected.items())
         return Result(False, f"{name} stays on {holder}, no other node can take it: {others}", node=holder,
                       rejected=rejected)  # fmt: skip
-    return _order(ask, name, holder, chosen, by, wait_s)
+    if holder not in heard and (why := _silence(ask, holder, plan)):
+        return Result(False, f"{name} stays on {holder}: {why}", node=holder)
+    return _order(ask, [planner, *(node for node in heard if node != planner)], name, holder, chosen, by, wait_s)
 
 
-def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: float) -> Result:
-    """Order the migration from the holder's guard; record what came of it."""
+def _silence(ask: AskAny, holder: str, plan: Mapping[str, Any]) -> str:
+    """Why nothing can be ordered from the holder, whose minion has not answered; empty if it does now."""
+    try:
+        ask.one(holder, "test.ping", timeout_s=PING_S)
+    except (UnreachableError, DeadlineError):
+        if holder in plan["alive"]:
+            return (
+                "its minion is silent, and a migration is ordered through it; run `systemctl start salt-minion` there."
+                " mnha.stop and mnha.start work without it"
+            )
+        return "the node is down, by Consul's word; a node that dies is failed over from, not migrated from"
+    return ""
+
+
+def _order(
+    ask: AskAny, heard: Sequence[str], vm: str, holder: str, target: str, by: str, wait_s: float
+) -> Result:  # fmt: skip
+    """Order the migration from the holder's guard; record what came of it.
+
+    :param heard: nodes whose minions answer, one that reaches Consul first.
+    """
     why = ""
     order = {"target": target, "vm": vm, "wait_s": wait_s, "reason": f"migrated to {target} by {by}"}
     try:
         answer = value_of(ask.one(holder, "guard.migrate", order, timeout_s=wait_s + SLACK_S))
     except (FailedError, UnreachableError, DeadlineError) as error:
         # Its answer may be lost, and the VM over there all the same: the lease knows.
-        why, answer = error.message, _lease(ask, target, vm)
+        why, answer = error.message, _lease(ask, heard, vm)
     if answer.get("holder", target) != target:
         result = Result(False, f"{vm} was not migrated from {holder} to {target}: {why}", node=holder)
     else:
         text = f"{vm} was migrated from {holder} to {target}, epoch {answer.get('epoch')}"
         result = Result(True, text, done=True, node=target, timeline=dict(answer.get("timeline") or {}))
-        if wrong := _not_running(ask, vm, target):
+        if wrong := _not_running(ask, heard, vm, target):
             result.ok, result.text = False, f"the lease of {vm} went from {holder} to {target}, but there {wrong}"
-    _record(ask, [target, holder], "migrated" if result.ok else "migration failed", result.text, vm=vm)
+    _record(ask, heard, "migrated" if result.ok else "migration failed", result.text, vm=vm)
     return result
 
 
-def _lease(ask: AskAny, node: str, vm: str) -> dict[str, Any]:
-    """A VM's lease as `node` reads it; held by nobody if it can't be asked."""
+def _lease(ask: AskAny, nodes: Sequence[str], vm: str) -> dict[str, Any]:
+    """A VM's lease as the first of `nodes` that answers reads it; held by nobody if none does."""
     try:
-        return dict(value_of(ask.one(node, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))["lease"])
+        return dict(value_of(ask.first(nodes, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))["lease"])
     except (FailedError, UnreachableError, DeadlineError):
         return {"holder": ""}
 
 
-def _not_running(ask: AskAny, vm: str, target: str) -> str:
+def _not_running(ask: AskAny, heard: Sequence[str], vm: str, target: str) -> str:
     """What the target's guard says of a VM that it was handed and that does not go on there; empty when it does. One
-    that had to be started anew was not migrated: what the guest had in memory is lost.
+    that had to be started anew was not migrated: what the guest had in memory is lost. Consul tells where the target's
+    minion is silent.
     """
+    if target not in heard:
+        return _not_running_by_consul(ask, heard, vm, target)
     end_s = time.monotonic() + RESUME_WAIT_S
     while True:
         try:
@@ -109,6 +139,17 @@ def _not_running(ask: AskAny, vm: str, target: str) -> str:
         if time.monotonic() > end_s:
             return wrong
         time.sleep(POLL_S)
+
+
+def _not_running_by_consul(ask: AskAny, heard: Sequence[str], vm: str, target: str) -> str:
+    """The same, by what the target's guard writes into Consul."""
+    try:
+        seen = follow(ask, heard, vm, "running", RESUME_WAIT_S)
+    except UnreachableError as error:
+        return f"nobody could be asked: {error.message}"
+    if seen["outcome"] == "running" and seen["holder"] == target:
+        return "the VM was started anew, from its disk" if seen["told"].get("came_by") == "start" else ""
+    return f"the VM does not run by its record: {seen['told'].get('state', 'nothing is recorded')}"
 
 
 def maintenance(

@@ -23,6 +23,8 @@ ALIVE_S = 1.5
 """After so long without an answer to an order a ping finds out whether the minion lives at all …"""
 PING_S = 6.0
 """… and after so long without its answer the minion counts as dead."""
+PATIENCE_S = 0.6
+"""So long at least the others are waited for after the first good answer, where several are asked."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,33 @@ class Minions:
                 return reply
         if replies:
             raise FailedError("; ".join(f"{reply.node}: {reply.value}" for reply in replies.values()))
-        raise UnreachableError(
-            f"none of {', '.join(nodes)} answers within {timeout_s:g} s: is salt-minion running there?"
-        )
+        raise _nobody(nodes, timeout_s)
+
+    def heard(
+        self,
+        nodes: Sequence[str],
+        fun: str,
+        kwarg: Mapping[str, Any] | None = None,
+        timeout_s: float = 5.0,
+        good: Callable[[Reply], bool] = lambda reply: reply.ok,
+    ) -> dict[str, Reply]:
+        """The answers of those of `nodes` whose minions are there: after the first good one the others are waited for
+        as long again as that took, :data:`PATIENCE_S` at least. For questions only: all of them are asked.
+
+        :raises UnreachableError: nobody answers.
+        :raises FailedError: those who answer all fail; with what each says.
+        """
+
+        def enough(replies: Mapping[str, Reply], waited_s: float) -> bool:
+            first_s = min((reply.after_s for reply in replies.values() if good(reply)), default=waited_s)
+            return waited_s - first_s >= max(PATIENCE_S, first_s)
+
+        replies = self.each(nodes, fun, kwarg, timeout_s, enough)
+        if not replies:
+            raise _nobody(nodes, timeout_s)
+        if not any(reply.ok for reply in replies.values()):
+            raise FailedError("; ".join(f"{reply.node}: {reply.value}" for reply in replies.values()))
+        return replies
 
     def client(self) -> Any:
         """A client of the master, a context manager."""
@@ -135,6 +161,11 @@ class Minions:
                 f"this master knows no minion of the names {', '.join(nodes)}: accept their keys with `salt-key -a`"
             )
         return str(job["jid"])
+
+
+def _nobody(nodes: Sequence[str], timeout_s: float) -> UnreachableError:
+    """That none of `nodes` answers."""
+    return UnreachableError(f"none of {', '.join(nodes)} answers within {timeout_s:g} s: is salt-minion running there?")
 
 
 def _require_master(opts: Mapping[str, Any]) -> None:

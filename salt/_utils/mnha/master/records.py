@@ -44,7 +44,7 @@ class NodeRecords:
         found = self._client.snapshot([self._prefix + below for below in view.SHOWN])
         keys = {entry.key.removeprefix(self._prefix): entry.value for entry in found.entries}
         errors = {} if found.leader else {"consul": "no quorum of Consul in reach: no leader is known"}
-        return {**view.view_of(keys, found.members), "errors": errors}
+        return {**view.view_of(keys, found.members, found.servers), "errors": errors}
 
     def history(self) -> dict[str, Any]:
         """All entries by key.

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import keys
+from ..consul.voters import Margin
 from ..core import choose, placement
-from . import checks, placing
+from . import checks, missing, placing, quorum
 from .minions import Reply
 
 HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
@@ -100,6 +101,7 @@ def status(
         "vms": {},
         "nodes": rows,
         "members": members,
+        "consul": Margin.of(view["servers"], len(nodes)).to_dict() if view.get("servers") else None,
         "minions": len(reports),
         "why_silent": why_silent,
         "at": now_s,
@@ -122,10 +124,12 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
     :param found: as :func:`status` puts it together.
     """
     doubts = [] if found["quorum"] else [_no_quorum(found)]
+    margin = quorum.told(found["consul"]) if found["quorum"] and found["consul"] else ""
     doubts += [f"{name} {vm['where']}" for name, vm in found["vms"].items() if vm["state"] == "unknown"]
     faults = [text for name, vm in found["vms"].items() for text in _vm_faults(name, vm)]
     if found["quorum"] and not found["vms"]:
         faults.append("no VM has a lease yet: `state.apply states.guard` creates it")
+    faults += [margin] if margin else []
     if not found["minions"]:
         faults.append(_nobody_heard(found))
     faults += [text for node, row in found["nodes"].items() for text in _node_faults(node, row, found)]
@@ -193,7 +197,9 @@ def _vms(view: Mapping[str, Any], found: Mapping[str, Any], renewed_s: Mapping[s
     """Each VM: desired state, lease, last start, where it runs, who could take it over, and what the guards say."""
     rows = found["nodes"]
     guards = {node: ((row["guard"] or {}).get("vms") or {}) for node, row in rows.items()}
-    names = sorted({key.split("/")[1] for key in view.get("vms") or {}} | {vm for one in guards.values() for vm in one})
+    configured = ((view.get("applied") or {}).get("cluster") or {}).get("vms") or {}
+    recorded = {key.split("/")[1] for key in view.get("vms") or {}}
+    names = sorted({*configured, *recorded, *(vm for one in guards.values() for vm in one)})
     result = {}
     for name in names:
         said = {node: one[name] for node, one in guards.items() if name in one}
@@ -201,13 +207,14 @@ def _vms(view: Mapping[str, Any], found: Mapping[str, Any], renewed_s: Mapping[s
             key: (view.get("vms") or {}).get(f"{keys.vm(name)}/{key}")
             for key in (keys.LEASE, keys.DESIRED, keys.LAST_START)
         }
+        vm["missing"] = missing.told(name, vm, found["quorum"])
         vm |= _lease_seen(said, renewed_s.get(name))
         vm |= _location(name, vm, said, found)
         vm["where"] = _where(vm, rows)
         vm["hung"] = next((one["health"].get("why") or "no answer" for one in said.values()
                            if (one.get("health") or {}).get("hung")), "")  # fmt: skip
         vm["states"] = {node: {key: one.get(key) for key in ("state", "sentence", "vm")} for node, one in said.items()}
-        result[name] = {**vm, **_choice(name, view, found)}
+        result[name] = {**vm, **_choice(name, vm, view, found)}
     return result
 
 
@@ -249,9 +256,14 @@ def _location(name: str, vm: Mapping[str, Any], said: Mapping[str, Any], found: 
             return {"state": recorded["vm"], "on": node, "by": "record", "running_on": node}
         if vm["expired"] or (row.get("contact") == "down" and not renewed):
             state = "lost"
-    elif (vm["lease"] and found["quorum"]) or set(said) == set(found["nodes"]):
+    elif (vm["lease"] and found["quorum"]) or _all_say_off(said, found):
         state = "off"
     return {"state": state, "on": node, "by": by, "running_on": None}
+
+
+def _all_say_off(said: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether the guard of each node says that the VM is off there."""
+    return set(said) == set(found["nodes"]) and all(one.get("vm") == "off" for one in said.values())
 
 
 def _where(vm: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
@@ -263,7 +275,10 @@ def _where(vm: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
     if state == "off":
         if node:
             return f"is not running: it is off on {node}, which holds the lease"
-        return "is stopped" if (vm["desired"] or {}).get("run") == "stopped" else "is not running"
+        if (vm["desired"] or {}).get("run") == "stopped":
+            return "is stopped"
+        wait = missing.waits(vm["lease"])
+        return f"is not running: {wait}" if wait else "is not running"
     if not node:
         return "may be running or not: nobody could say"
     contact = (rows.get(node) or {}).get("contact", "silent")
@@ -274,12 +289,14 @@ def _where(vm: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
     return held if contact == "guard" else f"{held}: whether it runs is not known"
 
 
-def _choice(name: str, view: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _choice(name: str, vm: Mapping[str, Any], view: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Which nodes could take it over, best first, and why the others could not; None where nobody can say. A silent
     guard takes nothing, whatever its record says.
     """
     if not found["quorum"]:
         return {"candidates": None, "rejected": {}}
+    if missing.has_no_lease(vm, found["quorum"]):
+        return {"candidates": [], "rejected": dict.fromkeys(found["nodes"], missing.NO_LEASE)}
     conf = (view.get("applied") or {}).get("cluster") or {}
     nodes = [
         choose.Node(node, row["record"], None if row["consul"] == "unknown" else row["consul"] == "alive",
@@ -295,7 +312,7 @@ def _choice(name: str, view: Mapping[str, Any], found: Mapping[str, Any]) -> dic
 
 def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
     """Why a VM is not as it should be, or would not survive the loss of its node."""
-    texts, run, holder = [], (vm["desired"] or {}).get("run"), _holder(vm)
+    texts, run, holder = [vm["missing"]] if vm["missing"] else [], (vm["desired"] or {}).get("run"), _holder(vm)
     is_up = vm["state"] in ("running", "paused", "starting")
     if vm["state"] == "paused" or (run == "started" and vm["state"] != "running") or (run == "stopped" and is_up):
         texts.append(f"{name} {vm['where']}; desired: {run or 'not known'}")
@@ -303,7 +320,7 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
         texts.append(f"{name}: the guest does not answer: {vm['hung']}")
     if holder and (vm["overdue"] or vm["expired"]):
         texts.append(f"{name}: the lease is overdue: {holder} renewed it {vm['lease_age_s']:.1f} s ago")
-    if vm["candidates"] == []:
+    if vm["candidates"] == [] and vm["lease"]:
         why = "; ".join(f"{node} {text}" for node, text in vm["rejected"].items() if node != holder)
         texts.append(f"{name}: no candidate is left to take it over: {why or 'there is no other node'}")
     return texts

@@ -11,10 +11,13 @@ SHOWN = (keys.CONFIG, keys.VMS, keys.NODES, keys.MAINTENANCE)
 """Below the cluster's prefix."""
 
 
-def view_of(values: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def view_of(
+    values: Mapping[str, Any], members: Sequence[Mapping[str, Any]], servers: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """The records as a report has them.
 
     :param values: by key, relative to the cluster's prefix.
+    :param servers: autopilot's rows of Consul's servers; none: they are not known.
     """
 
     def below(folder: str) -> dict[str, Any]:
@@ -22,6 +25,7 @@ def view_of(values: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> 
 
     return {
         "members": members,
+        "servers": servers,
         "applied": values.get(keys.CONFIG),
         "vms": below(keys.VMS),
         "nodes": below(keys.NODES),

@@ -1,0 +1,96 @@
+"""The verbs while the minion of the node that has the VM answers nothing: what Consul holds is told, and obeyed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mnha.master.migration import PING_S
+from mnha.master.minions import PATIENCE_S
+
+from .conftest import NODES, World, frozen
+
+SALT_S = 2.5
+"""What the two or three steps of a verb may take beside `salt-run` itself, on a busy machine: a silent minion that is
+waited for costs 7.5 s.
+"""
+
+
+@pytest.fixture
+def silent_holder(world: World, running: None) -> Iterator[World]:
+    """node1 has the VM, and Salt is stopped there."""
+    with frozen(world, "node1"):
+        yield world
+
+
+def timed(world: World, *words: str) -> tuple[int, dict, float]:
+    began_s = time.monotonic()
+    code, answer = world.run_json(*words)
+    lasted_s = time.monotonic() - began_s
+    print(f"{' '.join(words)} took {lasted_s:.2f} s: {answer['comment']}")
+    return code, answer, lasted_s
+
+
+def test_a_stop_takes_as_long_as_the_stop(silent_holder: World, nothing_s: float) -> None:
+    code, answer, lasted_s = timed(silent_holder, "mnha.stop")
+    assert (code, answer["comment"]) == (0, "mnvm is stopped; it ran on node1"), answer
+    assert silent_holder.guards.lease["phase"] == "released"
+    assert lasted_s < nothing_s + PATIENCE_S + SALT_S
+
+
+def test_a_start_of_what_runs_there_is_told_from_consul(silent_holder: World, nothing_s: float) -> None:
+    code, answer, lasted_s = timed(silent_holder, "mnha.start")
+    assert (code, answer["node"]) == (0, "node1"), answer
+    assert answer["comment"].startswith("mnvm runs on node1, epoch ")
+    assert lasted_s < nothing_s + PATIENCE_S + SALT_S + 1.0, "one renewal is waited for"
+
+
+def test_a_start_is_ordered_from_a_node_whose_minion_answers(world: World, nothing_s: float) -> None:
+    with frozen(world, "node1"):
+        code, answer, lasted_s = timed(world, "mnha.start")
+    assert (code, answer["node"] in NODES[1:]) == (0, True), answer
+    assert lasted_s < nothing_s + PATIENCE_S + SALT_S
+
+
+def test_a_migration_is_refused_at_once_and_says_why(silent_holder: World, nothing_s: float) -> None:
+    code, answer, lasted_s = timed(silent_holder, "mnha.migrate", "node2")
+    assert code == 1
+    assert answer["comment"].startswith("mnvm stays on node1: its minion is silent")
+    assert lasted_s < nothing_s + PATIENCE_S + PING_S + SALT_S
+
+
+def test_a_start_while_the_holder_is_dead_takes_the_lease_over(world: World) -> None:
+    world.put("vms/mnvm/desired", {"run": "started"})
+    world.guards.hold("node1")
+    world.guards.guards["node1"].stop()
+    world.members(["node2", "node3"])
+    try:
+        with frozen(world, "node1"):
+            code, answer, _ = timed(world, "mnha.start")
+    finally:
+        world.guards.guards["node1"].start()
+    assert code == 0, answer
+    assert answer["node"] in NODES[1:]
+    assert world.guards.guards[answer["node"]].vm == "running"
+
+
+def test_a_stop_while_the_holder_is_dead_ends_when_its_lease_has_expired(world: World) -> None:
+    world.put("vms/mnvm/desired", {"run": "started"})
+    world.guards.hold("node1")
+    world.guards.guards["node1"].stop()
+    world.members(["node2", "node3"])
+    try:
+        with frozen(world, "node1"):
+            code, answer, _ = timed(world, "mnha.stop")
+    finally:
+        world.guards.guards["node1"].start()
+    assert code == 0, answer
+    assert "node1 has not given its lease back, but nobody has renewed that" in answer["comment"]
+
+
+def test_before_the_first_start_a_stop_asks_nobody_else(world: World) -> None:
+    world.guards.lease.update(holder="", phase="held", epoch=0)
+    code, answer, _ = timed(world, "mnha.stop")
+    assert (code, answer["comment"]) == (0, "mnvm is stopped: no node has its lease")
