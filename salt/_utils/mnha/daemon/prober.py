@@ -36,6 +36,7 @@ class Prober:
     :param libvirt_error: why libvirt does not answer, empty when it does.
     :param fencer_error: why the fencer can't be relied on for it, empty when it can.
     :param watchdog_error: why a required watchdog would not work, empty when it would.
+    :param disk: the newest look at the disk of this node's Consul server.
     :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here.
     :param changed: called, in the prober's thread, when anything of it has changed.
     """
@@ -48,13 +49,14 @@ class Prober:
         libvirt_error: Callable[[], str],
         fencer_error: Callable[[], str],
         watchdog_error: Callable[[], str],
+        disk: Callable[[], Check],
         storage_elsewhere: Callable[[], str],
         changed: Callable[[AbilitySeen], None],
     ) -> None:
         self._node, self._vm = node, vm
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
         self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
-        self._storage_elsewhere = storage_elsewhere
+        self._disk, self._storage_elsewhere = disk, storage_elsewhere
         self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
         self._lost_s: float | None = None
         self._last: AbilitySeen | None = None
@@ -94,6 +96,7 @@ class Prober:
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
                 watchdog=Check(not unprotected, unprotected),
+                disk=self._disk(),
                 running=self._is_running(),
             )
         )

@@ -95,6 +95,7 @@ def protect(
         libvirt_error=lambda: node.connection.error,
         fencer_error=lambda: node.fencer.error or hypervisor.error or node.fencer.fault(name),
         watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
+        disk=node.consul_disk.check,
         storage_elsewhere=node.other_nodes.with_storage,
         changed=post,
     )
