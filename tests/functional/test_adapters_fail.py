@@ -509,7 +509,7 @@ def probes(world: World) -> Case:
           "domain_xml": str(world.folder / "domain.xml")}  # fmt: skip
     prober = Prober(
         "n1", vm, is_running=lambda: True, libvirt_error=str, fencer_error=str, watchdog_error=str, lack=str,
-        storage_elsewhere=str, changed=told,
+        disk=lambda: Check(True), storage_elsewhere=str, changed=told,
     )  # fmt: skip
 
     def main_loop() -> None:

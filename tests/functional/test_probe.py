@@ -22,8 +22,8 @@ from lab.shell import mounts_below, wait_until
 from mnha.core.ports import AbilitySeen
 from mnha.daemon import prober as prober_module
 from mnha.daemon.adapters import look
-from mnha.daemon.adapters.other_nodes import with_storage
-from mnha.daemon.adapters.probe import disks, ground
+from mnha.daemon.adapters.other_nodes import said_of, with_storage
+from mnha.daemon.adapters.probe import Check, disks, ground
 from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
 from mnha.host.clock import boottime_s
 
@@ -84,6 +84,7 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
         fencer_error=str,
         watchdog_error=str,
         lack=str,
+        disk=lambda: Check(True),
         storage_elsewhere=lambda: "you",
         changed=lambda seen: None,
     )
@@ -232,6 +233,7 @@ def test_whose_storage_is_well_is_read_from_the_records_and_what_is_not_understo
         {"Value": b"!"},
     ]
     assert with_storage(rows) == {"node1"}
+    assert said_of("storage", rows) == {"node1": True, "node2": False}
 
 
 def test_two_vms_in_one_folder_do_not_report_each_others_data(storage: Storage, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Sight:
     :param libvirt: whether libvirt answers.
     :param fencer: whether the fencer keeps the VM's deadline.
     :param watchdog: whether the watchdog works, if it is required.
+    :param disk: whether the disk of Consul's server takes what is written.
     :param running: whether the VM runs here.
     :param lack: why its memory is not to be had here, if it does not run here; empty when it is.
     """
@@ -43,6 +44,7 @@ class Sight:
     libvirt: Check
     fencer: Check
     watchdog: Check
+    disk: Check
     running: bool
     lack: str
 
@@ -56,7 +58,7 @@ class Kind:
     look: Callable[[Sight], Check]
 
 
-STORAGE = "storage"
+STORAGE, DISK = "storage", "disk"
 
 CHECKS: Mapping[str, Kind] = {
     STORAGE: Kind(Of.NODE, "the folder with the images can be written and read", lambda sight: sight.storage),
@@ -71,7 +73,11 @@ CHECKS: Mapping[str, Kind] = {
     ),
     "fencer": Kind(Of.VM, "the fencer answers, and finds nothing wrong with it", lambda sight: sight.fencer),
     "watchdog": Kind(Of.NODE, "a required watchdog works", lambda sight: sight.watchdog),
-    "disk": Kind(Of.NODE, "there is room on the node's own disks", lambda sight: probe.disks()),
+    DISK: Kind(
+        Of.NODE,
+        "the node's own disks have room, and that of Consul takes what is written",
+        lambda sight: probe.disks() if sight.disk.ok else sight.disk,
+    ),
 }
 """By name. Of several that fail the first one is told as why a VM can't run here."""
 

@@ -69,7 +69,7 @@ class Daemon:
 
     def __init__(self, config: dict[str, Any], granted: Mapping[str, tuple[float, float]]) -> None:
         self._loop = Loop()
-        self._node = Node(config, self._loop.guards, self._tell_of_maintenance)
+        self._node = Node(config, self._loop.guards, self._tell_of_maintenance, self._tell_of_consul)
         self._subscribers, self._answers = Subscribers(), Answers()
         self._protected = {vm["name"]: self._protect(vm, granted.get(vm["name"], (None, 0.0))) for vm in config["vms"]}
         for name, protected in self._protected.items():
@@ -90,6 +90,11 @@ class Daemon:
         log.warning("this node is %s", reason or "a candidate")
         for name in self._protected:
             self._loop.post(name, MaintenanceSeen(reason))
+
+    def _tell_of_consul(self, why: str) -> None:
+        """Have written into each VM's history why Consul's server was ended; from the thread that did it."""
+        for protected in self._protected.values():
+            self._loop.call(functools.partial(protected.journal.note, "consul_ended", why))
 
     def _threads(self) -> Iterator[Forever | Fault]:
         """All that goes on for ever in this process."""

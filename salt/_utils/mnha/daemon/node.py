@@ -8,16 +8,23 @@ from typing import Any
 
 from .. import keys
 from ..core.guard import Guard
+from ..core.timing import Timings
 from ..fencer.slices import KernelSlices
 from .adapters import fencer
 from .adapters.consul import Servers
+from .adapters.consul_disk import ConsulDisk
 from .adapters.libvirt import Connection
 from .adapters.maintenance import Maintenance
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
+from .adapters.probe import CONSUL_DATA
 from .adapters.publisher import Publisher
+from .checks import DISK
 from .memory import Memory
 from .threads import Fault, Forever
+
+CONSUL_GROUP = "system.slice/consul.service"
+"""The control group of this node's Consul server, below the hierarchy's root."""
 
 
 class Node:
@@ -27,9 +34,16 @@ class Node:
     :param guards: VM -> its guard, as soon as there is one.
     :param maintained: called with why this node is to run nothing, or with nothing when it may again; in a thread of
         its own.
+    :param consul_ended: called with why this node's Consul server was ended; in a thread of its own.
     """
 
-    def __init__(self, config: dict[str, Any], guards: Mapping[str, Guard], maintained: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        guards: Mapping[str, Guard],
+        maintained: Callable[[str], None],
+        consul_ended: Callable[[str], None],
+    ) -> None:
         self.config = config
         self.name, self.cluster = config["node"], config["cluster"]
         consul = config["consul"]
@@ -41,7 +55,18 @@ class Node:
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.memory = Memory(config, guards)
-        self.slices = KernelSlices(Path(config["fencer"]["slices"]))
+        slices = Path(config["fencer"]["slices"])
+        self.slices = KernelSlices(slices)
+        self.consul_disk = ConsulDisk(
+            self.servers,
+            [(node, config["addresses"][node]) for node in (self.name, *self.others)],
+            keys.full(self.cluster, keys.node(self.name)),
+            Timings.from_dict(config["timings"]),
+            CONSUL_DATA,
+            slices.parent / CONSUL_GROUP,
+            lambda: self.other_nodes.failing(DISK),
+            consul_ended,
+        )
 
     @property
     def others(self) -> list[str]:
@@ -54,10 +79,11 @@ class Node:
         self.connection.start()
         self.publisher.start()
         self.peers.start()
+        self.consul_disk.start()
         self._maintenance.start()
 
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (self.publisher, self.peers, self._maintenance, self.fencer, self.connection):
+        for adapter in (self.publisher, self.peers, self._maintenance, self.fencer, self.connection, self.consul_disk):
             yield from adapter.threads

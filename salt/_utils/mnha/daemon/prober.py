@@ -37,6 +37,7 @@ class Prober:
     :param fencer_error: why the fencer can't be relied on for it, empty when it can.
     :param watchdog_error: why a required watchdog would not work, empty when it would.
     :param lack: why its memory is not to be had here, empty when it is.
+    :param disk: the newest look at the disk of this node's Consul server.
     :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here.
     :param changed: called, in the prober's thread, when anything of it has changed.
     """
@@ -50,13 +51,14 @@ class Prober:
         fencer_error: Callable[[], str],
         watchdog_error: Callable[[], str],
         lack: Callable[[], str],
+        disk: Callable[[], Check],
         storage_elsewhere: Callable[[], str],
         changed: Callable[[AbilitySeen], None],
     ) -> None:
         self._node, self._vm = node, vm
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
         self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
-        self._storage_elsewhere, self._lack = storage_elsewhere, lack
+        self._storage_elsewhere, self._lack, self._disk = storage_elsewhere, lack, disk
         self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
         self._lost_s: float | None = None
         self._last: AbilitySeen | None = None
@@ -96,6 +98,7 @@ class Prober:
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
                 watchdog=Check(not unprotected, unprotected),
+                disk=self._disk(),
                 running=self._is_running(),
                 lack=self._lack(),
             )

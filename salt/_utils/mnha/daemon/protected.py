@@ -96,6 +96,7 @@ def protect(
         fencer_error=lambda: node.fencer.error or hypervisor.error or node.fencer.fault(name),
         watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
         lack=lambda: node.memory.lack(name),
+        disk=node.consul_disk.check,
         storage_elsewhere=node.other_nodes.with_storage,
         changed=post,
     )

@@ -19,7 +19,7 @@ from ..fencer.slices import KernelSlices
 from ..fencer.watchdog import MARK, check_mode, objection
 from ..host.jobs import load_state
 from . import checks
-from .adapters import fencer, probe
+from .adapters import consul_disk, fencer, probe
 from .adapters.consul import Servers
 from .adapters.libvirt import URI
 from .checks import CHECKS, Of, Sight
@@ -81,12 +81,13 @@ def _checks(config: dict[str, Any]) -> list[Finding]:
         _seen(lambda: _watchdog(config)),
     )
     memory = Memory(config, {})
+    disk = consul_disk.look_once(probe.CONSUL_DATA, config["timings"]["lease_s"])
     of_node: dict[str, probe.Check] = {}
     of_vms: dict[str, probe.Check] = {}
     for vm, image in zip(config["vms"], images, strict=True):
         running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
         results = checks.look(
-            Sight(vm, storage, image, libvirt_answers, fences, watchdog, running, lack=memory.lack(vm["name"]))
+            Sight(vm, storage, image, libvirt_answers, fences, watchdog, disk, running, lack=memory.lack(vm["name"]))
         )
         of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}

@@ -33,30 +33,41 @@ class OtherNodes:
     def with_storage(self) -> str:
         """The nodes, for people, that are alive and whose guards find their storage well; empty if none is known.
 
-        From the nearest server's own copy; waits for an answer, :data:`TIMEOUT_S` at the most.
+        Waits for Consul's answer, :data:`TIMEOUT_S` at the most.
         """
+        alive = {node for node, seen in self._alive().items() if seen["alive"]}
+        return ", ".join(sorted(alive & with_storage(self._rows()) - {self._node}))
+
+    def failing(self, check: str) -> set[str]:
+        """The nodes whose guards say that a check of theirs fails; waits like :meth:`with_storage`."""
+        return {node for node, ok in said_of(check, self._rows()).items() if ok is False}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """All nodes' records in the nearest server's own copy; none if they can't be read."""
         try:
             answer = self._servers.read(
                 self._servers.pick(),
                 TIMEOUT_S,
                 lambda consul: consul.kv.get(self._folder, recurse=True, consistency="stale"),
             )
-            rows = rows_of(answer.value, self._folder)
+            return rows_of(answer.value, self._folder)
         except MnhaError as error:
             log.warning("the records of the other nodes can't be read: %s", error.message)
-            return ""
-        alive = {node for node, seen in self._alive().items() if seen["alive"]}
-        return ", ".join(sorted(alive & with_storage(rows) - {self._node}))
+            return []
 
 
 def with_storage(rows: list[dict[str, Any]]) -> set[str]:
     """Of Consul's rows of the nodes' records, those nodes whose storage is well. What can't be read is not well."""
-    found = set()
+    return {node for node, ok in said_of(STORAGE, rows).items() if ok is True}
+
+
+def said_of(check: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Node -> what its record in Consul's rows says of a check; those that can't be read are left out."""
+    found = {}
     for row in rows:
         try:
             record = json.loads(row["Value"] or b"")
-            if record["checks"][STORAGE]["ok"] is True:
-                found.add(str(record["node"]))
+            found[str(record["node"])] = record["checks"][check]["ok"]
         except (KeyError, TypeError, ValueError, RecursionError):
             continue
     return found

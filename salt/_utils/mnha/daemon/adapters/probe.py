@@ -14,7 +14,8 @@ from pathlib import Path
 
 from . import look
 
-DISKS = (Path("/var/lib/mnha/consul"), Path("/var/log"))
+CONSUL_DATA = Path("/var/lib/mnha/consul")
+DISKS = (CONSUL_DATA, Path("/var/log"))
 """Without room in the first Consul's server stands still, in the second libvirt starts no VM."""
 LEAST_FREE_MIB = 16
 
