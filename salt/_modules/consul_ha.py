@@ -280,7 +280,7 @@ def role_present(role: str, test: bool = False) -> dict[str, Any]:
 
         salt '*' consul_ha.role_present guard test=True
     """
-    client, roles = _client(role), _roles()
+    client, roles = _client(role), _roles(_wanted())
     return _asked(lambda: roles.missing(client, role), test)
 
 
@@ -293,7 +293,7 @@ def autopilot_present(test: bool = False) -> dict[str, Any]:
 
         salt node1 consul_ha.autopilot_present test=True
     """
-    return _asked(lambda: _roles().missing_settings(_client("policy")), test)
+    return _asked(lambda: _roles(_wanted()).missing_settings(_client("policy")), test)
 
 
 def make_roles(sealed_token: str, wanted: str | None = None) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def make_roles(sealed_token: str, wanted: str | None = None) -> dict[str, Any]:
     """
     # The pillar that the minion keeps may be older than that of the run of states which asks for this.
     pillar = __salt__["pillar.items"](unmask=True)
-    cluster = _run(lambda: config.load({"mnha": pillar.get("mnha")})).model_dump(mode="json")
+    cluster = _run(lambda: config.load({"mnha": pillar.get("mnha")}))
     if not pillar.get("mnha_secrets"):
         raise CommandExecutionError(f"the pillar of {__opts__['id']} holds no secrets")
     token = _run(lambda: sealed.unseal(sealed_token, (Path(__opts__["pki_dir"]) / "minion.pem").read_text()))
@@ -366,7 +366,6 @@ def restart_in_turn(wait_s: float = 300) -> bool:
 
         salt '*' consul_ha.restart_in_turn
     """
-    conf = __salt__["mnha_config.get"]()
 
     def restart() -> None:
         if not __salt__["service.restart"]("consul"):
@@ -374,8 +373,8 @@ def restart_in_turn(wait_s: float = 300) -> bool:
 
     turn = admin.RestartInTurn(
         client=_client("policy"),
-        prefix=keys.folder(conf["cluster"]["name"]),
-        node=conf["node"],
+        prefix=keys.folder(_in_force().name),
+        node=__opts__["id"],
         restart=restart,
         wait_s=float(wait_s),
     )
@@ -391,36 +390,45 @@ def _version() -> tuple[int, int, int]:
     return _run(lambda: consul_config.parse_version(answer.stdout))
 
 
+def _in_force() -> config.ClusterConfig:
+    """What Consul here was given: by that it is reached, whatever the pillar says."""
+    return __salt__["mnha_config.in_force"]()
+
+
+def _wanted() -> config.ClusterConfig:
+    """What the run of states wants that calls this."""
+    return __salt__["mnha_config.cluster"]()
+
+
 def _client(
-    role: str, token: str = "", cluster: dict[str, Any] | None = None, timeout_s: float = consul_client.TIMEOUT_S
+    role: str, token: str = "", cluster: config.ClusterConfig | None = None, timeout_s: float = consul_client.TIMEOUT_S
 ) -> consul_client.ConsulClient:
     """The local server first, then the others by their storage addresses; with this node's token of `role`.
 
     Role "" has none; a `token` given is used as it is, and so is a `cluster`.
     """
-    cluster = cluster or __salt__["mnha_config.get"]()["cluster"]
+    cluster = cluster or _in_force()
     name = f"the {role} token"
     if role == "policy":
         path = consul_client.POLICY_TOKEN_FILE
         token, name = _run(lambda: consul_http.read_token(path)), f"the token in {path}"
     elif role and not token:
         token = __salt__["mnha_config.secrets"]()[f"{role}_token"]
-    peers = [node["storage"] for name, node in cluster["nodes"].items() if name != __opts__["id"]]
-    servers, port = ["127.0.0.1", *peers], cluster["consul"]["ports"]["https"]
+    peers = [node.storage for name, node in cluster.nodes.items() if name != __opts__["id"]]
+    servers, port = ["127.0.0.1", *peers], cluster.consul.ports.https
     return _run(lambda: consul_client.ConsulClient(servers, token, name, port=port, timeout_s=timeout_s))
 
 
-def _roles(cluster: dict[str, Any] | None = None) -> consul_roles.Roles:
-    cluster = cluster or __salt__["mnha_config.get"]()["cluster"]
-    return consul_roles.Roles(cluster["name"], __opts__["id"], list(cluster["vms"]), len(cluster["nodes"]))
+def _roles(cluster: config.ClusterConfig) -> consul_roles.Roles:
+    return consul_roles.Roles(cluster.name, __opts__["id"], list(cluster.vms), len(cluster.nodes))
 
 
 def _asked(missing: Callable[[], admin.Changes], test: bool) -> admin.Changes:
     """Ask a master for what is missing; what that was."""
-    cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
+    cluster = _wanted().name
 
     def ask() -> None:
-        wanted = _roles().digest(__salt__["mnha_config.secrets"]())
+        wanted = _roles(_wanted()).digest(__salt__["mnha_config.secrets"]())
         __salt__["event.send"](f"mnha/consul_roles/{cluster}", {"cluster": cluster, "wanted": wanted})
 
     try:
@@ -433,8 +441,7 @@ def _asked(missing: Callable[[], admin.Changes], test: bool) -> admin.Changes:
 
 
 def _key(relative: str) -> str:
-    cluster = __salt__["mnha_config.get"]()["cluster"]["name"]
-    return keys.full(cluster, relative)
+    return keys.full(_in_force().name, relative)
 
 
 def _run(ask: Callable[[], Any]) -> Any:

@@ -1,12 +1,15 @@
-"""The cluster's configuration as states and modules of this minion see it.
+"""The cluster's configuration: the one that is wanted, by the pillar, and the one in force, by what the states wrote.
 
-Every SLS starts with `{% set conf = salt['mnha_config.get']() %}`. A wrong pillar makes that call fail, so the run ends
-while it is still being rendered: all faults are listed, nothing is applied.
+What states want is read from the pillar, which a run of states has anew. Every SLS starts with
+`{% set conf = salt['mnha_config.get']() %}`. A wrong pillar makes that call fail, so the run ends while it is still
+being rendered: all faults are listed, nothing is applied.
+
+What a master asks of a node is answered by :func:`in_force`. The pillar in the memory of a minion's daemon is as old as
+the daemon, one for each master, and none of them need be what was applied.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -20,12 +23,17 @@ mnha.forget_if_changed()
 
 from mnha import config, keys  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
+from mnha.guest import domain as guest_domain  # noqa: E402
+from mnha.guest import kvm  # noqa: E402
 from mnha.host import libvirtd as libvirt_config  # noqa: E402
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "mnha_config"
+CLUSTER_FILE = "/etc/mnha/cluster.json"
+"""What is in force on this node (`mnha_cluster_file` of the minion configuration overrides the path)."""
 _CACHE = "mnha_config.cluster"
+_CACHE_IN_FORCE = "mnha_config.in_force"
 _TOLD = "mnha_config.told"
 _APPLIED = keys.CONFIG
 
@@ -35,8 +43,8 @@ def __virtual__():
 
 
 def get() -> dict[str, Any]:
-    """The validated configuration: `cluster` (all keys, defaults included, None where nothing is), `node` (this
-    minion), `own` (its entry of `nodes`), `peers` (the other nodes' names).
+    """The validated configuration of the pillar: `cluster` (all keys, defaults included, None where nothing is),
+    `node` (this minion), `own` (its entry of `nodes`), `peers` (the other nodes' names).
 
     Fails with every fault of the pillar at once; a second call in the same run only refers to the first.
 
@@ -58,7 +66,7 @@ def get() -> dict[str, Any]:
 
 
 def cluster() -> config.ClusterConfig:
-    """The checked configuration itself, for other modules; `get` is what templates and the command line use.
+    """The checked configuration of the pillar itself, for states; `get` is what templates and the command line use.
 
     Kept as long as the pillar stays equal, for a run asks for it some twenty times.
 
@@ -83,6 +91,65 @@ def cluster() -> config.ClusterConfig:
         raise CommandExecutionError(text) from error
     __context__[_CACHE] = (raw, checked)
     return checked
+
+
+def in_force() -> config.ClusterConfig:
+    """The configuration that was applied here last: what Consul and guard of this node were given, for other modules.
+
+    Before anything was applied it is the pillar's. `mnvm.config` is for the command line.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local mnha_config.in_force
+    """
+    path = Path(__opts__.get("mnha_cluster_file") or CLUSTER_FILE)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return cluster()
+    state = (found.st_ino, found.st_mtime_ns, found.st_size)
+    cached = __context__.get(_CACHE_IN_FORCE)
+    if cached is not None and cached[0] == state:
+        return cached[1]
+    try:
+        checked = config.load(json.loads(path.read_text(encoding="utf-8")))
+        checked.require_node(__opts__["id"])
+    except (OSError, ValueError, MnhaError) as error:
+        why = error.message if isinstance(error, MnhaError) else str(error)
+        raise CommandExecutionError(f"{path} can't be used: {why}; state.apply states.consul writes it anew") from error
+    __context__[_CACHE_IN_FORCE] = (state, checked)
+    return checked
+
+
+def file() -> dict[str, Any]:
+    """What stands in the file of the configuration in force on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.file
+    """
+    return cluster().to_pillar()
+
+
+def domain(vm: str) -> str:
+    """The libvirt domain of a VM, as it stands in its file on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.domain mnvm
+    """
+    wanted = cluster()
+    try:
+        auto = wanted.require_vm(vm).domain_type == "auto"
+        return guest_domain.render(wanted, vm, __opts__["id"], kvm_works=auto and kvm.works())
+    except MnhaError as error:
+        raise CommandExecutionError(error.message) from error
 
 
 def guard() -> dict[str, Any]:
@@ -151,29 +218,6 @@ def record(test: bool = False) -> dict[str, Any]:
             "another node has recorded another configuration just now: do the masters have the same pillar?"
         )
     return {}
-
-
-def refresh(test: bool = False) -> dict[str, Any]:
-    """Let this minion's daemon take the pillar that is being applied. Returns what changed; nothing if it has it.
-
-    A run of states has the pillar anew, but the daemon goes on with the one of its start. Modules that a master asks
-    later would then know nothing of what was applied.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node1 mnha_config.refresh test=True
-    """
-    told = Path(__opts__["cachedir"]) / "mnha-pillar"
-    old = told.read_text(encoding="ascii") if told.is_file() else None
-    new = hashlib.sha256(json.dumps(cluster().to_mapping(), sort_keys=True).encode()).hexdigest()[:16]
-    if old == new:
-        return {}
-    if not test:
-        __salt__["saltutil.refresh_pillar"](wait=True)
-        told.write_text(new, encoding="ascii")
-    return {"pillar": {"old": old, "new": new}}
 
 
 def problems() -> list[str]:

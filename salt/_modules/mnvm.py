@@ -7,6 +7,7 @@ What is read of libvirt and Consul is read directly.
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import socket
 import time
@@ -19,7 +20,7 @@ from salt.exceptions import CommandExecutionError
 from mnha import config, keys
 from mnha.core import choose, placement
 from mnha.errors import MnhaError, UnreachableError
-from mnha.guest import domain, kvm, libvirt_domains
+from mnha.guest import domain, libvirt_domains
 from mnha.master import following, history, placing, view
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def __virtual__():
 
 
 def get_config() -> dict[str, Any]:
-    """The validated configuration of this minion's cluster; fails with all faults of the pillar at once.
+    """The configuration that is in force on this node: what was applied here last.
 
     CLI Example:
 
@@ -40,7 +41,7 @@ def get_config() -> dict[str, Any]:
 
         salt node1 mnvm.config
     """
-    return __salt__["mnha_config.cluster"]().to_mapping()
+    return __salt__["mnha_config.in_force"]().to_mapping()
 
 
 def status(vm: str | None = None) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def status(vm: str | None = None) -> dict[str, Any]:
 
 
 def wanted_xml(vm: str | None = None) -> str:
-    """The libvirt domain as the configuration wants it on this node.
+    """The libvirt domain as the states wrote it down on this node: what the guard starts the VM from.
 
     CLI Example:
 
@@ -66,9 +67,12 @@ def wanted_xml(vm: str | None = None) -> str:
 
         salt node1 mnvm.wanted_xml
     """
-    name, cluster = _vm(vm)
-    auto = cluster.vms[name].domain_type == "auto"
-    return _run(lambda: domain.render(cluster, name, __opts__["id"], kvm_works=auto and kvm.works()))
+    name, _ = _vm(vm)
+    path = Path(config.domain_file(name))
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: {error.strerror}; state.apply states.mnvm writes it") from error
 
 
 def defined_xml(vm: str | None = None) -> str | None:
@@ -85,8 +89,7 @@ def defined_xml(vm: str | None = None) -> str | None:
 
 
 def define(vm: str | None = None, xml: str | None = None, test: bool = False) -> list[str]:
-    """Define the domain as `xml` (default: as the configuration wants it), unless it is so already; what
-    differed.
+    """Define the domain as `xml` (default: as the states wrote it down), unless it is so already; what differed.
 
     A VM that runs keeps its present form until it is started the next time.
 
@@ -96,7 +99,7 @@ def define(vm: str | None = None, xml: str | None = None, test: bool = False) ->
 
         salt '*' mnvm.define test=True
     """
-    name, _ = _vm(vm)
+    name = vm if vm and xml else _vm(vm)[0]  # a VM that is being added is not in force yet
     wanted = xml or wanted_xml(name)
 
     def work() -> list[str]:
@@ -372,6 +375,7 @@ def report() -> dict[str, Any]:
             found["errors"][name] = str(error)
 
     add("config", get_config)
+    found["unapplied"] = _unapplied()
     add("guard", lambda: __salt__["guard.status"](timeout_s=0.5))
     consul = (found["guard"] or {}).get("consul") or {}
     if found["config"] is not None:
@@ -382,6 +386,17 @@ def report() -> dict[str, Any]:
         why = consul.get("error") or "no leader is known"
         found["errors"].setdefault("consul", f"no quorum of Consul in reach: {why}")
     return found
+
+
+def _unapplied() -> str:
+    """What the guard here was given that is not of the configuration in force: a run of states has broken off."""
+    try:
+        given = json.loads(Path(config.GUARD_FILE).read_text(encoding="utf-8"))
+        wanted = config.guard_config(__salt__["mnha_config.in_force"](), __opts__["id"])
+    except (OSError, ValueError, CommandExecutionError):
+        return ""
+    differing = [key for key, value in json.loads(json.dumps(wanted)).items() if given.get(key) != value]
+    return f"its guard has other {', '.join(differing)} than were applied: state.apply ends it" if differing else ""
 
 
 def _plan(vm: str, *, alone: bool = False) -> dict[str, Any]:
@@ -411,8 +426,8 @@ def _plan(vm: str, *, alone: bool = False) -> dict[str, Any]:
 
 
 def _vm(vm: str | None) -> tuple[str, config.ClusterConfig]:
-    """The VM meant (it may be left out where there is one only), and the cluster's configuration."""
-    cluster = config.load_mapping(get_config())
+    """The VM meant (it may be left out where there is one only), and the configuration in force."""
+    cluster = __salt__["mnha_config.in_force"]()
     if vm is None and len(cluster.vms) == 1:
         return next(iter(cluster.vms)), cluster
     if vm is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import getpass
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,6 @@ STATUS_WAIT_S = 4.0
 OWN_RECORDS_S = 2.0
 """The most that a status waits for Consul's records, where this machine can read them."""
 STOP_WAIT_S = 180.0
-GUARD_FILE = "/etc/mnha/guard.json"
-"""Where there is one, this machine is a node (`mnha_guard_file` and `mnha_policy_token` of a master's configuration
-override the paths)."""
 
 
 def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
         view, renewed_s = reading.result(OWN_RECORDS_S, with_renewals=not replies) if reading else (None, {})
         return report.status(
             nodes, replies, now_s=time.time(), waited_s=waited_s, records=view, renewed_s=renewed_s,
-            why_silent=why_silent,
+            why_silent=why_silent, compare=lambda recorded, given: _compared(nodes[0], recorded, given),
         )  # fmt: skip
 
     return verbs.run(__opts__, cluster, work)
@@ -181,10 +179,12 @@ def check_config(cluster: str | None = None, node: str | None = None) -> dict[st
         faults: dict[str, list[str]] = {}
         doubts: dict[str, list[str]] = {}
         config = mnha.on_demand("config")
-        for one in nodes:
+        for one in (queue := list(nodes)):
             try:
                 found = config.load(Inventory(__opts__).compile_pillar(one))
                 found.require_node(one)
+                if not node:  # those that the pillar adds are not in force yet
+                    queue += [other for other in found.nodes if other not in queue]
                 if lines := [str(doubt) for doubt in config.doubts(found)]:
                     doubts[one] = lines
             except ConfigurationError as error:
@@ -270,12 +270,19 @@ def _minions() -> ask.Minions:
 
 
 def _own_records(cluster: str) -> Any:
-    """Consul's records if this machine is a node of the cluster; None if not."""
-    guard_file = Path(__opts__.get("mnha_guard_file", GUARD_FILE))
+    """Consul's records if this machine is a node of the cluster; None if not (`mnha_policy_token` of a master's
+    configuration overrides the token's path).
+    """
+    guard_file = Inventory(__opts__).guard_file
     if not guard_file.is_file():
         return None
     records = mnha.on_demand("master.records")
     return records.of_this_node(cluster, guard_file, Path(__opts__.get("mnha_policy_token", records.POLICY_TOKEN_FILE)))
+
+
+def _compared(node: str, recorded: Any, given: Mapping[str, Any]) -> list[str]:
+    """What this master's pillar for a node wants, compiled now, beside what is in force."""
+    return mnha.on_demand("master.wanted").notes(Inventory(__opts__).compile_pillar(node), recorded, given)
 
 
 def _own_history(cluster: str, limit: int) -> Any:

@@ -4,9 +4,6 @@
 
     configuration:
       mnha_config.recorded: []
-
-    pillar:
-      mnha_config.refreshed: []
 """
 
 from __future__ import annotations
@@ -38,21 +35,4 @@ def recorded(name: str) -> dict[str, Any]:
     if not changes:
         return {"name": name, "result": True, "changes": {}, "comment": "the configuration is the recorded one"}
     comment = f"the configuration {'would be' if test else 'was'} recorded as version {changes['version']['new']}"
-    return {"name": name, "result": None if test else True, "changes": changes, "comment": comment}
-
-
-def refreshed(name: str) -> dict[str, Any]:
-    """The minion's daemon knows the pillar that is applied: see `mnha_config.refresh`.
-
-    name
-        only an id
-    """
-    test = bool(__opts__["test"])
-    try:
-        changes = __salt__["mnha_config.refresh"](test=test)
-    except CommandExecutionError as error:
-        return {"name": name, "result": False, "changes": {}, "comment": str(error)}
-    if not changes:
-        return {"name": name, "result": True, "changes": {}, "comment": "the minion has this pillar"}
-    comment = f"the minion {'would take' if test else 'has taken'} this pillar"
     return {"name": name, "result": None if test else True, "changes": changes, "comment": comment}

@@ -37,7 +37,7 @@ def defined(name: str) -> Result:
     """
     test = bool(__opts__["test"])
     try:
-        xml = __salt__["mnvm.wanted_xml"](name)
+        xml = __salt__["mnha_config.domain"](name)
         changes = _file(name, xml, test)
         differences = __salt__["mnvm.define"](name, xml=xml, test=test)
     except CommandExecutionError as error:

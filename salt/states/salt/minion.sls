@@ -27,11 +27,6 @@ salt_minion_enabled:
   service.enabled:
     - name: salt-minion
 
-# What a master asks this minion next shall be answered with what was applied here.
-salt_minion_pillar:
-  mnha_config.refreshed:
-    - order: last
-
 salt_minion_restart:
   cmd.run:
     - name: /usr/lib/mnha/restart-when-idle salt-minion

@@ -41,7 +41,8 @@ class World:
             },
             minion_opts={"beacons": beacons, "beacons_before_connect": True, "mnha_test_folder": str(folder),
                          "auth_timeout": 5, "auth_tries": 1},
-            per_minion_opts={node: {"mnha_guard_socket": str(folder / f"{node}.sock")} for node in NODES},
+            per_minion_opts={node: {"mnha_guard_socket": str(folder / f"{node}.sock"),
+                                    "mnha_cluster_file": str(folder / f"{node}-cluster.json")} for node in NODES},
         )  # fmt: skip
         plan = store.Plan("example", "example", {node: ["127.0.0.1"] for node in NODES}, True)
         store.bootstrap(folder / "secrets" / "example", plan)

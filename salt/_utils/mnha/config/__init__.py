@@ -22,10 +22,11 @@ from ..errors import ConfigurationError, Fault
 from . import faults as _faults
 from . import rules as _rules
 from .fields import join, nested, show, value_at
-from .guard import domain_file, fencer_config, guard_config
+from .guard import GUARD_FILE, domain_file, fencer_config, guard_config
 from .model import ClusterConfig, Network, Node, Vm
 
 __all__ = [
+    "GUARD_FILE",
     "Applied",
     "ClusterConfig",
     "Network",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ import salt.utils.minions
 from .. import on_demand
 from ..errors import InputError
 
+GUARD_FILE = "/etc/mnha/guard.json"
+"""Where there is one, this machine is a node (`mnha_guard_file` of a master's configuration overrides the path)."""
+
 
 class Inventory:
     """What one master knows of its minions.
@@ -22,6 +27,7 @@ class Inventory:
 
     def __init__(self, opts: dict[str, Any]) -> None:
         self._opts = opts
+        self.guard_file = Path(opts.get("mnha_guard_file", GUARD_FILE))
 
     def minions(self) -> list[str]:
         """Their ids."""
@@ -39,10 +45,14 @@ class Inventory:
         return on_demand("master.clusters").find_cluster(cluster, self.minions(), self.compile_pillar)
 
     def nodes(self, cluster: str | None) -> tuple[str, list[str]]:
-        """A cluster's name and nodes, from the pillars that this master has in its cache, else compiled.
+        """A cluster's name and nodes: as this machine's guard was given them if it is a node, else from the pillars
+        that this master has in its cache (they may be old), else compiled.
 
         :raises InputError: there is no such cluster, or none is named and there are several.
         """
+        own = self._own()
+        if cluster in own:
+            return cluster, own[cluster]
         cache = salt.cache.factory(self._opts)
         found: dict[str, list[str]] = {}
         for minion in sorted(self.minions()):
@@ -52,6 +62,7 @@ class Inventory:
                 found[str(one["name"])] = list(one["nodes"])
             if cluster in found:
                 break
+        found |= own
         if cluster is None:
             if len(found) == 1:
                 return next(iter(found.items()))
@@ -62,3 +73,10 @@ class Inventory:
         if cluster not in found:
             found[cluster] = list(self.configuration(cluster).nodes)
         return cluster, found[cluster]
+
+    def _own(self) -> dict[str, list[str]]:
+        """The cluster that this machine is a node of, and its nodes; nothing if it is none."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            conf = json.loads(self.guard_file.read_text(encoding="utf-8"))
+            return {str(conf["cluster"]): list(conf["nodes"])}
+        return {}

@@ -7,7 +7,7 @@ its guard is not heard: its checks are not shown then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import keys
@@ -15,6 +15,9 @@ from ..consul.voters import Margin
 from ..core import choose, placement
 from . import checks, missing, placing, quorum
 from .minions import Reply
+
+Compare = Callable[[Any, Mapping[str, Any]], list[str]]
+"""Of Consul's record of what was applied last, and of each node's own: what an operator should know of it."""
 
 HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
 WORDS = {HEALTHY: "healthy", DEGRADED: "degraded", UNKNOWN: "unknown"}
@@ -74,6 +77,7 @@ def _is_holder_missing(replies: Mapping[str, Reply], waited_s: float) -> bool:
 def status(
     nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float, waited_s: float,
     records: Mapping[str, Any] | None = None, renewed_s: Mapping[str, float] | None = None, why_silent: str = "",
+    compare: Compare = lambda recorded, given: [],
 ) -> dict[str, Any]:  # fmt: skip
     """Sum it up. The cluster's own data are Consul's `records` if this machine could read them, else those of the first
     report with a quorum, else of any that could ask a server: then they may be old.
@@ -83,6 +87,7 @@ def status(
     :param records: as `mnha.master.view.view_of` makes them, with `errors`; None if this machine can't read them.
     :param renewed_s: VM -> how long ago, at the most, this machine saw its lease change in Consul.
     :param why_silent: why no minion could be asked at all.
+    :param compare: what this master wants with what is in force.
     """
     reports: dict[str, Any] = {
         node: reply.value if reply.ok and isinstance(reply.value, dict) else {"errors": {"report": str(reply.value)}}
@@ -111,7 +116,7 @@ def status(
     doubt = "" if found["quorum"] else _no_quorum(found)
     told = [*(f"{name} {vm['where']}" for name, vm in found["vms"].items()), *([doubt] if doubt else [])]
     return {"result": code != UNKNOWN, "code": code, "health": WORDS[code], "comment": "; ".join(told or reasons[:1]),
-            "warnings": [*reasons, *_notes(view, records, reports)], **found}  # fmt: skip
+            "warnings": [*reasons, *_notes(view, reports, compare)], **found}  # fmt: skip
 
 
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
@@ -326,12 +331,12 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
     return texts
 
 
-def _notes(view: Mapping[str, Any], records: Mapping[str, Any] | None, reports: Mapping[str, Any]) -> list[str]:
+def _notes(view: Mapping[str, Any], reports: Mapping[str, Any], compare: Compare) -> list[str]:
     """What an operator should know and that is no fault."""
-    applied = (view.get("applied") or {}).get("cluster")
-    if view and applied is None:
+    if not view:
+        return []
+    if (view.get("applied") or {}).get("cluster") is None:
         return ["no configuration has been applied yet: state.apply"]
-    pillar = next((one["config"] for one in (view, *reports.values()) if one.get("config")), None)
-    if applied is not None and pillar is not None and applied != pillar:
-        return ["the pillar differs from the applied configuration: state.apply puts it in force"]
-    return []
+    given = {node: one["config"] for node, one in reports.items() if one.get("config")}
+    broken_off = [f"{node}: {one['unapplied']}" for node, one in reports.items() if one.get("unapplied")]
+    return [*compare(view["applied"], given), *broken_off]

@@ -1,0 +1,62 @@
+"""What this master's pillar wants of a cluster, compared with what is in force there. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .. import config
+from ..errors import ConfigurationError
+
+SHOWN = 3
+"""So many differing keys are named."""
+
+
+def notes(pillar: Mapping[str, Any], recorded: Any, given: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What an operator should know of it; nothing if all is the same.
+
+    Masters with different pillar trees each tell of their own.
+
+    :param pillar: of a node of the cluster, compiled on this master just now.
+    :param recorded: what Consul holds as the configuration that was applied last.
+    :param given: node -> what was applied to that node last.
+    """
+    try:
+        applied = config.load_json(json.dumps(recorded))
+    except ConfigurationError as error:
+        return [f"what was applied last can't be read: {error.message}"]
+    told = []
+    try:
+        differing = _named(config.load(pillar), applied.cluster)
+    except ConfigurationError:
+        told.append("the pillar on this master is wrong: `salt-run mnha.check_config` tells all its faults")
+    else:
+        if differing:
+            told.append(f"the pillar on this master differs from what is in force ({differing}): state.apply through"
+                        " this master puts it in force")  # fmt: skip
+    for node, mapping in given.items():
+        try:
+            differing = _named(config.load_mapping(mapping), applied.cluster)
+        except ConfigurationError:
+            differing = "of another version"
+        if differing:
+            told.append(f"{node}: what was applied there last differs from what is in force ({differing}): state.apply")
+    return told
+
+
+def _named(one: config.ClusterConfig, other: config.ClusterConfig) -> str:
+    """Where two configurations differ, empty if nowhere."""
+    paths = [":".join(path) for path in _differences(one.to_mapping(), other.to_mapping())]
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(paths[:SHOWN]) + more
+
+
+def _differences(one: Any, other: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The shortest paths below which everything differs: `vms:second` if only one of them has that VM."""
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        if one != other:
+            yield path
+        return
+    for key in [*one, *(key for key in other if key not in one)]:
+        yield from _differences(one.get(key), other.get(key), (*path, str(key)))
