@@ -13,7 +13,18 @@ from mnha.errors import UnreachableError
 from mnha.master.minions import Reply
 from tests.support.example import ROOT
 
-TYPED = {"bootstrap", "check_config", "history", "maintenance", "migrate", "start", "status", "stop", "version"}
+TYPED = {
+    "adopt_share",
+    "bootstrap",
+    "check_config",
+    "history",
+    "maintenance",
+    "migrate",
+    "start",
+    "status",
+    "stop",
+    "version",
+}
 BY_EVENTS = {"claim", "consul_roles", "failover", "prepare"}
 
 

@@ -51,6 +51,7 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "masterless_takeover_after_s": cluster.masterless_takeover_after_s,
         "storage_lost_after_s": cluster.storage_lost_after_s,
         "image_folder": cluster.image_folder,
+        "unsafe_mount": cluster.unsafe_mount,
         "consul": {
             "servers": [{"host": host, "port": port} for host in ["127.0.0.1", *others]],
             "ca": CA_FILE,

@@ -15,6 +15,9 @@ from .adapters.maintenance import Maintenance
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
 from .adapters.publisher import Publisher
+from .adapters.record import Record
+from .adapters.share import Rules, Share
+from .settings import run_folder
 from .threads import Fault, Forever
 
 
@@ -35,6 +38,8 @@ class Node:
         self.peers = Peers(self.servers, self.others)
         self._maintenance = Maintenance(self.servers, keys.full(self.cluster, keys.maintenance(self.name)), maintained)
         self.other_nodes = OtherNodes(self.servers, keys.folder(self.cluster), self.name, self.peers.seen)
+        self._share = self.record(keys.SHARE, "share")
+        self.share = Share(self.name, Path(config["image_folder"]), self._share, Rules.of(config))
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.slices = KernelSlices(Path(config["fencer"]["slices"]))
@@ -44,6 +49,14 @@ class Node:
         """The other nodes of the cluster."""
         return [node for node in self.config["nodes"] if node != self.name]
 
+    def record(self, key: str, name: str) -> Record:
+        """A record in Consul that this cluster's guards keep.
+
+        :param key: relative to the cluster's folder.
+        :param name: of the file below /run in which it is known to the next guard.
+        """
+        return Record(self.servers, keys.full(self.cluster, key), run_folder(self.config) / f"{name}.json")
+
     def start(self) -> None:
         """Start the adapters' threads."""
         self.fencer.start()
@@ -51,9 +64,10 @@ class Node:
         self.publisher.start()
         self.peers.start()
         self._maintenance.start()
+        self._share.start()
 
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (self.publisher, self.peers, self._maintenance, self.fencer, self.connection):
+        for adapter in (self.publisher, self.peers, self._maintenance, self._share, self.fencer, self.connection):
             yield from adapter.threads

@@ -62,7 +62,21 @@ def migrate(
         others = "; ".join(f"{node} {why}" for node, why in rejected.items())
         return Result(False, f"{name} stays on {holder}, no other node can take it: {others}", node=holder,
                       rejected=rejected)  # fmt: skip
+    if why := _unfit(ask, name, chosen):
+        return Result(False, f"{name} stays on {holder}: {chosen} {why}", node=holder, rejected={chosen: why})
     return _order(ask, name, holder, chosen, by, wait_s)
+
+
+def _unfit(ask: AskAny, vm: str, target: str) -> str:
+    """Why `target` could not have the VM at this very moment, by its own word: the choice goes by records, which are
+    some seconds old. Empty: nothing speaks against it, or it can't say, as a guard of an older version; whether it lets
+    the VM come is its own business then.
+    """
+    try:
+        why = value_of(ask.one(target, "guard.fit", {"vm": vm}, timeout_s=PLAN_S)).get("why")
+    except (FailedError, UnreachableError, DeadlineError):
+        return ""
+    return f"can't take it now: {why}" if why else ""
 
 
 def _order(ask: AskAny, vm: str, holder: str, target: str, by: str, wait_s: float) -> Result:
