@@ -33,6 +33,8 @@ __virtualname__ = "guard"
 TOKEN_FILE = Path("/etc/mnha/tokens/guard")
 ABORT_S = 20.0
 """How long a migration that took too long may take to be aborted, and its outcome to be known."""
+ADOPT_S = 30.0
+"""How long a share may take to be written to."""
 SLACK_S = 5.0
 """How much longer than the guard's own time limit its answer is waited for."""
 
@@ -135,6 +137,31 @@ def reset(
         salt node1 guard.reset reason='the guest hangs'
     """
     return _order("reset", vm, wait_s, reason=reason, vm_pid=vm_pid)
+
+
+def fit(vm: str | None = None) -> dict[str, Any]:
+    """Why this node could not have the VM at this very moment (`why`; empty: it could). A migration's target is asked
+    before anything is ordered.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node2 guard.fit
+    """
+    return _run(lambda: _request("fit", timeout_s=SLACK_S, vm=vm))
+
+
+def adopt_share() -> dict[str, Any]:
+    """Make what is mounted at `image_folder` here the cluster's share: see `mnha.adopt_share`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.adopt_share
+    """
+    return _run(lambda: _request("adopt_share", timeout_s=ADOPT_S))
 
 
 def history(limit: int = 20) -> list[dict[str, Any]]:

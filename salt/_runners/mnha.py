@@ -35,6 +35,7 @@ STATUS_WAIT_S = 4.0
 OWN_RECORDS_S = 2.0
 """The most that a status waits for Consul's records, where this machine can read them."""
 STOP_WAIT_S = 180.0
+ADOPT_WAIT_S = 40.0
 
 
 def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
@@ -158,6 +159,26 @@ def maintenance(
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
         return migration.maintenance(_minions(), nodes, node, state, who, reason, force).to_dict()
+
+    return verbs.run(__opts__, cluster, work)
+
+
+def adopt_share(node: str, cluster: str | None = None) -> dict[str, Any]:
+    """Make what a node has mounted at `image_folder` the cluster's share, after that was replaced: by its id the nodes
+    tell the share from an empty mount point. While a VM runs, only its node may be named.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.adopt_share node1
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        verbs.require_node(node, name, nodes)
+        found = takeover.value_of(_minions().one(node, "guard.adopt_share", timeout_s=ADOPT_WAIT_S))
+        text = f"the share that {node} has mounted is the cluster's, by the id {found['id']}"
+        return {"result": True, "comment": text, "node": node, "id": found["id"]}
 
     return verbs.run(__opts__, cluster, work)
 

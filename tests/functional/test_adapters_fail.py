@@ -66,8 +66,9 @@ from mnha.daemon.adapters.libvirt import Connection
 from mnha.daemon.adapters.maintenance import Maintenance
 from mnha.daemon.adapters.other_nodes import OtherNodes
 from mnha.daemon.adapters.peers import Peers
-from mnha.daemon.adapters.probe import Check
+from mnha.daemon.adapters.probe import Check, Ground
 from mnha.daemon.adapters.publisher import Publisher
+from mnha.daemon.adapters.record import Record
 from mnha.daemon.main import Daemon
 from mnha.daemon.prober import Prober
 from mnha.daemon.server import Server
@@ -352,6 +353,26 @@ def consul_maintenance(world: World) -> Case:
     )
 
 
+def consul_record(world: World) -> Case:
+    servers, switch = world.consul("read")
+    world.patch.setattr("mnha.daemon.adapters.record.AGAIN_S", 0.1)
+    record = Record(servers, MAINTENANCE, world.folder / "kept.json")
+    world.begin(record)
+
+    def works() -> bool:
+        before = switch.calls
+        wait_until(lambda: switch.calls > before + 2, PATIENCE_S, "the watch goes round")
+        return record.value == {"by": "me"}
+
+    return Case(
+        record.threads[0],
+        switch,
+        works,
+        lambda: faults(record.threads),
+        lambda: record.value not in (None, {"by": "me"}),
+    )
+
+
 def consul_publish(world: World) -> Case:
     servers, switch = world.consul("ask")
     for name, limit_s in (("HANGS_S", LIMIT_S), ("AGAIN_S", 0.1), ("LATE_S", 0.0)):
@@ -501,15 +522,17 @@ def probes(world: World) -> Case:
         (world.folder / name).touch()
     for name, limit_s in (("PROBE_EVERY_S", 0.1), ("SETTLE_S", 0.0), ("HANGS_S", LIMIT_S)):
         world.patch.setattr(prober_module, name, limit_s)
-    world.patch.setattr(prober_module, "ground", lambda folder, who, images: (Check(True), [Check(True)]))
+    share = SimpleNamespace(
+        look=lambda *_: Ground(Check(True), [Check(True)]), mount=lambda _: Check(True), keep=lambda *_: None
+    )
     world.patch.setattr(probe, "DISKS", ())
     switch = world.switch(prober_module.checks, "look", 5)
     told = Told()
     vm = {"name": "v", "image": str(world.folder / "vm.img"), "bridges": [], "memory_mib": 1,
           "domain_xml": str(world.folder / "domain.xml")}  # fmt: skip
     prober = Prober(
-        "n1", vm, is_running=lambda: True, libvirt_error=str, fencer_error=str, watchdog_error=str, lack=str,
-        disk=lambda: Check(True), storage_elsewhere=str, changed=told,
+        "n1", vm, share, is_running=lambda: True, qemu=lambda: 0, libvirt_error=str, fencer_error=str,
+        watchdog_error=str, lack=str, disk=lambda: Check(True), storage_elsewhere=str, changed=told,
     )  # fmt: skip
 
     def main_loop() -> None:
@@ -568,6 +591,7 @@ THREADS = [
     consul_writer,
     consul_peers,
     consul_maintenance,
+    consul_record,
     consul_publish,
     fencer_status,
     libvirt_connect,

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,7 +62,7 @@ class Bench:
         self.slices = KernelSlices(self.folder)
         self.slices.open("vm")
         self.hypervisor = LibvirtHypervisor(
-            Connection(), "vm", self.uuid, folder / "vm.xml", self.run, self.slices, route, self.events.put
+            Connection(), "vm", self.uuid, folder / "vm.xml", self.run, self.slices, route, str, self.events.put
         )
         self.processes: list[subprocess.Popen[bytes]] = []
 
@@ -269,13 +269,44 @@ def test_a_shutdown_that_was_asked_for_long_ago_is_not_carried_out(
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("order", ["start", "resume"])
+def test_what_speaks_against_a_start_is_asked_when_nothing_is_left_but_to_begin(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    (bench.run.parent / "vm.xml").write_text("<domain type='qemu'><name>vm</name></domain>")
+    steps: list[str] = []
+
+    def step(name: str, result: object = None) -> Callable[..., Any]:
+        return lambda *_: (steps.append(name), result)[1]
+
+    domain = SimpleNamespace(
+        isActive=step("is it off", False), createWithFlags=step("start"), resume=step("resume"),
+        state=step("state", (5, 0)), jobStats=step("job", {}),
+    )  # fmt: skip
+    connection = SimpleNamespace(defineXML=step("define", domain), lookupByUUIDString=step("look up", domain))
+    opened = SimpleNamespace(get=lambda: connection, is_alive=lambda: True, listen=lambda _: None)
+    monkeypatch.setattr(bench.hypervisor, "_connection", opened)
+    monkeypatch.setattr(bench.hypervisor, "_objection", step("objection", "the share is not mounted"))
+    bench.hypervisor.open()
+    assert bench.seen() is Vm.OFF
+    if order == "start":
+        bench.hypervisor.start(7, 1)
+    else:
+        bench.hypervisor.resume(1)
+    assert bench.next(StartFailed).error == "the share is not mounted"
+    assert bench.seen() is Vm.OFF
+    assert "objection" in steps
+    assert not {"start", "resume"} & set(steps)
+    assert not mark_of(bench.run, "vm").exists()
+
+
 def test_where_the_kernel_does_not_say_nothing_is_off_and_the_reason_is_told(tmp_path: Path) -> None:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     route = Route({}, {})
     slices = KernelSlices(tmp_path / "no-hierarchy" / "mnha.slice")
     (tmp_path / "run").mkdir()
     found = LibvirtHypervisor(
-        Connection(), "vm", str(uuid.uuid4()), tmp_path / "vm.xml", tmp_path / "run", slices, route, events.put
+        Connection(), "vm", str(uuid.uuid4()), tmp_path / "vm.xml", tmp_path / "run", slices, route, str, events.put
     )
     found.open()
     event = events.get(timeout=PATIENCE_S)

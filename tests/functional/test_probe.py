@@ -22,8 +22,12 @@ from lab.shell import mounts_below, wait_until
 from mnha.core.ports import AbilitySeen
 from mnha.daemon import prober as prober_module
 from mnha.daemon.adapters import look
+from mnha.daemon.adapters import share as share_module
+from mnha.daemon.adapters.consul import Servers
 from mnha.daemon.adapters.other_nodes import said_of, with_storage
 from mnha.daemon.adapters.probe import Check, disks, ground
+from mnha.daemon.adapters.record import Record
+from mnha.daemon.adapters.share import Rules, Share
 from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
 from mnha.host.clock import boottime_s
 
@@ -69,6 +73,12 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
         server.wait(10)
 
 
+def record(tmp_path: Path, value: dict[str, Any] | None) -> Record:
+    """What the guard before this one has known of the cluster's share; Consul is away."""
+    (tmp_path / "share.json").write_text(json.dumps({"value": value}))
+    return Record(Servers([], tmp_path, tmp_path), "mnha/t/share", tmp_path / "share.json")
+
+
 def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
     """A prober that finds everything well but, maybe, the folder of its image."""
     (tmp_path / "domain.xml").touch()
@@ -79,7 +89,9 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
     return Prober(
         "me",
         vm,
+        Share("me", folder, record(tmp_path, None), Rules(declared=True)),
         is_running=lambda: True,
+        qemu=lambda: 0,
         libvirt_error=str,
         fencer_error=str,
         watchdog_error=str,
@@ -117,7 +129,7 @@ def test_a_look_that_ends_in_a_way_nobody_expected_is_told_and_the_next_one_coun
     probing = prober(storage.folder, tmp_path)
     well = probing.probe()
     with monkeypatch.context() as broken:
-        broken.setattr(prober_module, "ground", Mock(side_effect=RuntimeError("rubbish")))
+        broken.setattr(share_module, "ground", Mock(side_effect=RuntimeError("rubbish")))
         assert "RuntimeError('rubbish')" in probing.probe().unable
     assert probing.probe() == well
 
@@ -144,16 +156,16 @@ def test_a_look_that_can_not_be_begun_or_breaks_off_says_nothing_well(
 ) -> None:
     for program, why in (("/none", "No such file or directory"), ("/bin/false", "exit code 1"), ("/bin/true", "0")):
         monkeypatch.setattr(sys, "executable", program)
-        folder, (picture,) = ground(tmp_path, "me", [tmp_path / "vm.img"])
-        assert (folder.ok, picture.ok) == (False, False)
-        assert why in folder.why
+        seen = ground(tmp_path, "me", [tmp_path / "vm.img"], tmp_path, may_be_root=True)
+        assert (seen.storage.ok, seen.images[0].ok, seen.lost) == (False, False, True)
+        assert why in seen.storage.why
 
 
 def test_a_folder_that_can_not_be_written_is_told_and_its_images_are_not_looked_at(tmp_path: Path) -> None:
     (tmp_path / ".mnha").touch()
-    folder, pictures = ground(tmp_path, "me", [tmp_path / "vm.img"] * 2)
-    assert folder.why == f"{tmp_path} can't be written: Not a directory; is it mounted?"
-    assert [picture.why for picture in pictures] == [look.NOT_LOOKED_AT] * 2
+    seen = ground(tmp_path, "me", [tmp_path / "vm.img"] * 2, tmp_path, may_be_root=True)
+    assert seen.storage.why == f"{tmp_path} can't be read: Not a directory; is it mounted?"
+    assert [picture.why for picture in seen.images] == [look.NOT_LOOKED_AT] * 2
 
 
 def command(pid: str) -> str:
@@ -164,15 +176,15 @@ def command(pid: str) -> str:
 def test_a_folder_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
     """A share that is not mounted must not become a folder on the node's own disk."""
     missing = tmp_path / "share" / "mngt"
-    folder, _ = ground(missing, "me", [])
-    assert folder.why == f"{missing} can't be written: No such file or directory; is it mounted?"
+    seen = ground(missing, "me", [], missing, may_be_root=True)
+    assert seen.storage.why == f"{missing} can't be written: No such file or directory; is it mounted?"
     assert not missing.parent.exists()
 
 
 def test_a_process_whose_look_hangs_can_end(storage: Storage, tmp_path: Path) -> None:
     """As a guard that is replaced: what hangs is not one of its threads."""
     code = "import sys; from pathlib import Path; from mnha.daemon.adapters.probe import ground\n"
-    code += "print('begun', flush=True); ground(Path(sys.argv[1]), 'me', [])"
+    code += "print('begun', flush=True); ground(Path(sys.argv[1]), 'me', [], Path(sys.argv[1]))"
     storage.hang()
     words = [sys.executable, "-c", code, str(storage.folder)]
     with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": "salt/_utils"}, cwd=ROOT, stdout=-1) as process:

@@ -38,6 +38,7 @@ class Minions:
             "consul_ha.kv_put": True,
             "consul_ha.kv_delete": True,
             "mnvm.record": "key",
+            "guard.fit": {"node": "node3", "why": ""},
             "guard.migrate": MOVED,
             "guard.status": {"vms": {"mnvm": {"vm": "running", "sentence": ""}}},
             **{name.replace("__", "."): answer for name, answer in answers.items()},
@@ -74,6 +75,23 @@ def test_without_a_node_the_best_candidate_gets_it_and_the_holder_is_ordered() -
     assert (outcome.ok, outcome.done, outcome.node) == (True, True, "node3")
     ((_, record),) = ask.called("mnvm.record")
     assert (record["event"], record["vm"]) == ("migrated", "mnvm")
+
+
+def test_a_target_that_finds_itself_unfit_at_this_moment_is_sent_nothing() -> None:
+    """Its record, by which it was chosen, is some seconds old."""
+    ask = Minions(guard__fit={"node": "node3", "why": "/opt/smp is not the cluster's share"})
+    outcome = migration.migrate(ask, NODES, None, "node3", "root@m1")
+    assert (outcome.ok, ask.called("guard.migrate"), ask.called("guard.fit")) == (
+        False,
+        [],
+        [("node3", {"vm": "mnvm"})],
+    )
+    assert outcome.text == ("mnvm stays on node1: node3 can't take it now: /opt/smp is not the cluster's share")
+
+
+@pytest.mark.parametrize("silence", [Reply("node3", "no function guard.fit", False), DeadlineError("no answer")])
+def test_a_target_that_can_not_say_whether_it_is_fit_decides_by_itself(silence: object) -> None:
+    assert migration.migrate(Minions(guard__fit=silence), NODES, None, "node3", "root@m1").ok
 
 
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [

@@ -114,6 +114,13 @@ def test_the_checks_of_a_node_and_of_its_vms_are_told_together():
     assert re.search(r"node3  .* alive +ok  ", shown(found))
 
 
+def test_what_a_check_says_that_is_well_is_a_warning_and_no_fault():
+    reports = {node: one_report(node) for node in NODES}
+    reports["node2"]["guard"]["checks"]["mount"] = {"ok": True, "why": "ext4 is not shared"}
+    found = summed(**reports)
+    assert (found["warnings"], found["code"]) == (["node2: mount: ext4 is not shared"], report.HEALTHY)
+
+
 def test_a_node_whose_guard_is_silent_is_told_as_no_candidate():
     """Its record stands in Consul as its guard wrote it last."""
     found = summed(**guard_silent_on("node3"))

@@ -6,7 +6,18 @@ import ast
 
 from tests.support.example import ROOT
 
-TYPED = {"bootstrap", "check_config", "history", "maintenance", "migrate", "start", "status", "stop", "version"}
+TYPED = {
+    "adopt_share",
+    "bootstrap",
+    "check_config",
+    "history",
+    "maintenance",
+    "migrate",
+    "start",
+    "status",
+    "stop",
+    "version",
+}
 BY_EVENTS = {"claim", "consul_roles", "failover", "prepare"}
 
 

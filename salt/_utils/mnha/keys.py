@@ -5,7 +5,7 @@ All are relative to their cluster's folder, `mnha/<cluster>/`; :func:`full` puts
 
 from __future__ import annotations
 
-CONFIG = "config"
+CONFIG, SHARE = "config", "share"
 VMS, NODES, MAINTENANCE, HISTORY, ACTIONS = "vms/", "nodes/", "maintenance/", "history/", "actions/"
 
 LEASE, DESIRED, LAST_START = "lease", "desired", "last_start"

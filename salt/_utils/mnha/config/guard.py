@@ -52,6 +52,7 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "storage_lost_after_s": cluster.storage_lost_after_s,
         "memory_reserve_mib": cluster.memory_reserve_mib,
         "image_folder": cluster.image_folder,
+        "unsafe_mount": cluster.unsafe_mount,
         "consul": {
             "servers": [{"host": host, "port": port} for host in ["127.0.0.1", *others]],
             "ca": CA_FILE,

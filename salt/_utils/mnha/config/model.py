@@ -314,6 +314,12 @@ class ClusterConfig(Section):
         "may be behind.",
     )
     image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
+    unsafe_mount: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What becomes of a node that has image_folder from NFSv3, or mounted with nolock, local_lock, soft "
+        "or the like: QEMU's image lock does not hold between nodes there, or writes are given up that the file server "
+        "may carry out later. refuse: it is no candidate, though what runs there goes on; warn: it is told only.",
+    )
     minimum_size: bool = Field(True, description="false: VMs below 4 CPUs and 8192 MiB are allowed (for tests).")
     nodes: dict[NodeName, Node] = Field(
         description="Three or five KVM hosts. The key is minion id, hostname and Consul node name at once."

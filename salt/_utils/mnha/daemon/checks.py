@@ -29,6 +29,7 @@ class Sight:
 
     :param vm: the VM's part of the guard's configuration.
     :param storage: the newest look at the folder with the images; it may hang, so it is not a check's to begin it.
+    :param mount: how that folder is mounted.
     :param image: that at the VM's image there, made together with it.
     :param libvirt: whether libvirt answers.
     :param fencer: whether the fencer keeps the VM's deadline.
@@ -40,6 +41,7 @@ class Sight:
 
     vm: Mapping[str, Any]
     storage: Check
+    mount: Check
     image: Check
     libvirt: Check
     fencer: Check
@@ -61,7 +63,10 @@ class Kind:
 STORAGE, DISK = "storage", "disk"
 
 CHECKS: Mapping[str, Kind] = {
-    STORAGE: Kind(Of.NODE, "the folder with the images can be written and read", lambda sight: sight.storage),
+    STORAGE: Kind(
+        Of.NODE, "the folder with the images is the share, and can be written and read", lambda sight: sight.storage
+    ),
+    "mount": Kind(Of.NODE, "locks there hold between nodes, and no write is given up", lambda sight: sight.mount),
     "image": Kind(Of.VM, "its image is there", lambda sight: sight.image),
     "bridge": Kind(Of.VM, "the bridges of its NICs exist", lambda sight: probe.bridge(sight.vm["bridges"])),
     "domain": Kind(Of.VM, "its libvirt domain is rendered", lambda sight: probe.domain(Path(sight.vm["domain_xml"]))),

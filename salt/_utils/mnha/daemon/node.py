@@ -19,8 +19,11 @@ from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
 from .adapters.probe import CONSUL_DATA
 from .adapters.publisher import Publisher
+from .adapters.record import Record
+from .adapters.share import Rules, Share
 from .checks import DISK
 from .memory import Memory
+from .settings import run_folder
 from .threads import Fault, Forever
 
 CONSUL_GROUP = "system.slice/consul.service"
@@ -52,6 +55,8 @@ class Node:
         self.peers = Peers(self.servers, self.others)
         self._maintenance = Maintenance(self.servers, keys.full(self.cluster, keys.maintenance(self.name)), maintained)
         self.other_nodes = OtherNodes(self.servers, keys.folder(self.cluster), self.name, self.peers.seen)
+        self._share = self.record(keys.SHARE, "share")
+        self.share = Share(self.name, Path(config["image_folder"]), self._share, Rules.of(config))
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.memory = Memory(config, guards)
@@ -73,6 +78,14 @@ class Node:
         """The other nodes of the cluster."""
         return [node for node in self.config["nodes"] if node != self.name]
 
+    def record(self, key: str, name: str) -> Record:
+        """A record in Consul that this cluster's guards keep.
+
+        :param key: relative to the cluster's folder.
+        :param name: of the file below /run in which it is known to the next guard.
+        """
+        return Record(self.servers, keys.full(self.cluster, key), run_folder(self.config) / f"{name}.json")
+
     def start(self) -> None:
         """Start the adapters' threads."""
         self.fencer.start()
@@ -81,9 +94,18 @@ class Node:
         self.peers.start()
         self.consul_disk.start()
         self._maintenance.start()
+        self._share.start()
 
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (self.publisher, self.peers, self._maintenance, self.fencer, self.connection, self.consul_disk):
+        for adapter in (
+            self.publisher,
+            self.peers,
+            self._maintenance,
+            self._share,
+            self.fencer,
+            self.connection,
+            self.consul_disk,
+        ):
             yield from adapter.threads

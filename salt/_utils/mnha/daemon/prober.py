@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from ..core.ports import AbilitySeen
 from ..host.clock import boottime_s
 from . import checks
-from .adapters.probe import NOT_LOOKED_AT, Check, ground
+from .adapters.probe import Check, Ground
+from .adapters.share import Share
 from .checks import Sight
 from .threads import Fault, Forever
 
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 STORAGE_LIMIT_S = 4.0
 PROBE_EVERY_S = 2.0
+LOOK_AGAIN_S = 0.05
 SETTLE_S = 5.0
 HANGS_S = 15.0
 """A look that takes longer hangs where nobody expected it, and what was seen before says nothing of now."""
@@ -32,7 +35,9 @@ class Prober:
     """Runs one VM's probes for ever; :attr:`checks` has the newest results, :meth:`unable` their sum.
 
     :param vm: its part of the guard's configuration.
+    :param share: what the folder of its image must lie in.
     :param is_running: whether the VM runs here.
+    :param qemu: the process of the VM that runs here under this node's lease; 0: there is none.
     :param libvirt_error: why libvirt does not answer, empty when it does.
     :param fencer_error: why the fencer can't be relied on for it, empty when it can.
     :param watchdog_error: why a required watchdog would not work, empty when it would.
@@ -46,7 +51,9 @@ class Prober:
         self,
         node: str,
         vm: dict[str, Any],
+        share: Share,
         is_running: Callable[[], bool],
+        qemu: Callable[[], int],
         libvirt_error: Callable[[], str],
         fencer_error: Callable[[], str],
         watchdog_error: Callable[[], str],
@@ -55,17 +62,19 @@ class Prober:
         storage_elsewhere: Callable[[], str],
         changed: Callable[[AbilitySeen], None],
     ) -> None:
-        self._node, self._vm = node, vm
+        self._node, self._vm, self._share, self._qemu = node, vm, share, qemu
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
         self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
         self._storage_elsewhere, self._lack, self._disk = storage_elsewhere, lack, disk
-        self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
+        self._ground: tuple[float, Ground | None] = (float("-inf"), None)
+        self._seen: Ground | None = None
         self._lost_s: float | None = None
         self._last: AbilitySeen | None = None
         self._settled_s = float("inf")
         self._thread = Forever(f"probe-{vm['name']}", self._turn, limit_s=HANGS_S)
         self._fault = Fault(f"probe-{vm['name']}-checks")
-        self.threads = (self._thread, self._fault)
+        self._share_fault = Fault(f"probe-{vm['name']}-share")
+        self.threads = (self._thread, self._fault, self._share_fault)
         self.checks: dict[str, Check] = {}
 
     def start(self) -> None:
@@ -83,18 +92,20 @@ class Prober:
     def probe(self) -> AbilitySeen:
         """Probe once, waiting for the storage at most :data:`STORAGE_LIMIT_S`."""
         self._probe_ground()
-        hangs = Check(False, f"the storage does not answer within {STORAGE_LIMIT_S:g} s")
-        storage, picture = self._ground[1] or (hangs, NOT_LOOKED_AT)
-        if storage.ok:
+        began_s, ground = self._ground
+        seen = ground or Ground.failed(f"the storage does not answer within {STORAGE_LIMIT_S:g} s", 1)
+        self._seen = ground or self._seen
+        if seen.storage.ok:
             self._lost_s = None
-        elif self._lost_s is None:
-            self._lost_s = self._ground[0]
+        elif self._lost_s is None and seen.lost:
+            self._lost_s = began_s
         error, unkept, unprotected = self._libvirt_error(), self._fencer_error(), self._watchdog_error()
         self.checks = checks.look(
             Sight(
                 self._vm,
-                storage=storage,
-                image=picture,
+                storage=seen.storage,
+                mount=self._share.mount(self._seen),
+                image=seen.images[0],
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
                 watchdog=Check(not unprotected, unprotected),
@@ -106,6 +117,22 @@ class Prober:
         unable = next((check.why for check in self.checks.values() if not check.ok), "")
         elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
         return AbilitySeen(unable, self._lost_s, elsewhere)
+
+    def objection(self) -> str:
+        """Why the VM must not be started, resumed or received here at this very moment, whatever the last probe said;
+        empty: nothing speaks against it. Never waits: of the storage it is asked only whether it still is what the
+        newest look has seen.
+        """
+        return self._share.objection(self._seen)
+
+    def objection_by_now(self) -> str:
+        """As :meth:`objection`, for who may wait a moment: where something else was mounted since the newest look, the
+        next one decides.
+        """
+        end_s = boottime_s() + PROBE_EVERY_S + STORAGE_LIMIT_S / 4
+        while (why := self.objection()) and self._seen and self._seen.storage.ok and boottime_s() < end_s:
+            time.sleep(LOOK_AGAIN_S)
+        return why
 
     def run(self) -> None:
         """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being
@@ -148,17 +175,30 @@ class Prober:
             def work() -> None:
                 path = Path(self._vm["image"])
                 try:
-                    found, (picture,) = ground(path.parent, f"{self._node}-{self._vm['name']}", [path])
-                    seen = found, picture
+                    seen = self._share.look(path.parent, f"{self._node}-{self._vm['name']}", [path])
                 except Exception as error:  # never said to hang because of it
                     log.exception("looking at %s", path.parent)
-                    seen = Check(False, f"{path.parent} can't be looked at: {error!r}"), NOT_LOOKED_AT
+                    seen = Ground.failed(f"{path.parent} can't be looked at: {error!r}", 1)
                 self._ground = (self._ground[0], seen)
                 done.set()
+                self._keep_share(path, seen)
 
-            try:
-                threading.Thread(target=work, name="probe-storage", daemon=True).start()
-            except RuntimeError:  # no thread left: none has begun, and the next probe begins one
-                self._ground = before
-                raise
+            self._begin(work, before)
             done.wait(STORAGE_LIMIT_S)
+
+    def _begin(self, work: Callable[[], None], before: tuple[float, Ground | None]) -> None:
+        """Begin a look."""
+        try:
+            threading.Thread(target=work, name="probe-storage", daemon=True).start()
+        except RuntimeError:  # no thread left: none has begun, and the next probe begins one
+            self._ground = before
+            raise
+
+    def _keep_share(self, image: Path, seen: Ground) -> None:
+        """Leave the share's id, if that is this node's to do. Nobody waits for it."""
+        try:
+            self._share.keep(image, self._qemu(), seen)
+        except Exception as error:
+            self._share_fault.note(error)
+        else:
+            self._share_fault.over()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import keys
+from ..core import lease as rules
 from ..core.guard import Guard, Limits
 from ..core.model import Vm
 from ..core.ports import Event
@@ -20,6 +21,7 @@ from .adapters.migration import Route
 from .journal import GuardJournal
 from .node import Node
 from .prober import Prober
+from .reluctant import Reluctant
 from .settings import run_folder
 from .threads import Fault, Forever
 
@@ -66,32 +68,12 @@ def protect(
     """
     name, timings = vm["name"], Timings.from_dict(node.config["timings"])
     store = ConsulStore(node.servers, keys.full(node.cluster, keys.vm(name)), post, timings.deadline_s)
-    hypervisor = LibvirtHypervisor(
-        node.connection,
-        name,
-        vm["uuid"],
-        Path(vm["domain_xml"]),
-        run_folder(node.config),
-        node.slices,
-        Route.of(node.config, vm),
-        post,
-    )
-    guard = Guard(
-        node.name,
-        timings,
-        _limits(node.config, vm),
-        store=store,
-        hypervisor=hypervisor,
-        fencer=node.fencer.for_vm(name, post),
-        journal=journal,
-        now_s=boottime_s(),
-        granted_until_s=granted[0],
-        granted_kill_s=granted[1],
-    )
     prober = Prober(
         node.name,
         vm,
+        node.share,
         is_running=lambda: guard.view.vm is not Vm.OFF,
+        qemu=lambda: _qemu(guard),
         libvirt_error=lambda: node.connection.error,
         fencer_error=lambda: node.fencer.error or hypervisor.error or node.fencer.fault(name),
         watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
@@ -100,8 +82,38 @@ def protect(
         storage_elsewhere=node.other_nodes.with_storage,
         changed=post,
     )
+    hypervisor = LibvirtHypervisor(
+        node.connection,
+        name,
+        vm["uuid"],
+        Path(vm["domain_xml"]),
+        run_folder(node.config),
+        node.slices,
+        Route.of(node.config, vm),
+        prober.objection_by_now,
+        post,
+    )
+    guard = Guard(
+        node.name,
+        timings,
+        _limits(node.config, vm),
+        store=store,
+        hypervisor=hypervisor,
+        fencer=Reluctant(node.fencer.for_vm(name, post), prober.objection, post),
+        journal=journal,
+        now_s=boottime_s(),
+        granted_until_s=granted[0],
+        granted_kill_s=granted[1],
+    )
     health = GuestHealth(node.connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
     return Protected(name, guard, store, hypervisor, prober, health, journal)
+
+
+def _qemu(guard: Guard) -> int:
+    """The process of a VM that runs here under this node's lease; 0: there is none."""
+    view = guard.view
+    runs = view.vm is Vm.RUNNING and rules.is_mine(view) and rules.may_run_vm(view)
+    return (guard.vm_pid or 0) if runs else 0
 
 
 def _limits(config: dict[str, Any], vm: dict[str, Any]) -> Limits:

@@ -22,6 +22,7 @@ from . import checks
 from .adapters import consul_disk, fencer, probe
 from .adapters.consul import Servers
 from .adapters.libvirt import URI
+from .adapters.share import Rules, fitness, id_of
 from .checks import CHECKS, Of, Sight
 from .memory import Memory
 
@@ -51,7 +52,7 @@ def check(config: dict[str, Any]) -> list[Finding]:
     for vm in config["vms"]:
         key = keys.full(config["cluster"], keys.lease(vm["name"]))
         findings.append(_finding(f"{vm['name']}: lease", lambda k=key: _lease(servers, k)))  # type: ignore[misc]
-    return findings + _checks(config)
+    return findings + _checks(config, servers)
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:
@@ -71,10 +72,10 @@ def _finding(name: str, look: Callable[[], str]) -> Finding:
     return Finding(name, found.ok, found.why)
 
 
-def _checks(config: dict[str, Any]) -> list[Finding]:
+def _checks(config: dict[str, Any], servers: Servers) -> list[Finding]:
     """All that a running guard checks: first what concerns the node, then what concerns each VM."""
-    paths = [Path(vm["image"]) for vm in config["vms"]]
-    storage, images = probe.ground(Path(config["image_folder"]), f"{config['node']}-check", paths)
+    seen = _ground(config, servers)
+    mount = fitness(seen.mount, Path(config["image_folder"]), Rules.of(config)) if seen.mount else probe.Check(True)
     libvirt_answers, fences, watchdog = (
         _seen(_libvirt),
         _seen(lambda: _fencer(config)),
@@ -84,14 +85,26 @@ def _checks(config: dict[str, Any]) -> list[Finding]:
     disk = consul_disk.look_once(probe.CONSUL_DATA, config["timings"]["lease_s"])
     of_node: dict[str, probe.Check] = {}
     of_vms: dict[str, probe.Check] = {}
-    for vm, image in zip(config["vms"], images, strict=True):
+    for vm, image in zip(config["vms"], seen.images, strict=True):
         running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
+        lack = memory.lack(vm["name"])
         results = checks.look(
-            Sight(vm, storage, image, libvirt_answers, fences, watchdog, disk, running, lack=memory.lack(vm["name"]))
+            Sight(vm, seen.storage, mount, image, libvirt_answers, fences, watchdog, disk, running, lack)
         )
         of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
     return [Finding(name, one.ok, one.why or "fine") for name, one in {**of_node, **of_vms}.items()]
+
+
+def _ground(config: dict[str, Any], servers: Servers) -> probe.Ground:
+    """The folder with the images, if it is the cluster's share."""
+    paths, folder = [Path(vm["image"]) for vm in config["vms"]], Path(config["image_folder"])
+    try:
+        row = _row(servers, keys.full(config["cluster"], keys.SHARE))
+    except MnhaError as error:
+        return probe.Ground.foreign(f"which share is the cluster's is not known: {error.message}", len(paths))
+    wanted, declared = id_of(json.loads(row["Value"] or b"") if row else None), Rules.of(config).declared
+    return probe.ground(folder, f"{config['node']}-check", paths, folder, wanted, may_be_root=declared)
 
 
 def _seen(look: Callable[[], str]) -> probe.Check:
@@ -182,15 +195,24 @@ def _consul(servers: Servers, number: int) -> str:
 
 def _lease(servers: Servers, key: str) -> str:
     """The lease record exists and may be read with the guard's token."""
+    row = _row(servers, key)
+    if row is None:
+        raise FailedError(f"{key} does not exist: run guard.create_lease, or apply states.guard")
+    record = json.loads(row["Value"] or b"")
+    return f"epoch {record['epoch']}, {record['phase']} by {record['holder'] or 'nobody'}"
+
+
+def _row(servers: Servers, key: str) -> dict[str, Any] | None:
+    """A record's row of Consul, as the nearest server has it that answers; None: there is none.
+
+    :raises FailedError: none answers.
+    """
     failures = []
     for number in range(len(servers)):
         try:
-            row = servers.read(number, CONSUL_TIMEOUT_S, lambda consul: consul.kv.get(key)).value
+            row: dict[str, Any] | None = servers.read(number, CONSUL_TIMEOUT_S, lambda consul: consul.kv.get(key)).value
         except MnhaError as error:
             failures.append(error.message)
             continue
-        if row is None:
-            raise FailedError(f"{key} does not exist: run guard.create_lease, or apply states.guard")
-        record = json.loads(row["Value"] or b"")
-        return f"epoch {record['epoch']}, {record['phase']} by {record['holder'] or 'nobody'}"
+        return row
     raise FailedError("; ".join(failures))

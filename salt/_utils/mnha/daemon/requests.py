@@ -9,7 +9,7 @@ from typing import Any
 from ..core.guard import OUTCOME_S
 from ..core.model import Op, Run, Vm
 from ..core.ports import Ordered
-from ..errors import DeadlineError, InputError
+from ..errors import DeadlineError, InputError, RefusedError
 from ..host.clock import boottime_s
 from .answers import Answers
 from .ending import Ending
@@ -40,6 +40,8 @@ class Requests:
             "migrate": self._migrate,
             "reset": self._reset,
             "stop": self._stop,
+            "fit": self._fit,
+            "adopt_share": self._adopt_share,
             "end": lambda request: self._loop.ask(self._ending.begin),
         }
 
@@ -109,6 +111,28 @@ class Requests:
         if target not in others:
             raise InputError(f"{target!r} is no node to migrate to from {self._node.name}; known: {', '.join(others)}")
         return self._order(Op.MIGRATE, request)
+
+    def _fit(self, request: Request) -> dict[str, Any]:
+        """Whether a VM could come here now."""
+        vm = self._vm_of(request)
+        return self._loop.ask(lambda: self._status.fitness(vm))
+
+    def _adopt_share(self, request: Request) -> dict[str, Any]:
+        """Make what is mounted here the cluster's share; where a VM runs, its node is the one to be asked.
+
+        :raises RefusedError: another node has a VM.
+        """
+        node, running = self._node.name, {}
+        status = self._loop.ask(self._status.whole)
+        images = {vm["name"]: vm["image"] for vm in self._node.config["vms"]}
+        for name, vm in status["vms"].items():
+            lease = vm["lease"] or {}
+            holder = lease.get("holder")
+            if holder and holder != node and not lease["expired"]:
+                raise RefusedError(f"{name} is held by {holder}: its share is the cluster's; ask there, or stop {name}")
+            if vm["vm_pid"]:
+                running[images[name]] = int(vm["vm_pid"])
+        return {"node": node, "id": self._node.share.adopt(running)}
 
     def _stop(self, request: Request) -> dict[str, Any]:
         """Wait until the VM is off here and the lease given back; the desired state in Consul is what stops it."""

@@ -68,6 +68,11 @@ class Status:
             },
         }
 
+    def fitness(self, vm: str) -> dict[str, Any]:
+        """Why this node could not have a VM at this very moment: what a migration's target is asked beforehand."""
+        one = self._protected[vm]
+        return {"node": self._node.name, "why": one.prober.objection() or one.guard.view.unable}
+
     def sentences(self) -> str:
         """How each VM's guard stands, in one line for systemd."""
         return "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())

@@ -70,6 +70,8 @@ def migrate(
                       rejected=rejected)  # fmt: skip
     if holder not in heard and (why := _silence(ask, holder, plan)):
         return Result(False, f"{name} stays on {holder}: {why}", node=holder)
+    if why := _unfit(ask, name, chosen):
+        return Result(False, f"{name} stays on {holder}: {chosen} {why}", node=holder, rejected={chosen: why})
     return _order(ask, [planner, *(node for node in heard if node != planner)], name, holder, chosen, by, wait_s)
 
 
@@ -85,6 +87,18 @@ def _silence(ask: AskAny, holder: str, plan: Mapping[str, Any]) -> str:
             )
         return "the node is down, by Consul's word; a node that dies is failed over from, not migrated from"
     return ""
+
+
+def _unfit(ask: AskAny, vm: str, target: str) -> str:
+    """Why `target` could not have the VM at this very moment, by its own word: the choice goes by records, which are
+    some seconds old. Empty: nothing speaks against it, or it can't say, as a guard of an older version; whether it lets
+    the VM come is its own business then.
+    """
+    try:
+        why = value_of(ask.one(target, "guard.fit", {"vm": vm}, timeout_s=PLAN_S)).get("why")
+    except (FailedError, UnreachableError, DeadlineError):
+        return ""
+    return f"can't take it now: {why}" if why else ""
 
 
 def _order(

@@ -116,7 +116,7 @@ def status(
     doubt = "" if found["quorum"] else _no_quorum(found)
     told = [*(f"{name} {vm['where']}" for name, vm in found["vms"].items()), *([doubt] if doubt else [])]
     return {"result": code != UNKNOWN, "code": code, "health": WORDS[code], "comment": "; ".join(told or reasons[:1]),
-            "warnings": [*reasons, *_notes(view, reports, compare)], **found}  # fmt: skip
+            "warnings": [*reasons, *_told(rows), *_notes(view, reports, compare)], **found}  # fmt: skip
 
 
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
@@ -329,6 +329,12 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
         why = "; ".join(f"{node} {text}" for node, text in vm["rejected"].items() if node != holder)
         texts.append(f"{name}: no candidate is left to take it over: {why or 'there is no other node'}")
     return texts
+
+
+def _told(rows: Mapping[str, Any]) -> list[str]:
+    """What checks say that are well all the same."""
+    return [f"{node}: {name}: {one['why']}" for node, row in rows.items()
+            for name, one in (row["checks"] or {}).items() if one.get("ok") and one.get("why")]  # fmt: skip
 
 
 def _notes(view: Mapping[str, Any], reports: Mapping[str, Any], compare: Compare) -> list[str]:

@@ -215,6 +215,7 @@ class LibvirtHypervisor:
     :param run: folder for the mark of a start under way; must not outlive a boot.
     :param slices: where libvirt puts its QEMU.
     :param route: how it gets to other nodes.
+    :param objection: asked in the moment before the VM is started or resumed: why it must not be; empty: it may.
     :param post: takes the events, from any thread.
     """
 
@@ -227,10 +228,11 @@ class LibvirtHypervisor:
         run: Path,
         slices: KernelSlices,
         route: Route,
+        objection: Callable[[], str],
         post: Callable[[Event], None],
     ) -> None:
         self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
-        self._slices, self._route, self._post = slices, route, post
+        self._slices, self._route, self._objection, self._post = slices, route, objection, post
         self._strays: list[int] = []
         self._suspects: set[int] = set()
         self._unidentified_s = float("inf")
@@ -357,10 +359,12 @@ class LibvirtHypervisor:
     def _begin(self, generation: int) -> None:
         """Leave the mark of a start under way.
 
-        :raises FailedError: it was voided in the meantime.
+        :raises FailedError: it was voided in the meantime, or something speaks against it.
         """
         if self._voided >= generation:
             raise FailedError("the start was voided before it began")
+        if why := self._objection():
+            raise FailedError(why)
         self._stopped.clear()
         self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._mark.touch()

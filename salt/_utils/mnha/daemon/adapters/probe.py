@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import look
+from . import look, mounts
 
 CONSUL_DATA = Path("/var/lib/mnha/consul")
 DISKS = (CONSUL_DATA, Path("/var/log"))
@@ -31,23 +31,74 @@ class Check:
 NOT_LOOKED_AT = Check(False, look.NOT_LOOKED_AT)
 
 
-def ground(folder: Path, who: str, images: Sequence[Path]) -> tuple[Check, list[Check]]:
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """A look at the folder with the images.
+
+    :param storage: whether it is the share, and can be written and read.
+    :param images: each image that was asked for.
+    :param lost: it fails, or is out of reach: what runs from there may be stuck. A folder that is not the share is not
+        lost: what runs may have been started before somebody mounted something over it.
+    :param share: the id that lies in the share; empty: none, or it can't be read.
+    :param path: the folder, without symbolic links.
+    :param mount: what is mounted there; None: it is not known.
+    """
+
+    storage: Check
+    images: list[Check]
+    lost: bool = False
+    share: str = ""
+    path: str = ""
+    mount: mounts.Mount | None = None
+
+    @classmethod
+    def failed(cls, why: str, images: int) -> Ground:
+        """Of a look that came to nothing."""
+        return cls(Check(False, why), [NOT_LOOKED_AT] * images, lost=True)
+
+    @classmethod
+    def foreign(cls, why: str, images: int) -> Ground:
+        """Of a folder that is not, or not yet, known to be the share."""
+        return cls(Check(False, why), [Check(False, look.NOT_THE_SHARE)] * images)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the share's id could be read, or that there is none."""
+        return bool(self.path) and not self.lost and not self.is_root
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it lies on the node's root file system."""
+        return self.mount is not None and self.mount.point == "/"
+
+
+def ground(
+    folder: Path, who: str, images: Sequence[Path], share: Path, wanted: str = "", *, may_be_root: bool = False
+) -> Ground:
     """The folder with the images, and each image, seen by a process of its own (:mod:`.look`); one that hangs is waited
     for, for as long as it does.
 
     :param who: names the file that is written there; no two that look at once may have the same.
+    :param share: the shared folder that it is, or lies in.
+    :param wanted: the id of the cluster's share; empty: none is known.
+    :param may_be_root: whether it may lie on the node's root file system.
     """
-    words = [sys.executable, "-I", "-S", look.__file__, str(folder), who, *map(str, images)]
+    words = [str(folder), who, str(share), wanted, "allow" if may_be_root else "refuse", *map(str, images)]
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", look.__file__, *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
     except OSError as error:
-        return Check(False, f"{folder} can't be looked at: {error}"), [NOT_LOOKED_AT] * len(images)
+        return Ground.failed(f"{folder} can't be looked at: {error}", len(images))
     lines = done.stdout.split("\n")[:-1]
-    if done.returncode or len(lines) != 1 + len(images):
+    if done.returncode or len(lines) != look.FIRST_LINES + len(images):
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return Check(False, f"{folder} can't be looked at: {said}"), [NOT_LOOKED_AT] * len(images)
-    first, *rest = [Check(not line, line) for line in lines]
-    return first, rest
+        return Ground.failed(f"{folder} can't be looked at: {said}", len(images))
+    wrong, other, found, path, mount = lines[: look.FIRST_LINES]
+    seen = [Check(not line, line) for line in lines[look.FIRST_LINES :]]
+    why = wrong or other
+    return Ground(Check(not why, why), seen, bool(wrong), found, path, mounts.parse(mount))
 
 
 def _there(path: Path, missing: str) -> Check:
