@@ -12,10 +12,12 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MnhaError, RefusedError
-from .http import Server
+
+if TYPE_CHECKING:  # it is slow to import, and a status needs nothing of it
+    from .http import Server
 
 HEALTH = "/v1/operator/autopilot/health"
 POLL_S = 0.5

@@ -9,6 +9,7 @@ from typing import Any
 from .. import keys
 from ..fencer.slices import KernelSlices
 from .adapters import fencer
+from .adapters.certificates import Certificates
 from .adapters.consul import Servers
 from .adapters.libvirt import Connection
 from .adapters.maintenance import Maintenance
@@ -31,6 +32,7 @@ class Node:
         self.name, self.cluster = config["node"], config["cluster"]
         consul = config["consul"]
         self.servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
+        self.certificates = Certificates(Path(consul["ca"]))
         self.publisher = Publisher(self.servers)
         self.peers = Peers(self.servers, self.others)
         self._maintenance = Maintenance(self.servers, keys.full(self.cluster, keys.maintenance(self.name)), maintained)
@@ -51,9 +53,11 @@ class Node:
         self.publisher.start()
         self.peers.start()
         self._maintenance.start()
+        self.certificates.start()
 
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (self.publisher, self.peers, self._maintenance, self.fencer, self.connection):
+        adapters = (self.publisher, self.peers, self._maintenance, self.fencer, self.connection, self.certificates)
+        for adapter in adapters:
             yield from adapter.threads

@@ -13,7 +13,7 @@ from typing import Any
 from .. import keys
 from ..consul.voters import Margin
 from ..core import choose
-from . import checks, missing, quorum
+from . import certificates, checks, missing, quorum
 from .minions import Reply
 
 HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
@@ -111,7 +111,7 @@ def status(
     doubt = "" if found["quorum"] else _no_quorum(found)
     told = [*(f"{name} {vm['where']}" for name, vm in found["vms"].items()), *([doubt] if doubt else [])]
     return {"result": code != UNKNOWN, "code": code, "health": WORDS[code], "comment": "; ".join(told or reasons[:1]),
-            "warnings": [*reasons, *_notes(view, records, reports)], **found}  # fmt: skip
+            "warnings": [*reasons, *_ending(found), *_notes(view, records, reports)], **found}  # fmt: skip
 
 
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
@@ -166,6 +166,8 @@ def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) ->
     """What is wrong with a node."""
     texts = [f"{node}: {text}" for text in (row["errors"] or {}).values()]
     texts += [f"{node}: {name}: {one.get('why')}" for name, one in (row["checks"] or {}).items() if not one.get("ok")]
+    if row["guard"]:
+        texts += [f"{node}: {word.text}" for word in certificates.told(row["guard"], found["at"]) if word.is_fault]
     texts += [f"{node}: guard: {name}: {why}" for name, why in ((row["guard"] or {}).get("faults") or {}).items()]
     if row["contact"] == "down":
         texts.append(f"{node}: down: Consul says {row['consul']}")
@@ -325,6 +327,13 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
         why = "; ".join(f"{node} {text}" for node, text in vm["rejected"].items() if node != holder)
         texts.append(f"{name}: no candidate is left to take it over: {why or 'there is no other node'}")
     return texts
+
+
+def _ending(found: Mapping[str, Any]) -> list[str]:
+    """Certificates that end soon, and have not yet."""
+    guards = {node: row["guard"] for node, row in found["nodes"].items() if row["guard"]}
+    words = {node: certificates.told(guard, found["at"]) for node, guard in guards.items()}
+    return [f"{node}: {word.text}" for node, told in words.items() for word in told if not word.is_fault]
 
 
 def _notes(view: Mapping[str, Any], records: Mapping[str, Any] | None, reports: Mapping[str, Any]) -> list[str]:
