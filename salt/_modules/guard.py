@@ -23,7 +23,7 @@ from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
 from mnha.errors import DeadlineError, MnhaError, RefusedError
-from mnha.master import checks, following
+from mnha.master import certificates, checks, following
 from mnha.master import history as recorded
 
 log = logging.getLogger(__name__)
@@ -232,6 +232,10 @@ def check() -> list[dict[str, Any]]:
         ]
         rows += [
             {"what": f"guard: {name}", "ok": False, "why": why} for name, why in (found.get("faults") or {}).items()
+        ]
+        rows += [
+            {"what": f"certificate: {word.name}", "ok": not word.is_fault, "why": word.text}
+            for word in certificates.told(found, time.time())
         ]
         for name, one in sorted(checks.of_status(found).items()):
             rows.append({"what": name, "ok": bool(one.get("ok")), "why": one.get("why", "")})

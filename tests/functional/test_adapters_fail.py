@@ -56,10 +56,12 @@ from mnha.daemon import main as main_module
 from mnha.daemon import prober as prober_module
 from mnha.daemon import readiness
 from mnha.daemon import threads as threads_module
+from mnha.daemon.adapters import certificates as certificates_module
 from mnha.daemon.adapters import fencer, lease_store, probe
 from mnha.daemon.adapters import health as health_module
 from mnha.daemon.adapters import libvirt as libvirt_module
 from mnha.daemon.adapters import peers as peers_module
+from mnha.daemon.adapters.certificates import Certificates
 from mnha.daemon.adapters.health import GuestHealth, Health
 from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.daemon.adapters.libvirt import Connection
@@ -75,6 +77,7 @@ from mnha.daemon.server import Server
 from mnha.daemon.threads import Fault, Forever, KnownFailure, faults
 from mnha.errors import MnhaError
 from mnha.host.clock import boottime_s
+from mnha.secrets import store as secrets_store
 from tests.functional.test_hypervisor import Bench
 from tests.support.example import example_with
 from tests.support.fencer_stub import Stub
@@ -585,6 +588,24 @@ def ask(path: Path) -> Any:
             return json.loads(stream.readline())
 
 
+def certificates(world: World) -> Case:
+    folder = world.folder / "secrets"
+    secrets_store.bootstrap(folder, secrets_store.Plan("t", "t", {"n1": ["127.0.0.1"]}, False))
+    for name in ("ca.pem", "node.pem", "cacert.pem", "clientcert.pem"):
+        (world.folder / name).write_text(secrets_store.for_node(folder, "n1")["certificate"])
+    world.patch.setattr(certificates_module, "LOOK_S", 0.1)
+    looking = Certificates(world.folder / "ca.pem", world.folder)
+    switch = world.switch(certificates_module, "end_of", 5)
+    world.begin(looking)
+
+    def works() -> bool:
+        before = switch.calls
+        wait_until(lambda: switch.calls > before + 4, PATIENCE_S, "it looks again")
+        return all(one["ends_s"] for one in looking.seen().values())
+
+    return Case(looking.threads[0], switch, works, lambda: faults(looking.threads))
+
+
 THREADS = [
     consul_watch,
     consul_worker,
@@ -600,6 +621,7 @@ THREADS = [
     vm_scan,
     guest_health,
     probes,
+    certificates,
     client_socket,
 ]
 

@@ -327,6 +327,17 @@ def servers(lame=(), ill=(), gone=()):
     return lambda one: one.update(servers=rows)
 
 
+def certificate(left_days):
+    """One node's certificate ends then; it is 1 s after the beginning of 1970."""
+
+    def change(one):
+        if one["node"] == "node2":
+            told = {"file": "/etc/mnha/tls/node.pem", "ends_s": 1.0 + left_days * 86400, "why": ""}
+            one["guard"] |= {"cluster": "example", "certificates": {"consul": told}}
+
+    return change
+
+
 def again(one):
     one["vms"]["vms/mnvm/lease"] = {"holder": "", "epoch": 90, "phase": "held", "seq": 0, "reason": "created again",
                                     "timings": {"lease_s": 60.0}}  # fmt: skip
@@ -383,6 +394,8 @@ CODES = [
      ["Consul: of 3 servers 2 vote and are well (node1, node2): no other may fail. One that has joined anew"]),
     ("a server of Consul is ill", of_each(cluster(), servers(ill=["node2"])), 1,
      ["(node1, node3): no other may fail; stop, restart or wipe none before all are well again"]),
+    ("a certificate has ended", of_each(cluster(), certificate(-1.0)), 1,
+     ["node2: Consul's certificate in /etc/mnha/tls/node.pem ended on 1969-12-31: `salt-run mnha.bootstrap"]),
     ("no guard answers", of_each(cluster(), no_guard), 2,
      ["mnvm is held by node1, whose guard is silent: whether it runs is not known", "node2: the guard does not"]),
     ("no quorum", of_each(cluster(), no_quorum), 2, ["no quorum of Consul is in reach", "node1: no quorum of Consul"]),
@@ -513,3 +526,14 @@ def test_how_many_of_consuls_servers_may_fail_is_always_told():
     assert (found["code"], found["consul"]["may_fail"], found["consul"]["should"]) == (0, 1, 1)
     assert "Consul: 3 of 3 servers vote and are well; 1 may fail" in shown(found)
     assert summed(**cluster())["consul"] is None, "an older minion does not tell"
+
+
+def test_a_certificate_that_ends_soon_is_a_warning_and_changes_no_exit_code():
+    found = summed(**of_each(cluster(), certificate(29.9)))
+    assert found["code"] == 0
+    (warning,) = found["warnings"]
+    assert warning == (
+        "node2: Consul's certificate in /etc/mnha/tls/node.pem ends on 1970-01-30, in 30 days: `salt-run mnha.bootstrap"
+        " cluster=example renew_certificates=True`, then `salt '*' state.apply`"
+    )
+    assert summed(**of_each(cluster(), certificate(30.1)))["warnings"] == []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MnhaError, RefusedError
 
-if TYPE_CHECKING:  # what status shows of the voters needs no client
+if TYPE_CHECKING:  # it is slow to import, and a status needs nothing of it
     from .http import Server
 
 HEALTH = "/v1/operator/autopilot/health"

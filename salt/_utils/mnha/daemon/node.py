@@ -11,6 +11,7 @@ from ..core.guard import Guard
 from ..core.timing import Timings
 from ..fencer.slices import KernelSlices
 from .adapters import fencer
+from .adapters.certificates import Certificates
 from .adapters.consul import Servers
 from .adapters.consul_disk import ConsulDisk
 from .adapters.libvirt import Connection
@@ -51,6 +52,7 @@ class Node:
         self.name, self.cluster = config["node"], config["cluster"]
         consul = config["consul"]
         self.servers = Servers(consul["servers"], Path(consul["ca"]), Path(consul["token_file"]))
+        self.certificates = Certificates(Path(consul["ca"]))
         self.publisher = Publisher(self.servers)
         self.peers = Peers(self.servers, self.others)
         self._maintenance = Maintenance(self.servers, keys.full(self.cluster, keys.maintenance(self.name)), maintained)
@@ -72,6 +74,16 @@ class Node:
             lambda: self.other_nodes.failing(DISK),
             consul_ended,
         )
+        self._adapters = (
+            self.fencer,
+            self.connection,
+            self.publisher,
+            self.peers,
+            self.consul_disk,
+            self._maintenance,
+            self._share,
+            self.certificates,
+        )
 
     @property
     def others(self) -> list[str]:
@@ -88,24 +100,11 @@ class Node:
 
     def start(self) -> None:
         """Start the adapters' threads."""
-        self.fencer.start()
-        self.connection.start()
-        self.publisher.start()
-        self.peers.start()
-        self.consul_disk.start()
-        self._maintenance.start()
-        self._share.start()
+        for adapter in self._adapters:
+            adapter.start()
 
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (
-            self.publisher,
-            self.peers,
-            self._maintenance,
-            self._share,
-            self.fencer,
-            self.connection,
-            self.consul_disk,
-        ):
+        for adapter in self._adapters:
             yield from adapter.threads

@@ -57,6 +57,7 @@ class Status:
             "watchdog": self._node.fencer.watchdog(),
             "peers": self._node.peers.seen(),
             "checks": self._checks(),
+            "certificates": self._node.certificates.seen(),
             "faults": self._faults(),
             "vms": {
                 p.name: {

@@ -13,7 +13,7 @@ from typing import Any
 from .. import keys
 from ..consul.voters import Margin
 from ..core import choose, placement
-from . import checks, missing, placing, quorum
+from . import certificates, checks, missing, placing, quorum
 from .minions import Reply
 
 Compare = Callable[[Any, Mapping[str, Any]], list[str]]
@@ -116,7 +116,8 @@ def status(
     doubt = "" if found["quorum"] else _no_quorum(found)
     told = [*(f"{name} {vm['where']}" for name, vm in found["vms"].items()), *([doubt] if doubt else [])]
     return {"result": code != UNKNOWN, "code": code, "health": WORDS[code], "comment": "; ".join(told or reasons[:1]),
-            "warnings": [*reasons, *_told(rows), *_notes(view, reports, compare)], **found}  # fmt: skip
+            "warnings": [*reasons, *_told(rows), *_ending(found), *_notes(view, reports, compare)],
+            **found}  # fmt: skip
 
 
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
@@ -171,6 +172,8 @@ def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) ->
     """What is wrong with a node."""
     texts = [f"{node}: {text}" for text in (row["errors"] or {}).values()]
     texts += [f"{node}: {name}: {one.get('why')}" for name, one in (row["checks"] or {}).items() if not one.get("ok")]
+    if row["guard"]:
+        texts += [f"{node}: {word.text}" for word in certificates.told(row["guard"], found["at"]) if word.is_fault]
     texts += [f"{node}: guard: {name}: {why}" for name, why in ((row["guard"] or {}).get("faults") or {}).items()]
     if row["contact"] == "down":
         texts.append(f"{node}: down: Consul says {row['consul']}")
@@ -335,6 +338,13 @@ def _told(rows: Mapping[str, Any]) -> list[str]:
     """What checks say that are well all the same."""
     return [f"{node}: {name}: {one['why']}" for node, row in rows.items()
             for name, one in (row["checks"] or {}).items() if one.get("ok") and one.get("why")]  # fmt: skip
+
+
+def _ending(found: Mapping[str, Any]) -> list[str]:
+    """Certificates that end soon, and have not yet."""
+    guards = {node: row["guard"] for node, row in found["nodes"].items() if row["guard"]}
+    words = {node: certificates.told(guard, found["at"]) for node, guard in guards.items()}
+    return [f"{node}: {word.text}" for node, told in words.items() for word in told if not word.is_fault]
 
 
 def _notes(view: Mapping[str, Any], reports: Mapping[str, Any], compare: Compare) -> list[str]:
