@@ -20,6 +20,27 @@ def __virtual__():
     return __virtualname__
 
 
+def would_restart(service: str, files: list[str]) -> bool:
+    """Whether the running service would be out of date if these files were changed; one that does not run would not.
+
+    As the script of the master says, which may be newer than the one here. `attributes:FILE`: only owner or mode.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' mnha_service.would_restart consul '[/etc/mnha/consul/server.json]'
+    """
+    if not __salt__["service.status"](service):
+        return False
+    script = __salt__["cp.cache_file"]("salt://states/host/files/stamp")
+    if not script:
+        raise CommandExecutionError("the master has no states/host/files/stamp: nobody can say what would be restarted")
+    return _says(["sh", script], service, "--check") or (
+        bool(files) and _says(["sh", script], service, "--touched", *files)
+    )
+
+
 def outdated(service: str) -> bool:
     """Whether the running service was started before what it depends on was last changed.
 
@@ -29,12 +50,15 @@ def outdated(service: str) -> bool:
 
         salt '*' mnha_service.outdated consul
     """
+    return _says([STAMP_SCRIPT], service, "--check")
+
+
+def _says(script: list[str], service: str, *words: str) -> bool:
+    """Whether the script ends with something else than 0."""
     if service not in SERVICES:
         raise CommandExecutionError(f"{service!r} notes nothing at its start; only {', '.join(SERVICES)} do")
     try:
-        done = subprocess.run(
-            [STAMP_SCRIPT, service, "--check"], capture_output=True, text=True, timeout=30, check=False
-        )
+        done = subprocess.run([*script, service, *words], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError) as error:
-        raise CommandExecutionError(f"`{STAMP_SCRIPT} {service}` fails: {error}; apply states.host first") from error
+        raise CommandExecutionError(f"`{script[-1]} {service}` fails: {error}; apply states.host first") from error
     return done.returncode != 0

@@ -13,7 +13,8 @@ tree. A minion that is no node of the cluster named there gets nothing.
 
 - `mnha_secrets`: the node's certificate, key and tokens, and what the cluster shares; never another node's.
 - `mnha_master` (only with `mnha:cluster:salt:masters_on_nodes`): the shared master key pair, all secrets of the
-  cluster, the accepted keys of its nodes, and the pillar tree. Such a node decides about the others anyway.
+  cluster, the accepted keys of its nodes, and of the pillar tree what the cluster needs; of all else in it the names,
+  so that nothing of that stays where it was once. Such a node decides about the others anyway.
 
 Salt's own `file_tree` could hand out files by minion id, but not the same files to all masters of a cluster, and it
 gives everything below a folder or nothing: each secret would have to lie in as many copies as there are readers.
@@ -22,15 +23,15 @@ gives everything below a folder or nothing: each secret would have to lie in as 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mnha.errors import MnhaError
+from mnha.master import pillar_tree
 from mnha.secrets import store
 
 log = logging.getLogger(__name__)
-
-MAX_PILLAR_FILES = 2000
 
 
 def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -46,27 +47,18 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, An
     home = store.folder(__opts__) / str(name)
     try:
         result: dict[str, Any] = {"mnha_secrets": store.for_node(home, minion_id)}
-        if (cluster.get("salt") or {}).get("masters_on_nodes", True):
-            result["mnha_master"] = _for_master(home, nodes)
+        masters = cluster.get("salt") or {}
+        if masters.get("masters_on_nodes", True):
+            more = masters.get("pillar_files")
+            result["mnha_master"] = _for_master(home, list(nodes), more if isinstance(more, list) else ())
     except MnhaError as error:
         log.warning("no secrets for %s: %s", minion_id, error)
         return {}
     return result
 
 
-def _for_master(home: Path, nodes: dict[str, Any]) -> dict[str, Any]:
+def _for_master(home: Path, nodes: list[str], patterns: Sequence[str]) -> dict[str, Any]:
     accepted = Path(__opts__["pki_dir"]) / "minions"
     keys = {node: (accepted / node).read_text() for node in nodes if (accepted / node).is_file()}
-    return {"secrets": store.tree(home), "minion_keys": keys, "pillar_files": _pillar_files()}
-
-
-def _pillar_files() -> dict[str, str]:
-    """The pillar tree, so that every master serves the same. Only text, only regular files."""
-    files: dict[str, str] = {}
-    for root in map(Path, __opts__["pillar_roots"].get("base", [])):
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
-                files.setdefault(str(path.relative_to(root)), path.read_text(encoding="utf-8"))
-            if len(files) > MAX_PILLAR_FILES:
-                raise MnhaError(f"more than {MAX_PILLAR_FILES} files below {root}: is it the right folder?")
-    return files
+    tree = pillar_tree.of_cluster(__opts__, nodes, patterns)
+    return {"secrets": store.tree(home), "minion_keys": keys, "pillar_files": tree.needed, "pillar_others": tree.others}

@@ -15,6 +15,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from mnha.host import dry_run
+
 log = logging.getLogger(__name__)
 
 __virtualname__ = "consul_ha"
@@ -84,12 +86,14 @@ def current(name: str, wait_s: float = 300) -> Result:
 
     If not it is restarted, when the quorum can do without it and one node after the other.
     """
+    changes = {name: {"old": "running with former files", "new": "restarted"}}
     try:
+        if __opts__["test"]:
+            if not __salt__["mnha_service.would_restart"]("consul", dry_run.touched(__running__)):
+                return _result(name, True, {}, "the running server would stay up to date")
+            return _result(name, None, changes, "the server would be restarted when it is its turn")
         if not __salt__["mnha_service.outdated"]("consul"):
             return _result(name, True, {}, "the running server is up to date")
-        changes = {name: {"old": "running with former files", "new": "restarted"}}
-        if __opts__["test"]:
-            return _result(name, None, changes, "the server would be restarted when it is its turn")
         __salt__["consul_ha.restart_in_turn"](wait_s=wait_s)
     except CommandExecutionError as error:
         return _result(name, False, {}, str(error))

@@ -14,6 +14,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from mnha.host import dry_run
+
 __virtualname__ = "guard"
 
 Result = dict[str, Any]
@@ -43,11 +45,16 @@ def fencer_current(name: str) -> Result:
 
 def _current(name: str, who: str, verb: str) -> Result:
     """Have a service begin anew, by `verb`, if its files have changed since it began."""
-    if not __salt__["mnha_service.outdated"](name):
-        return _result(name, True, {}, f"the running {who} is up to date")
     changes = {name: {"old": "running with former files", "new": f"{verb}ed"}}
-    if __opts__["test"]:
-        return _result(name, None, changes, f"the {who} would be {verb}ed")
+    try:
+        if __opts__["test"]:
+            if not __salt__["mnha_service.would_restart"](name, dry_run.touched(__running__)):
+                return _result(name, True, {}, f"the running {who} would stay up to date")
+            return _result(name, None, changes, f"the {who} would be {verb}ed")
+        if not __salt__["mnha_service.outdated"](name):
+            return _result(name, True, {}, f"the running {who} is up to date")
+    except CommandExecutionError as error:
+        return _result(name, False, {}, str(error))
     try:
         done, why = __salt__[f"service.{verb}"](name), "systemd refused"
     except CommandExecutionError as error:

@@ -116,6 +116,7 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("port twice", {"consul:ports": {"https": 8300}}, "consul:ports:server", "port 8300", "own port") ,
     ("no index, no links", {"packages": {"pip": {"no_index": True}}}, "packages:pip:find_links", "missing", "where"),
     ("nobody is master", {"salt": {"masters_on_nodes": False}}, "salt:masters", "no master", "masters_on_nodes"),
+    ("one file", {"salt": {"pillar_files": "*"}}, "salt:pillar_files", "list", "list"),
     ("bad master", {"salt": {"masters": ["a b"]}}, "salt:masters:0", "neither", "one of the two"),
     ("no VM", {"vms": {}}, "vms", "no VM", "mnvm"),
     ("VM name with a slash", {"vms:a/b": SECOND_VM}, "vms:a/b", "not a VM name", "lower-case"),

@@ -141,7 +141,8 @@ def test_a_node_that_is_a_master_gets_what_it_needs_to_serve(hand_out: Any) -> N
     assert set(found) == {"mnha_secrets", "mnha_master"}
     assert found["mnha_master"]["minion_keys"] == {"node1": "key of node1", "node2": "key of node2"}
     assert "nodes/node3/guard-token" in found["mnha_master"]["secrets"]
-    assert "clusters/example.sls" in found["mnha_master"]["pillar_files"]
+    assert set(found["mnha_master"]["pillar_files"]) == {"top.sls", "clusters/example.sls"}
+    assert found["mnha_master"]["pillar_others"] == ["defaults.yaml"]
 
 
 def test_where_masters_are_elsewhere_a_node_gets_its_own_secrets_only(hand_out: Any) -> None:

@@ -1,10 +1,12 @@
 # Every node is a master as well: one key pair, one tree, one set of accepted minions and secrets on all of them. Tree and
-# pillar come from the master through which the states are applied, so edit on one node and apply there.
+# pillar come from the master through which the states are applied, so edit on one node and apply there. What is not there
+# any more goes from the others, too; of its pillar they get what their own cluster needs.
 {%- set conf = salt['mnha_config.get']() %}
 {%- do salt['mnha_config.secrets']() %}
 {%- set shared = salt['pillar.get']('mnha_master') %}
 {%- set home = '/etc/mnha/secrets/' ~ conf.cluster.name %}
 {%- set pki = '/etc/salt/pki/master' %}
+{%- set given = [] %}
 {#- Its own tree is the source of this very run: nothing to copy, and `clean` there could only do harm. #}
 {%- set is_source = opts.master in ('127.0.0.1', 'localhost', conf.node, conf.own.management, conf.own.storage) %}
 include:
@@ -38,6 +40,12 @@ salt_master_tree:
     - makedirs: True
     - require_in:
       - service: salt_master_running
+{%-   for path in shared.pillar_others %}
+
+salt_master_no_pillar_{{ path }}:
+  file.absent:
+    - name: /srv/mnha/pillar/{{ path }}
+{%-   endfor %}
 {%-   for path in shared.pillar_files %}
 
 salt_master_pillar_{{ path }}:
@@ -59,7 +67,9 @@ salt_master_secrets_folder:
       - {{ home }}
     - mode: '0700'
     - makedirs: True
+{%- for path in shared.pillar_files %}{% do given.append('/srv/mnha/pillar/' ~ path) %}{% endfor %}
 {%- for path in shared.secrets %}
+{%-   do given.append(home ~ '/' ~ path) %}
 
 salt_master_secret_{{ path }}:
   file.managed:
@@ -101,6 +111,7 @@ salt_master_key_link_{{ suffix }}:
       - service: salt_master_running
 {%- endfor %}
 {%- for node in shared.minion_keys %}
+{%-   do given.append(pki ~ '/minions/' ~ node) %}
 
 salt_master_minion_{{ node }}:
   file.managed:
@@ -109,6 +120,13 @@ salt_master_minion_{{ node }}:
     - mode: '0644'
     - makedirs: True
 {%- endfor %}
+
+# What another master has given once, and does not have any more. The one that gives takes nothing from itself.
+salt_master_given:
+  mnha_master.given:
+    - name: /var/lib/mnha/given.json
+    - files: {{ given | json }}
+    - is_source: {{ is_source }}
 {%- if salt['service.status']('salt-master') %}
 
 # The master that runs already was started with another key.

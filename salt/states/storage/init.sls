@@ -1,23 +1,16 @@
-# The shared folder with the VMs' images must be mounted and writable.
+# The shared folder with the VMs' images must be mounted and writable. It may hang: so nothing is asked of it while this is
+# rendered, nor by a state of Salt's own, but by mnha_storage.
 {%- set conf = salt['mnha_config.get']() %}
 {%- set folder = conf.cluster.image_folder %}
-{%- set present = salt['file.directory_exists'](folder) %}
-{%- set writable = present and salt['file.access'](folder, 'w') %}
 
 storage_image_folder:
-  test.{{ 'succeed' if writable else 'fail' }}_without_changes:
-{%- if writable %}
-    - name: {{ (folder ~ ' is there and writable') | json }}
-{%- elif present %}
-    - name: {{ (folder ~ ' is read-only on ' ~ conf.node ~ '; mount it read-write and apply again') | json }}
-{%- else %}
-    - name: {{ (folder ~ ' is missing on ' ~ conf.node ~ '; mount the shared file system there and apply again') | json }}
-{%- endif %}
+  mnha_storage.usable:
+    - name: {{ folder | json }}
 {%- for name, vm in conf.cluster.vms.items() %}
-{%-   set image = folder ~ '/' ~ vm.image %}
-{%-   set there = salt['file.file_exists'](image) %}
 
 storage_image_{{ name }}:
-  test.{{ 'succeed' if there else 'fail' }}_without_changes:
-    - name: {{ ('the image of ' ~ name ~ ', ' ~ image ~ ', ' ~ ('is there' if there else 'is missing: copy it there and apply again')) | json }}
+  mnha_storage.present:
+    - name: {{ (folder ~ '/' ~ vm.image) | json }}
+    - require:
+      - mnha_storage: storage_image_folder
 {%- endfor %}

@@ -149,6 +149,11 @@ class Salt(Section):
     masters: Annotated[tuple[Host, ...], BeforeValidator(_tuple)] = Field(
         (), description="Addresses of masters outside the cluster, besides or instead."
     )
+    pillar_files: Annotated[tuple[Text, ...], BeforeValidator(_tuple)] = Field(
+        (),
+        description="Files of the pillar tree, or patterns (*), that the nodes' masters get besides those that their "
+        "own pillar is made of.",
+    )
 
 
 class Network(Section):
