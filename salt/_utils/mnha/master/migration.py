@@ -70,7 +70,7 @@ def migrate(
                       rejected=rejected)  # fmt: skip
     if holder not in heard and (why := _silence(ask, holder, plan)):
         return Result(False, f"{name} stays on {holder}: {why}", node=holder)
-    if why := _unfit(ask, name, chosen):
+    if chosen in heard and (why := _unfit(ask, name, chosen)):
         return Result(False, f"{name} stays on {holder}: {chosen} {why}", node=holder, rejected={chosen: why})
     return _order(ask, [planner, *(node for node in heard if node != planner)], name, holder, chosen, by, wait_s)
 
