@@ -13,6 +13,7 @@ from .adapters import fencer
 from .adapters.consul import Servers
 from .adapters.libvirt import Connection
 from .adapters.maintenance import Maintenance
+from .adapters.node_records import NodeRecords
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
 from .adapters.publisher import Publisher
@@ -38,6 +39,7 @@ class Node:
         self.peers = Peers(self.servers, self.others)
         self._maintenance = Maintenance(self.servers, keys.full(self.cluster, keys.maintenance(self.name)), maintained)
         self.other_nodes = OtherNodes(self.servers, keys.folder(self.cluster), self.name, self.peers.seen)
+        self.records = NodeRecords(self.servers, keys.folder(self.cluster))
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.memory = Memory(config, guards)
@@ -55,9 +57,10 @@ class Node:
         self.publisher.start()
         self.peers.start()
         self._maintenance.start()
+        self.records.start()
 
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (self.publisher, self.peers, self._maintenance, self.fencer, self.connection):
+        for adapter in (self.publisher, self.peers, self._maintenance, self.records, self.fencer, self.connection):
             yield from adapter.threads

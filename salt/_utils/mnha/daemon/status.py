@@ -72,8 +72,11 @@ class Status:
         """How each VM's guard stands, in one line for systemd."""
         return "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())
 
-    def publish(self) -> None:
-        """Publish this node's record if it has changed; of free memory, a small change alone is none."""
+    def publish(self) -> dict[str, Any]:
+        """Publish this node's record if it has changed; of free memory, a small change alone is none.
+
+        :returns: the record as it is published: by it all nodes compare this one with others.
+        """
         record = {
             "v": 1,
             "node": self._node.name,
@@ -94,6 +97,7 @@ class Status:
         if steady != before or moved_mib >= 4 * MEMORY_STEP_MIB:
             self._record = record
             self._node.publisher.put(keys.full(self._node.cluster, keys.node(self._node.name)), record)
+        return self._record
 
     def _checks(self) -> dict[str, Any]:
         """The newest results of the checks that concern this node; those of a VM are told with it."""
