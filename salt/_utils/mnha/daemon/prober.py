@@ -100,9 +100,8 @@ class Prober:
                 lack=self._lack(),
             )
         )
-        unable = next((check.why for check in self.checks.values() if not check.ok), "")
         elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
-        return AbilitySeen(unable, self._lost_s, elsewhere)
+        return AbilitySeen(checks.unable(self.checks), self._lost_s, elsewhere)
 
     def run(self) -> None:
         """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being

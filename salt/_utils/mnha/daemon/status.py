@@ -56,7 +56,8 @@ class Status:
             "fencer": {"error": self._node.fencer.error, "about": self._node.fencer.seen.get("fencer")},
             "watchdog": self._node.fencer.watchdog(),
             "peers": self._node.peers.seen(),
-            "checks": self._checks(),
+            "checks": self._checks(Of.NODE),
+            "salt_checks": self._checks(Of.SALT),
             "faults": self._faults(),
             "vms": {
                 p.name: {
@@ -87,7 +88,8 @@ class Status:
                     for name, p in self._protected.items()
                 },
             },
-            "checks": self._checks(),
+            "checks": self._checks(Of.NODE),
+            "salt_checks": self._checks(Of.SALT),
             "free_memory_mib": self._node.memory.free_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
             "cpus": os.cpu_count(),
         }
@@ -99,6 +101,6 @@ class Status:
             self._node.publisher.put(keys.full(self._node.cluster, keys.node(self._node.name)), record)
         return self._record
 
-    def _checks(self) -> dict[str, Any]:
-        """The newest results of the checks that concern this node; those of a VM are told with it."""
-        return of_node([protected.prober.checks for protected in self._protected.values()])
+    def _checks(self, of: Of) -> dict[str, Any]:
+        """The newest results of the checks that concern this node, or Salt on it; those of a VM are told with it."""
+        return of_node([protected.prober.checks for protected in self._protected.values()], of)
