@@ -96,7 +96,7 @@ def _peer_events(memory: dict[str, Any], cluster: str, peers: dict[str, Any]) ->
 def _check_events(memory: dict[str, Any], cluster: str, status: dict[str, Any]) -> list[dict[str, Any]]:
     """Checks of this node, then of each VM here, that fail, or are right again."""
     known, events, own = memory.setdefault("checks", {}), [], __opts__["id"]
-    told = [("", status.get("checks") or {})]
+    told = [("", {**(status.get("checks") or {}), **(status.get("salt_checks") or {})})]
     told += [(vm, one.get("checks") or {}) for vm, one in sorted((status.get("vms") or {}).items())]
     for vm, name, check in [(vm, name, check) for vm, checks in told for name, check in sorted(checks.items())]:
         ok = bool(check.get("ok"))

@@ -66,6 +66,7 @@ from mnha.daemon.adapters.health import GuestHealth, Health
 from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.daemon.adapters.libvirt import Connection
 from mnha.daemon.adapters.maintenance import Maintenance
+from mnha.daemon.adapters.node_records import NodeRecords, Seen
 from mnha.daemon.adapters.other_nodes import OtherNodes
 from mnha.daemon.adapters.peers import Peers
 from mnha.daemon.adapters.probe import Check, Ground
@@ -90,6 +91,7 @@ HOT = 30
 PREFIX = "mnha/t/vms/v"
 KEY = f"{PREFIX}/lease"
 MAINTENANCE = "mnha/t/maintenance/n1"
+RECORD = {"checks": {"storage": {"ok": True}}}
 LEASE = rules.first(PROFILES["default"])
 TEST_DOMAIN = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 """The one that libvirt's test driver brings."""
@@ -198,6 +200,8 @@ def sound(method: str, path: str) -> Say:
         body = [{"Node": "n2", "CheckID": "serfHealth", "Status": "passing"}]
     elif "/maintenance/" in path:
         body = [row(MAINTENANCE, json.dumps({"by": "me"}))]
+    elif "/nodes/" in path:
+        body = [row("mnha/t/nodes/n2", json.dumps(RECORD))]
     elif "/txn" in path:
         body = {"Results": [{"KV": {"Key": KEY, "ModifyIndex": 8}}], "Errors": None}
     elif method == "PUT":
@@ -373,6 +377,22 @@ def consul_record(world: World) -> Case:
         works,
         lambda: faults(record.threads),
         lambda: record.value not in (None, {"by": "me"}),
+    )
+
+
+def consul_nodes(world: World) -> Case:
+    servers, switch = world.consul("read")
+    for name, value in (("OLD_S", LIMIT_S), ("AGAIN_S", 0.1)):
+        world.patch.setattr(f"mnha.daemon.adapters.node_records.{name}", value)
+    records = NodeRecords(servers, "mnha/t")
+    world.begin(records)
+    well = Seen({"n2": RECORD}, {"n1": {"by": "me"}})
+    return Case(
+        records.threads[0],
+        switch,
+        lambda: records.seen() == well,
+        lambda: faults(records.threads),
+        lambda: records.seen() not in (None, well),
     )
 
 
@@ -613,6 +633,7 @@ THREADS = [
     consul_peers,
     consul_maintenance,
     consul_record,
+    consul_nodes,
     consul_publish,
     fencer_status,
     libvirt_connect,

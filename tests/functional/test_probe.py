@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from mnha.daemon.adapters import look
 from mnha.daemon.adapters import share as share_module
 from mnha.daemon.adapters.consul import Servers
 from mnha.daemon.adapters.other_nodes import said_of, with_storage
-from mnha.daemon.adapters.probe import Check, disks, ground
+from mnha.daemon.adapters.probe import NODE_DISKS, SALT_DISKS, Check, Disk, disks, ground
 from mnha.daemon.adapters.record import Record
 from mnha.daemon.adapters.share import Rules, Share
 from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
@@ -221,12 +222,37 @@ def test_a_missing_image_is_no_lost_storage(storage: Storage, tmp_path: Path) ->
     assert seen.storage_lost_s is None
 
 
-def test_a_full_disk_is_told_with_its_folder(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_with_its_folder_and_what_comes_of_it(tmp_path: Path) -> None:
     free_mib = shutil.disk_usage(tmp_path).free >> 20
-    assert disks([tmp_path, tmp_path / "not there"], least_mib=free_mib // 2).ok
-    full = disks([tmp_path], least_mib=2 * free_mib + 1)
+    nowhere = Disk(tmp_path / "not there", 2 * free_mib + 1, "")
+    assert disks([Disk(tmp_path, free_mib // 2, ""), nowhere]).ok
+    full = disks([nowhere, Disk(tmp_path, 2 * free_mib + 1, "nothing is written"), Disk(Path("/"), 1 << 40, "?")])
     assert not full.ok
-    assert f"{tmp_path} is full" in full.why
+    assert re.fullmatch(
+        rf"{tmp_path} is full: \d+ MiB are left; nothing is written; make room; / is full: \d+ MiB .*", full.why
+    )
+
+
+@pytest.fixture
+def few_inodes(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for bytes and for few files."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=300", "few", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_without_inodes_is_full(few_inodes: Path) -> None:
+    disk = Disk(few_inodes, 16, "")
+    assert disks([disk]).ok
+    for number in range(100):
+        (few_inodes / str(number)).touch()
+    assert re.search(r"is full: \d+ inodes are left", disks([disk]).why)
+
+
+def test_no_folder_of_a_node_is_told_of_without_a_reason() -> None:
+    assert [disk for disk in (*NODE_DISKS, *SALT_DISKS) if not disk.lost or disk.least_mib < 1] == []
 
 
 def row(value: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.support.library import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".venv" / "simulation"
-WORLD = ("engine", "process", "consul", "fencer", "hypervisor", "host", "policy", "world")
+WORLD = ("engine", "process", "consul", "fencer", "hypervisor", "host", "policy", "records", "world")
 """What is compiled of the simulation: where the time goes."""
 
 COLD = ("__init__", "errors", "ports")
@@ -44,7 +44,8 @@ class CompileError(Exception):
 def sources(root: Path = ROOT) -> list[Path]:
     """All files that what comes of a seed depends on."""
     library = root / "salt/_utils/mnha"
-    guard = sorted({*closure(library / "core/guard.py", library), *closure(library / "fencer/rules.py", library)})
+    parts = ("core/guard.py", "core/placement.py", "fencer/rules.py")
+    guard = sorted({path for part in parts for path in closure(library / part, library)})
     world = [root / "tests/simulation" / f"{name}.py" for name in ("__init__", *WORLD, "faults", "sweep", "compiled")]
     support = [root / "tests/support" / name for name in ("__init__.py", "library.py")]
     return [*guard, root / "tests/__init__.py", *support, *world]

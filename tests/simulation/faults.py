@@ -73,7 +73,7 @@ def draw_config(chance: random.Random) -> Config:
     weights = (6, 2, 3, 1)
     uniform = chance.choices(kinds, (10, 2, 3, 0))[0]
     mixed = chance.random() < 0.15
-    masterless_s = chance.choice((0.0, 5.0, 20.0))
+    masterless_s = chance.choice((0.0, 2.0, 20.0))
     extremes = (-HALF_SKEW_PPM, HALF_SKEW_PPM, 0, chance.randint(-HALF_SKEW_PPM, HALF_SKEW_PPM))
     return Config(
         timings=draw_timings(chance),
@@ -119,6 +119,16 @@ def draw_faults(chance: random.Random, seconds: float) -> list[Fault]:
     return [fault for fault in faults if fault.at_us < us(seconds)]
 
 
+def draw_views(chance: random.Random, config: Config, seconds: float) -> tuple[Config, list[Fault]]:
+    """What the guards see wrongly of each other's records: some of them, none, or none that is any good."""
+    faults = [
+        Fault(us(chance.uniform(5.0, seconds)), kind, chance.randrange(60), 0.0, us(chance.uniform(2.0, 40.0)))
+        for kind in ("blind", "deluded")
+        for _ in range(chance.choice((0, 0, 1, 4)))
+    ]
+    return dataclasses.replace(config, partial=chance.choice((0.0, 0.0, 0.3))), faults
+
+
 def target(world: World, where: int) -> Host:
     """The node that a fault strikes: often the holder, or the one that is to take over."""
     holder = world.consul.lease.holder if world.consul.lease else ""
@@ -162,6 +172,12 @@ def _of_network(world: World, host: Host, fault: Fault) -> bool:
             changes = {"slow_up_s": slow_s / 2, "slow_down_s": slow_s / 2}
         case "loss":
             changes = {"loss": fault.size}
+        case "blind":
+            world.records.blind_until_us[host.name] = world.engine.now + fault.duration_us
+            return True
+        case "deluded":
+            world.records.deluded_until_us[host.name] = world.engine.now + fault.duration_us
+            return True
         case "lag":
             changes = {"lag_s": 6.0 * fault.size}
         case "still":

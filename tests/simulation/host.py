@@ -96,7 +96,7 @@ class Host:
     def __init__(self, world: World, engine: Engine, name: str, ppm: int, kind: WatchdogKind) -> None:
         self.world, self.engine, self.name = world, engine, name
         self._rate, self._booted_us, self._uptime_us = SECOND + ppm, 0, engine.span(10.0, 1e6)
-        self.power, self.boot, self.frozen_until_us = True, 0, 0
+        self.power, self.boot, self.frozen_until_us, self.power_lost_us = True, 0, 0, 0
         self.timings = world.config.timings
         self.slow_reports_s = 0.0
         self.unable = ""
@@ -179,6 +179,7 @@ class Host:
             return
         self.world.trace("power lost", self.name)
         self.power, self.boot, self.frozen_until_us = False, self.boot + 1, 0
+        self.power_lost_us = self.engine.now
         self.allowed_until_us = self.allowed_kill_us = 0
         if self.process is not None:
             self.process.alive = False
@@ -327,6 +328,7 @@ class GuardProcess(Process):
         host.after(self.engine.span(0.05, 1.0), self.probe)
         host.after(self.engine.span(0.001, 0.05), self.desk.connect)
         host.after(self.engine.span(0.001, 0.3), self._watch)
+        self.world.records.begin(self)
         self.wake_at(self.guard.wake_s())
 
     def _watch(self) -> None:

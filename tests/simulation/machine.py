@@ -62,7 +62,7 @@ class WorldMachine(RuleBasedStateMachine):
     ) -> None:
         """A world begins. With no master the guards take over of their own accord."""
         masters = more["masters"]
-        limits = Limits(shutdown_s=20.0, storage_s=10.0, masterless_s=20.0 if masters else 5.0)
+        limits = Limits(shutdown_s=20.0, storage_s=10.0, masterless_s=20.0 if masters else 2.0)
         config = Config(
             timings=PROFILES[profile],
             kinds=(watchdog,) * nodes,

@@ -595,12 +595,27 @@ def _stopped_is_no_reason(view: View) -> str:
     return _REAL_UNFIT(view.but(desired=Run.STARTED))
 
 
-def _ranking_alone(view: View) -> float:
-    """The best by the ranking always comes first, also after it could not start the VM."""
-    if view.sighting is None or view.sighting.lease.phase is not Phase.RELEASED:
-        return _REAL_MASTERLESS(view)
-    first = dataclasses.replace(view.sighting.lease, epoch=0)
-    return _REAL_MASTERLESS(view.but(sighting=dataclasses.replace(view.sighting, lease=first)))
+def _failure_forgotten(view: View) -> int | None:
+    """The best always comes first, also after it could not start the VM."""
+    return _REAL_TURN(view.but(last_until_s=float("-inf")))
+
+
+def _ranking_alone(view: View) -> int | None:
+    """The nodes come in a fixed order, whatever their records say."""
+    return _REAL_TURN(view.but(turns=view.ranking))
+
+
+def _blind_comes_first(view: View) -> int | None:
+    """A guard that does not see the records comes in its place of the fixed order, before those that do."""
+    return _REAL_TURN(view.but(turns=view.ranking) if view.turns is None else view)
+
+
+def _blind_never(view: View) -> int | None:
+    """A guard that does not see the records leaves the VM to the others for ever."""
+    return None if view.turns is None else _REAL_TURN(view)
+
+
+_REAL_TURN = rules.turn_of
 
 
 # ---- storage
@@ -880,9 +895,21 @@ MUTANTS: dict[str, Mutant] = {
     "masterless_without_turns": Mutant(
         "all guards take a lease of their own accord at the same time", patches=((rules, "RANK_STEP_S", 0.0),)
     ),
-    "masterless_by_ranking_alone": Mutant(
+    "masterless_failure_forgotten": Mutant(
         "the best node always comes first, also if it can't start the VM",
-        patches=((rules, "masterless_at_s", _ranking_alone),),
+        patches=((rules, "turn_of", _failure_forgotten),),
+    ),
+    "masterless_by_ranking_alone": Mutant(
+        "the guards take over in a fixed order, whatever the nodes' records say",
+        patches=((rules, "turn_of", _ranking_alone),),
+    ),
+    "masterless_blind_comes_first": Mutant(
+        "a guard that does not see the records comes before those that do",
+        patches=((rules, "turn_of", _blind_comes_first),),
+    ),
+    "masterless_blind_never": Mutant(
+        "a guard that does not see the records never takes over",
+        patches=((rules, "turn_of", _blind_never),),
     ),
     "masterless_never": Mutant(
         "no guard takes a lease without an order",

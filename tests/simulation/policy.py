@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mnha.core import lease as rules
+from mnha.core.choose import Node
 from mnha.core.model import Op, Phase, Run, Vm
 
 from .engine import Engine, us
@@ -26,7 +27,7 @@ class Master:
         self.sloppy, self.late_s = sloppy, late_s
         self.dead_until_us = 0
         self._ordered: dict[tuple[int, int], int] = {}
-        self._choice = 0
+        self._tries: dict[tuple[int, int], int] = {}
         self._paused_since_us: int | None = None
         engine.after(engine.span(0.0, 1.0), self._look)
 
@@ -52,11 +53,17 @@ class Master:
         if self._engine.now < self._ordered.get(key, 0):
             return
         self._ordered[key] = self._engine.now + self._engine.span(2.0, 5.0)
-        chosen = able[self._choice % len(able)]
-        self._choice += 1
+        order = self._world.records.choice(able[0], [self._node(host) for host in able])
+        able.sort(key=lambda host: order.index(host.name) if host.name in order else len(order))
+        self._tries[key] = self._tries.get(key, -1) + 1
+        chosen = able[self._tries[key] % len(able)]
         self._send(chosen, Op.TAKEOVER, lease.epoch)
         if self.sloppy and self._engine.chance(self.sloppy):  # a second one, at once
             self._send(self._engine.random.choice(able), Op.TAKEOVER, lease.epoch)
+
+    def _node(self, host: Host) -> Node:
+        """A node as a master sees it: by its record."""
+        return Node(host.name, self._world.records.stored.get(host.name), alive=True)
 
     def _sees_it_free(self, host: Host) -> bool:
         """Whether a guard reports a lease that is to be had, and could run the VM."""

@@ -361,6 +361,24 @@ def _storage(stage: Stage, node: str, how: str) -> None:
     host.lose_storage() if how == "hangs" else host.regain_storage()
 
 
+@deed("the guard of NODE sees no record of any node")
+def _blind(stage: Stage, node: str) -> None:
+    stage.world.records.blind_until_us[node] = FOREVER_US
+
+
+@deed("every guard believes that no other node is any good")
+def _deluded(stage: Stage) -> None:
+    stage.world.records.deluded_until_us = dict.fromkeys(names_of(len(stage.world.hosts)), FOREVER_US)
+
+
+@deed("NODE can not run the VM")
+def _unable(stage: Stage, node: str) -> None:
+    host = stage.host(node)
+    host.unable = "no bridge"
+    if host.process is not None:
+        host.process.probe()
+
+
 @deed("the watchdog of NODE refuses to be armed for NUMBER s")
 def _watchdog_refuses(stage: Stage, node: str, seconds: str) -> None:
     stage.host(node).watchdog.refuses_until_us = stage.until_us(seconds)

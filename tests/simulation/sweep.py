@@ -29,7 +29,7 @@ from mnha.core.model import Run
 
 from .compiled import digest
 from .engine import SECOND, us
-from .faults import Fault, draw_config, draw_faults, strike
+from .faults import Fault, draw_config, draw_faults, draw_views, strike
 from .world import Config, ViolationError, World
 
 SAVE_EVERY_S = 5.0
@@ -75,7 +75,8 @@ def script_of(seed: int) -> Script:
     chance = random.Random(seed)
     config, seconds = draw_config(chance), chance.choice((40.0, 90.0, 180.0))
     faults = draw_faults(chance, seconds)
-    return Script(config, seconds, faults, Run.STARTED if chance.random() < 0.8 else Run.STOPPED)
+    config, wrong = draw_views(random.Random(f"views of seed {seed}"), config, seconds)
+    return Script(config, seconds, [*faults, *wrong], Run.STARTED if chance.random() < 0.8 else Run.STOPPED)
 
 
 def play(

@@ -37,6 +37,7 @@ from .engine import SECOND, Engine, us
 from .host import Host, WatchdogKind
 from .hypervisor import Image, Qemu
 from .policy import Master
+from .records import NodeRecords
 
 HALF_SKEW_PPM = int(SKEW / (2 + SKEW) * 1_000_000)
 """How far a node's clock rate may be off, so that no two differ by more than SKEW."""
@@ -70,6 +71,7 @@ class Config:
     :param copy_s: how long a migration copies the guest's memory; None: it differs.
     :param unheard: how often the source of a migration does not hear that all has arrived, and lets the guest go on.
     :param masters_stay_dead: no master ever orders anything; with ``limits.masterless_s`` the guards must do without.
+    :param partial: how often a guard sees only some of the nodes' records.
     """
 
     timings: Timings = PROFILES["default"]
@@ -84,6 +86,7 @@ class Config:
     unheard: float = 0.1
     copy_s: float | None = None
     masters_stay_dead: bool = False
+    partial: float = 0.0
 
     @property
     def settle_s(self) -> float:
@@ -97,7 +100,8 @@ class Config:
         bound_s = BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * lease_s + 45.0
         if self.masters_stay_dead:
             nodes = len(self.kinds)
-            bound_s += (nodes + 1) * (self.limits.masterless_s + rules.RANK_STEP_S * nodes + FAILING_STARTS_S)
+            turns_s = rules.SETTLE_S + self.limits.masterless_s + 3 * nodes * rules.RANK_STEP_S
+            bound_s += (nodes + 1) * (turns_s + FAILING_STARTS_S)
         return bound_s
 
 
@@ -119,6 +123,7 @@ class World:
         self.image = Image()
         self._tickets = 0
         self.consul = Consul(self, self.engine, rules.first(config.timings))
+        self.records = NodeRecords(self, seed)
         self.hosts: list[Host] = []
         for name, ppm, kind in zip(names_of(len(config.kinds)), config.ppm, config.kinds, strict=True):
             self.hosts.append(Host(self, self.engine, name, ppm, kind))
@@ -304,6 +309,8 @@ class World:
                 if host.fencer is not None:
                     host.fencer.trap_us = 0
                 host.process.probe()
+        self.records.blind_until_us.clear()
+        self.records.deluded_until_us.clear()
         for master in self.masters:
             master.sloppy, master.late_s, master.dead_until_us = 0.0, 0.3, 0
         if self.config.masters_stay_dead:

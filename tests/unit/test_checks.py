@@ -6,7 +6,7 @@ import re
 
 from mnha.core.choose import OF_A_VM
 from mnha.daemon.adapters.probe import Check
-from mnha.daemon.checks import CHECKS, Of, of_node, told
+from mnha.daemon.checks import CHECKS, Of, of_node, told, unable
 from tests.support.example import ROOT
 
 ALL_WELL = {name: Check(True) for name in CHECKS}
@@ -18,7 +18,15 @@ def test_each_check_is_told_of_the_node_or_of_the_vm_and_of_several_vms_the_firs
     assert node["storage"] == {"ok": False, "why": "hangs"}
     assert "image" not in node
     assert told(hangs, Of.VM)["image"] == {"ok": False, "why": "missing"}
-    assert {*node, *told(hangs, Of.VM)} == set(CHECKS)
+    assert {*node, *told(hangs, Of.VM), *told(hangs, Of.SALT)} == set(CHECKS)
+
+
+def test_what_fails_for_salt_alone_is_told_and_no_reason_not_to_run_a_vm() -> None:
+    full = {**ALL_WELL, "salt": Check(False, "/var/cache/salt is full")}
+    assert unable(full) == ""
+    assert of_node([full], Of.SALT) == {"salt": {"ok": False, "why": "/var/cache/salt is full"}}
+    assert "salt" not in of_node([full])
+    assert unable({**full, "image": Check(False, "missing")}) == "missing"
 
 
 def test_the_documentation_names_every_check_with_whom_it_concerns() -> None:

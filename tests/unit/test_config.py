@@ -53,7 +53,7 @@ def test_the_example_is_valid_and_gets_the_defaults() -> None:
     cluster = config.load(example_pillar())
     vm = cluster.require_vm("mnvm")
     assert cluster.effective_timings == PROFILES["default"]
-    assert (cluster.watchdog, cluster.masterless_takeover_after_s) == ("automatic", 20.0)
+    assert (cluster.watchdog, cluster.masterless_takeover_after_s) == ("automatic", 2.0)
     assert (vm.domain_type, vm.restarts.max, vm.health.tcp_port) == ("auto", 3, 8080)
 
 
@@ -88,6 +88,7 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
         "raise lease_s",
     ),
     ("storage given up too soon", {"storage_lost_after_s": 5}, "storage_lost_after_s", "other nodes reach", "or 0 for"),
+    ("guards too soon", {"masterless_takeover_after_s": 0.5}, "masterless_takeover_after_s", "up to 1 s", "or 0 for"),
     ("announced too early", {"announce_s": 6}, "announce_s", "lease_s - 3 · renew_s", "lower it to 5"),
     ("announce_s in quotes", {"announce_s": "2"}, "announce_s", "'2' is not a number", "without quotes"),
     ("not a number", {"announce_s": float("nan")}, "announce_s", "", ""),

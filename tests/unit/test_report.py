@@ -160,6 +160,19 @@ def test_a_live_node_whose_minion_is_silent_is_warned_about():
     assert re.search(r"node3  minion silent +alive +-", shown(found))
 
 
+def test_a_minion_that_is_silent_for_a_full_disk_is_told_with_it():
+    full = {"salt": {"ok": False, "why": "/var/cache/salt is full: 0 MiB are left"}}
+    nodes = {f"nodes/{name}": {**one_record(name), "salt_checks": full} for name in NODES}
+    found = summed(node1=one_report("node1", nodes=nodes), node2=one_report("node2", nodes=nodes))
+    (told,) = found["warnings"]
+    assert told.startswith("node3: minion silent, but Consul sees the node alive: its guard's record says: /var/cache/")
+    heard = one_report("node1")
+    heard["guard"]["salt_checks"] = full
+    found = summed(node1=heard, node2=one_report("node2"), node3=one_report("node3"))
+    assert found["warnings"] == ["node1: salt: /var/cache/salt is full: 0 MiB are left"]
+    assert found["vms"]["mnvm"]["candidates"] == ["node2", "node3"]
+
+
 def test_without_consul_the_guards_still_speak_and_it_is_no_success():
     blind = {"node": "node1", "errors": {"consul": "the guard does not reach Consul: no leader"}, "guard": {
         "vms": {"mnvm": {"state": "fenced", "sentence": "its lease ran out", "vm": "off", "lease": None}}}}  # fmt: skip

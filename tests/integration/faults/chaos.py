@@ -54,7 +54,7 @@ UNWATCHED_S = 0.2
 GUEST_UP_S = 120.0
 BACK_S = 90.0
 """After healing (every node on, every daemon started, no cut) the VM must run again within this time. It may take a
-lease's expiry (8 s), a take-over by a guard (20 s and its rank), a node's back-off after failed starts (10 s), each
+lease's expiry (8 s), a take-over by a guard (5 s and its turn), a node's back-off after failed starts (10 s), each
 further start after a crash a second later than the one before, and an election of Consul's before any of it."""
 UNDO_S = 120.0
 """In which nodes must have booted, daemons have started, and commands have ended."""

@@ -10,7 +10,7 @@ from mnha.core.timing import LONGEST_S, PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]
-MASTERLESS_S = 20.0
+MASTERLESS_S = 2.0
 """After so long nobody's order is waited for any more: the default of `masterless_takeover_after_s`."""
 START_S = 20.0
 DELETE = """

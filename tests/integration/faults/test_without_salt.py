@@ -3,7 +3,7 @@
 Every master and every minion is stopped before the first test here and started after the last one. Each test is one
 fault, and demands of it what it would demand alone: the same process, the same epoch, nothing tried in between, and
 three further renewals after it. Then the VM is killed, and its guard starts it again. At last the holder is lost, and
-a guard takes over by itself, in its turn: see `lease.masterless_at_s`.
+a guard takes over by itself, in its turn (see `lease.masterless_at_s`), at most 12 s after the power cut.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ SHORT_FREEZE_S = 3.0
 KEEPALIVE_S = 35.0
 """After 5 s, three times, the guard gives up a libvirtd that does not answer."""
 BACK_S = 30.0
+WITHOUT_SALT_S = 12.0
+"""From a power cut to QEMU elsewhere, without any Salt process: L, `masterless_takeover_after_s`, turns, a start."""
 CONFIG = "/etc/mnha/guard.json"
 SLACK_S = 6.0
 """For an election of Consul's (the lost node may have led), and for the start of QEMU."""
@@ -250,9 +252,14 @@ def configuration(scene: Scene, node: str) -> dict[str, Any]:
 
 
 def candidates(scene: Scene, holder: str) -> list[str]:
-    """The nodes without the VM, in the order in which they take over."""
-    (vm,) = configuration(scene, holder)["vms"]
-    return [name for name in vm["ranking"] if name != holder]
+    """The nodes without the VM, in the order in which they take over; all of them are to see it alike."""
+    names = [name for name in scene.cluster.names if name != holder]
+
+    def seen() -> list[list[str]]:
+        return [scene.status(name)["turns"] or [] for name in names]
+
+    eventually(lambda: sorted(seen()[0]) == names and seen()[0] == seen()[1], BACK_S, "the guards agree on their turns")
+    return seen()[0]
 
 
 def lose(scene: Scene, holder: str, tell: Callable[[str], None], *, turn: int) -> str:
@@ -269,6 +276,7 @@ def lose(scene: Scene, holder: str, tell: Callable[[str], None], *, turn: int) -
     assert moments.qemu_s is not None, scene.witness.table()
     waited_s = moments.qemu_s - moments.expired_s
     assert after_s + turn * RANK_STEP_S <= waited_s <= after_s + turn * RANK_STEP_S + SLACK_S, scene.witness.table()
+    assert moments.qemu_s <= WITHOUT_SALT_S, scene.witness.table()
     tell(
         f"no master alive, turn {turn}: lease expired {moments.expired_s:.2f} s, QEMU began on {began.node} "
         f"{moments.qemu_s:.2f} s after the power cut"

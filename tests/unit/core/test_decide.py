@@ -483,28 +483,46 @@ def test_states(fields: dict[str, object], state: State) -> None:
 # ---- without an order
 
 
-ALONE = {"masterless_s": 20.0, "ranking": ("you", "me", "she"), "desired": Run.STARTED}
+ALONE = {
+    "masterless_s": 2.0,
+    "ranking": ("you", "me", "she"),
+    "turns": ("you", "me", "she"),
+    "desired": Run.STARTED,
+}
+BLIND, FAILED = {"turns": None}, {"last_until_s": NOW_S}
 
 
 @pytest.mark.parametrize(
     ("situation", "expected"),
     [
-        ({"sighting": sighting(lease("you"), 8.0 + 20.0)}, [Action.TAKE]),
-        ({"sighting": sighting(lease("you"), 8.0 + 19.9)}, []),
-        # The second in the ranking, as "you" has not lost it: 2 s later.
-        ({"sighting": sighting(lease("she"), 8.0 + 21.9)}, []),
-        ({"sighting": sighting(lease("she"), 8.0 + 22.0)}, [Action.TAKE]),
-        # Given back: another one comes first at each epoch, so that one that can't start the VM does not always.
-        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=6), 22.0)}, [Action.TAKE]),
-        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=6), 21.9)}, []),
-        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=7), 20.0)}, [Action.TAKE]),
-        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=8), 23.9)}, []),
-        ({"sighting": sighting(lease("", Phase.RELEASED, epoch=8), 24.0)}, [Action.TAKE]),
+        ({"sighting": sighting(lease("you"), 8.0 + 2.0)}, [Action.TAKE]),
+        ({"sighting": sighting(lease("you"), 8.0 + 1.9)}, []),
+        # The second in turn, as "you" has not lost it: half a second later.
+        ({"sighting": sighting(lease("she"), 8.0 + 2.4)}, []),
+        ({"sighting": sighting(lease("she"), 8.0 + 2.5)}, [Action.TAKE]),
+        # The others are known to be unfit: it does not wait for them.
+        ({"sighting": sighting(lease("she"), 8.0 + 2.0), "turns": ("me",)}, [Action.TAKE]),
+        # Not fit itself, by what it knows of itself.
+        ({"sighting": sighting(lease("she"), 60.0), "turns": ("you",)}, []),
+        ({"sighting": sighting(lease("she"), 60.0), "turns": ()}, []),
+        # It does not know how the others are: after all of them, in a fixed order.
+        ({"sighting": sighting(lease("you"), 8.0 + 3.4), **BLIND}, []),
+        ({"sighting": sighting(lease("you"), 8.0 + 3.5), **BLIND}, [Action.TAKE]),
+        ({"sighting": sighting(lease("she"), 8.0 + 3.9), **BLIND}, []),
+        ({"sighting": sighting(lease("she"), 8.0 + 4.0), **BLIND}, [Action.TAKE]),
+        # It could not start the VM lately: after all others.
+        ({"sighting": sighting(lease("you"), 8.0 + 3.4), **FAILED}, []),
+        ({"sighting": sighting(lease("you"), 8.0 + 3.5), **FAILED}, [Action.TAKE]),
+        ({"sighting": sighting(lease("you"), 8.0 + 4.9), **FAILED, **BLIND}, []),
+        ({"sighting": sighting(lease("you"), 8.0 + 5.0), **FAILED, **BLIND}, [Action.TAKE]),
+        # Given back: whoever did so may be moving it on, and masters hear of it later. Nobody is left out.
+        ({"sighting": sighting(lease("", Phase.RELEASED), 5.4)}, []),
+        ({"sighting": sighting(lease("", Phase.RELEASED), 5.5)}, [Action.TAKE]),
         ({"sighting": sighting(lease("you"), 60.0), "masterless_s": 0.0}, []),
-        ({"sighting": sighting(lease("you"), 60.0), "ranking": ()}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "ranking": (), **BLIND}, []),
         ({"sighting": sighting(lease("you"), 60.0), "desired": Run.STOPPED}, []),
         ({"sighting": sighting(lease("you"), 60.0), "desired": None}, []),
-        ({"sighting": sighting(lease("you"), 60.0), "desired_since_s": NOW_S - 19.9}, []),
+        ({"sighting": sighting(lease("you"), 60.0), "desired_since_s": NOW_S - 1.9}, []),
         ({"sighting": sighting(lease("you"), 60.0), "unable": "no storage"}, []),
         ({"sighting": sighting(lease("you"), 60.0), "fencer_there": False}, []),
         ({"sighting": sighting(lease("you"), 60.0), "not_before_s": NOW_S + 0.1}, []),

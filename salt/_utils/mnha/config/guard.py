@@ -96,5 +96,6 @@ def _vm(cluster: ClusterConfig, node: str, name: str, vm: Vm) -> dict[str, Any]:
         "health": vm.health.model_dump(mode="json"),
         "restarts": vm.restarts.model_dump(mode="json"),
         "stop_timeout_s": vm.stop_timeout_s,
+        "prefer": list(vm.prefer),
         "ranking": [*vm.prefer, *(name for name in cluster.nodes if name not in vm.prefer)],
     }

@@ -302,9 +302,10 @@ class ClusterConfig(Section):
         "(never done) early. 0: no announcement.",
     )
     masterless_takeover_after_s: SecondsOrOff = Field(
-        20.0,
-        description="So long after a lease has expired (or was released) a guard takes over without a master, if no "
-        "master has ordered anybody to. The nodes do so in the order of `prefer`, 2 s apart. 0: never.",
+        2.0,
+        description="So long after a lease has expired a guard takes over without a master, if no master has ordered "
+        "anybody to; after one was given back, 3 s longer. The nodes do so in the order in which a master would choose "
+        "them, 0.5 s apart. At least 1, for masters that are well come first; 0: never.",
     )
     storage_lost_after_s: SecondsOrOff = Field(
         12.0,

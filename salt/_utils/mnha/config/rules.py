@@ -25,6 +25,10 @@ SHORTEST_STORAGE_LIMIT_S = 10.0
 """A guard notices hanging storage after 6 s at the latest (it looks every 2 s and waits for 4 s), and it takes a moment
 until the others have read that. Asked sooner, a node that hangs with all others would still look well."""
 
+SHORTEST_OWN_ACCORD_S = 1.0
+"""A master that hears of an expired lease only when it has expired has given its order after about a second (beacon,
+event bus, plan: docs/salt-latency.md); before that a guard would only be in its way."""
+
 SHORTEST_WATCHED_KILL_S = 1.0
 """A watchdog counts whole seconds, and so may reset the node up to one second before it must (fencer/watchdog.py)."""
 
@@ -68,6 +72,7 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _watched_kill,
         _memory_in_time,
         _storage_limit,
+        _own_accord,
         _consul_ports,
         _pip,
         _masters,
@@ -96,6 +101,17 @@ def _storage_limit(cluster: Mapping_) -> Iterator[Fault]:
             value,
             f"it takes up to {SHORTEST_STORAGE_LIMIT_S:g} s to know whether other nodes reach the image",
             f"give {SHORTEST_STORAGE_LIMIT_S:g} or more, or 0 for never",
+        )
+
+
+def _own_accord(cluster: Mapping_) -> Iterator[Fault]:
+    value = cluster.get("masterless_takeover_after_s")
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < SHORTEST_OWN_ACCORD_S:
+        yield Fault(
+            "masterless_takeover_after_s",
+            value,
+            f"a master that was not told in time takes up to {SHORTEST_OWN_ACCORD_S:g} s for its order",
+            f"give {SHORTEST_OWN_ACCORD_S:g} or more, or 0 for never",
         )
 
 

@@ -61,6 +61,7 @@ from .ports import (
     Outcome,
     ReadFailed,
     StartFailed,
+    TurnsSeen,
     VmSeen,
 )
 from .renewals import Renewals
@@ -117,7 +118,7 @@ class Limits:
     :param storage_s: how long the image's folder may be gone here, and only here, before a running VM is stopped.
     :param masterless_s: how long nobody orders a take-over that is needed before this node does it without an order;
         0: never.
-    :param ranking: all nodes in the order in which they do so.
+    :param ranking: all nodes, the preferred ones first.
     """
 
     failed_starts: int = 3
@@ -200,6 +201,7 @@ class Guard:
             FencerSeen: self._on_fencer,
             DesiredSeen: self._on_desired,
             MaintenanceSeen: self._on_maintenance,
+            TurnsSeen: self._on_turns,
             AbilitySeen: self._on_ability,
             Ordered: self._on_order,
             Ended: self._on_end,
@@ -285,6 +287,11 @@ class Guard:
     def _on_maintenance(self, seen: MaintenanceSeen) -> None:
         """Fold the maintenance of this node into the view."""
         self._set(maintenance=seen.reason)
+
+    def _on_turns(self, seen: TurnsSeen) -> None:
+        """Fold into the view who may take over without an order."""
+        if seen.turns != self.view.turns:
+            self._set(turns=seen.turns)
 
     def _on_ability(self, seen: AbilitySeen) -> None:
         """Fold what the probes have found into the view."""
@@ -518,7 +525,8 @@ class Guard:
     def _on_lost(self, after: Lease) -> None:
         """Start afresh after the lease went, however that became known: the answer to a release may be lost."""
         if self.view.failed_starts >= self.view.failed_starts_limit:
-            self._set(not_before_s=self.view.now_s + BACK_OFF_S)
+            now_s = self.view.now_s
+            self._set(not_before_s=now_s + BACK_OFF_S, last_until_s=now_s + self._limits.window_s)
         self._set(failed_starts=0, unprotected=0)
         if after.phase is Phase.RELEASED:
             self._journal.note("released", f"{self.view.node} gave the lease back: {after.reason}", epoch=after.epoch)
@@ -569,7 +577,7 @@ class Guard:
 
     def _on_started(self) -> None:
         """The VM runs."""
-        self._set(start_asked_s=None)
+        self._set(start_asked_s=None, last_until_s=float("-inf"))
         self.timeline["started_s"] = self.view.now_s
         self._journal.note(
             "started", f"the VM runs on {self.view.node}", epoch=self._epoch(), timeline=dict(self.timeline)
@@ -873,6 +881,7 @@ class Guard:
             "unable": view.unable,
             "maintenance": view.maintenance,
             "masterless_in_s": self._masterless_in_s(view),
+            "turns": json_of(view.turns),
             "last_decision": json_of(self.last_decision),
             "last_fence": json_of(self.last_fence),
             "starts_failed": view.failed_starts,

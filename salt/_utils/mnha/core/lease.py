@@ -18,9 +18,13 @@ import dataclasses
 from .model import Lease, Phase, Sighting, View
 from .timing import LONGEST_S, Timings
 
-RANK_STEP_S = 2.0
+RANK_STEP_S = 0.5
 """How much later each next node takes a lease without an order: a take-over's compare-and-set is answered, and seen
-by the others, within milliseconds, and within an election (:data:`.timing.ELECTION_S`) if it falls into one."""
+by the others, within milliseconds. Two that try at once, as in an election, are no danger."""
+
+SETTLE_S = 3.0
+"""How much later a lease is taken without an order that was given back: whoever freed it may be moving it on, masters
+hear of it only after 2 s, and an operator who starts the VM is about to order it from the best node."""
 
 
 def may_run_vm(view: View) -> bool:
@@ -113,21 +117,31 @@ def free_since_s(sighting: Sighting, own: Timings) -> float:
 def masterless_at_s(view: View) -> float:
     """When this node takes a lease that nobody orders anybody to take; infinity: never.
 
-    The nodes come one after the other in `view.ranking`, without the one whose lease expired. Two that try at once
-    are no danger, the compare-and-set lets one through, but the better one shall have its turn. A lease that was given
-    back may have been so because the VM does not start on that node: then another one comes first at each epoch. By
-    the ranking alone the best one, if it is broken, would keep all others from their turn for ever.
+    The nodes come one after the other, by :func:`turn_of`. The compare-and-set lets one through, whatever they believe.
     """
-    sighting = view.sighting
-    if not view.masterless_s or sighting is None or view.node not in view.ranking or view.maintenance:
+    sighting, turn = view.sighting, turn_of(view)
+    if not view.masterless_s or sighting is None or turn is None or view.maintenance:
         return float("inf")
-    before = view.ranking[: view.ranking.index(view.node)]
-    if sighting.lease.phase is Phase.RELEASED:
-        rank = (len(before) - sighting.lease.epoch) % len(view.ranking)
-    else:
-        rank = len(before) - (sighting.lease.holder in before)
     needed_since_s = max(free_since_s(sighting, view.timings), view.desired_since_s)
-    return needed_since_s + view.masterless_s + rank * RANK_STEP_S
+    settle_s = SETTLE_S if sighting.lease.phase is Phase.RELEASED else 0.0
+    return needed_since_s + settle_s + view.masterless_s + turn * RANK_STEP_S
+
+
+def turn_of(view: View) -> int | None:
+    """How many nodes may take the lease without an order before this one; None: it does not take it.
+
+    They come in the order in which a master would choose them (`view.turns`), as far as this node sees what a master
+    would see. One that does not see it comes after all that may: it might be the worst of them. So does one that could
+    not start the VM lately, or it would take it again and again while another could run it.
+    """
+    sighting, blind = view.sighting, view.turns is None
+    order = view.ranking if view.turns is None else view.turns
+    if sighting is None or view.node not in order:
+        return None
+    lease = sighting.lease
+    gone = "" if lease.phase is Phase.RELEASED else lease.holder
+    turn = sum(node != gone for node in order[: order.index(view.node)])
+    return turn + (blind + (sighting.received_s < view.last_until_s)) * len(view.ranking)
 
 
 def renewed(lease: Lease, timings: Timings, target: str | None = None) -> Lease:

@@ -197,7 +197,11 @@ class View:
     :param move_aborted: libvirt was asked to abort it.
     :param masterless_s: how long the lease is to be had, and nobody orders a take-over, before one is done without an
         order; 0: never.
-    :param ranking: all nodes in the order in which they do so.
+    :param ranking: all nodes, the preferred ones first.
+    :param turns: the nodes that may do so, the best first, by the choice of :mod:`.placement`; None: it can't be made
+        here.
+    :param last_until_s: a lease that was seen before this moment is left to the others first, as the VM did not start
+        here.
     :param maintenance: why this node, which could run the VM, is to take nothing without an order; empty when it may.
     """
 
@@ -245,6 +249,8 @@ class View:
     launched_epoch: int = -1
     masterless_s: float = 0.0
     ranking: tuple[str, ...] = ()
+    turns: tuple[str, ...] | None = None
+    last_until_s: float = float("-inf")
     maintenance: str = ""
 
     @property

@@ -145,6 +145,13 @@ class MaintenanceSeen:
 
 
 @dataclasses.dataclass(frozen=True)
+class TurnsSeen:
+    """The nodes that may take over without an order, the best first; None while that is not known here."""
+
+    turns: tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
 class AbilitySeen:
     """Whether this node could run the VM.
 
@@ -188,6 +195,7 @@ Event = (
     | Confirmed
     | DesiredSeen
     | MaintenanceSeen
+    | TurnsSeen
     | AbilitySeen
     | Ordered
     | Ended

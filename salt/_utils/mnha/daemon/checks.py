@@ -1,7 +1,9 @@
-"""All checks of a guard, in one table: what each looks at, and whether it concerns the node or one VM.
+"""All checks of a guard, in one table: what each looks at, and whether it concerns the node, one VM or Salt there.
 
-A check of a *node* that fails makes it no candidate for any VM; a check of a *VM* only for that one. A new check is one
-more entry of :data:`CHECKS`: the status, the node's record, the choice, the beacons and ``--check`` take it from there.
+A check of a *node* that fails makes it no candidate for any VM; a check of a *VM* only for that one. One of *Salt* is
+only told: a node with no room for Salt's jobs runs a VM as well as any other, and where all nodes are like that one of
+them has to. A new check is one more entry of :data:`CHECKS`: the status, the node's record, the choice, the beacons and
+``--check`` take it from there.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ class Of(enum.StrEnum):
 
     NODE = "node"
     VM = "VM"
+    SALT = "Salt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +84,9 @@ CHECKS: Mapping[str, Kind] = {
     DISK: Kind(
         Of.NODE,
         "the node's own disks have room, and that of Consul takes what is written",
-        lambda sight: probe.disks() if sight.disk.ok else sight.disk,
+        lambda sight: probe.disks(probe.NODE_DISKS) if sight.disk.ok else sight.disk,
     ),
+    "salt": Kind(Of.SALT, "Salt has room to write there", lambda sight: probe.disks(probe.SALT_DISKS)),
 }
 """By name. Of several that fail the first one is told as why a VM can't run here."""
 
@@ -93,15 +97,22 @@ def look(sight: Sight) -> dict[str, Check]:
 
 
 def told(results: Mapping[str, Check], of: Of) -> dict[str, dict[str, Any]]:
-    """Those of the results that concern the node, or the VM, as status and record have them."""
+    """Those of the results that concern the node, the VM or Salt, as status and record have them."""
     return {name: dataclasses.asdict(check) for name, check in results.items() if CHECKS[name].of is of}
 
 
-def of_node(results: list[Mapping[str, Check]]) -> dict[str, dict[str, Any]]:
-    """The node's checks from the results of all its VMs; each VM's prober has looked, the first failing one counts."""
+def of_node(results: list[Mapping[str, Check]], of: Of = Of.NODE) -> dict[str, dict[str, Any]]:
+    """The checks of the node, or of its Salt, from the results of all its VMs; each VM's prober has looked, the first
+    failing one counts.
+    """
     merged: dict[str, dict[str, Any]] = {}
     for one in results:
-        for name, check in told(one, Of.NODE).items():
+        for name, check in told(one, of).items():
             if merged.get(name, {"ok": True})["ok"]:
                 merged[name] = check
     return merged
+
+
+def unable(results: Mapping[str, Check]) -> str:
+    """Why a VM can't run here; empty when it can."""
+    return next((check.why for name, check in results.items() if not check.ok and CHECKS[name].of is not Of.SALT), "")

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..core.ports import MaintenanceSeen
+from ..core.ports import MaintenanceSeen, TurnsSeen
 from ..errors import MnhaError
 from ..host.clock import boottime_s
 from ..host.jobs import stops
@@ -49,6 +49,7 @@ from .server import Server, Subscribers
 from .settings import load
 from .status import Status
 from .threads import Fault, Forever, faults
+from .turns import turns_of
 
 log = logging.getLogger(__name__)
 
@@ -135,15 +136,20 @@ class Daemon:
             over = self._loop.attempt(self._ending.is_over) or False
 
     def _tell(self) -> None:
-        """Tell the guards of probes that hang, systemd that this thread goes on, and the cluster of this node. With a
-        guard that is lost this process does not go on: systemd has another one begin. VMs are the fencer's meanwhile.
+        """Tell the guards of probes that hang and of their turns, systemd that this thread goes on, and the cluster of
+        this node. With a guard that is lost this process does not go on: systemd has another one begin. VMs are the
+        fencer's meanwhile.
         """
         for name, protected in self._protected.items():
             if seen := protected.prober.overdue():
                 self._loop.deliver(name, seen)
         alive = "" if self._loop.lost else "WATCHDOG=1\n"
         notify(f"{alive}STATUS={self._status.sentences()}")
-        self._status.publish()
+        record, node = self._status.publish(), self._node
+        turns = turns_of(node.config, self._loop.guards, record, node.records.seen(), node.peers.seen())
+        for name, order in turns.items():
+            if order != self._loop.guards[name].view.turns:
+                self._loop.deliver(name, TurnsSeen(order))
 
     def _let_answers_out(self, end_s: float) -> None:
         """Wait until what has been answered was sent, though not for long."""

@@ -16,6 +16,7 @@ from .adapters.consul import Servers
 from .adapters.consul_disk import ConsulDisk
 from .adapters.libvirt import Connection
 from .adapters.maintenance import Maintenance
+from .adapters.node_records import NodeRecords
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
 from .adapters.probe import CONSUL_DATA
@@ -59,6 +60,7 @@ class Node:
         self.other_nodes = OtherNodes(self.servers, keys.folder(self.cluster), self.name, self.peers.seen)
         self._share = self.record(keys.SHARE, "share")
         self.share = Share(self.name, Path(config["image_folder"]), self._share, Rules.of(config))
+        self.records = NodeRecords(self.servers, keys.folder(self.cluster))
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.memory = Memory(config, guards)
@@ -82,6 +84,7 @@ class Node:
             self.consul_disk,
             self._maintenance,
             self._share,
+            self.records,
             self.certificates,
         )
 

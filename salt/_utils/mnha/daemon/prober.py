@@ -114,9 +114,8 @@ class Prober:
                 lack=self._lack(),
             )
         )
-        unable = next((check.why for check in self.checks.values() if not check.ok), "")
         elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
-        return AbilitySeen(unable, self._lost_s, elsewhere)
+        return AbilitySeen(checks.unable(self.checks), self._lost_s, elsewhere)
 
     def objection(self) -> str:
         """Why the VM must not be started, resumed or received here at this very moment, whatever the last probe said;

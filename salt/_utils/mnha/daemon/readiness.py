@@ -91,7 +91,7 @@ def _checks(config: dict[str, Any], servers: Servers) -> list[Finding]:
         results = checks.look(
             Sight(vm, seen.storage, mount, image, libvirt_answers, fences, watchdog, disk, running, lack)
         )
-        of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}
+        of_node |= {name: one for name, one in results.items() if CHECKS[name].of is not Of.VM}
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
     return [Finding(name, one.ok, one.why or "fine") for name, one in {**of_node, **of_vms}.items()]
 

@@ -56,7 +56,8 @@ class Status:
             "fencer": {"error": self._node.fencer.error, "about": self._node.fencer.seen.get("fencer")},
             "watchdog": self._node.fencer.watchdog(),
             "peers": self._node.peers.seen(),
-            "checks": self._checks(),
+            "checks": self._checks(Of.NODE),
+            "salt_checks": self._checks(Of.SALT),
             "certificates": self._node.certificates.seen(),
             "faults": self._faults(),
             "vms": {
@@ -78,8 +79,11 @@ class Status:
         """How each VM's guard stands, in one line for systemd."""
         return "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())
 
-    def publish(self) -> None:
-        """Publish this node's record if it has changed; of free memory, a small change alone is none."""
+    def publish(self) -> dict[str, Any]:
+        """Publish this node's record if it has changed; of free memory, a small change alone is none.
+
+        :returns: the record as it is published: by it all nodes compare this one with others.
+        """
         record = {
             "v": 1,
             "node": self._node.name,
@@ -95,7 +99,8 @@ class Status:
                     for name, p in self._protected.items()
                 },
             },
-            "checks": self._checks(),
+            "checks": self._checks(Of.NODE),
+            "salt_checks": self._checks(Of.SALT),
             "free_memory_mib": self._node.memory.free_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
             "cpus": os.cpu_count(),
         }
@@ -105,7 +110,8 @@ class Status:
         if steady != before or moved_mib >= 4 * MEMORY_STEP_MIB:
             self._record = record
             self._node.publisher.put(keys.full(self._node.cluster, keys.node(self._node.name)), record)
+        return self._record
 
-    def _checks(self) -> dict[str, Any]:
-        """The newest results of the checks that concern this node; those of a VM are told with it."""
-        return of_node([protected.prober.checks for protected in self._protected.values()])
+    def _checks(self, of: Of) -> dict[str, Any]:
+        """The newest results of the checks that concern this node, or Salt on it; those of a VM are told with it."""
+        return of_node([protected.prober.checks for protected in self._protected.values()], of)

@@ -7,11 +7,12 @@ from typing import Any
 
 
 def of_status(status: Mapping[str, Any]) -> dict[str, Any]:
-    """The checks of a guard's node, and those of each VM there with its name before theirs (`mnvm: bridge`).
+    """The checks of a guard's node, with those of Salt there, and those of each VM with its name before theirs
+    (`mnvm: bridge`).
 
     :param status: the guard's, see docs/architecture.md.
     """
-    checks = dict(status.get("checks") or {})
+    checks = {**(status.get("checks") or {}), **(status.get("salt_checks") or {})}
     for vm, one in (status.get("vms") or {}).items():
         checks |= {f"{vm}: {name}": check for name, check in (one.get("checks") or {}).items()}
     return checks

@@ -180,10 +180,19 @@ def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) ->
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):
         texts.append(f"{node}: Consul says {row['consul']}, but its minion answers: is consul running there?")
     elif row["contact"] == "minion silent" and found["minions"]:
-        texts.append(f"{node}: minion silent, but Consul sees the node alive: is salt-minion running there?")
+        why = _why_silent(row) or "is salt-minion running there?"
+        texts.append(f"{node}: minion silent, but Consul sees the node alive: {why}")
     elif row["contact"] == "silent" and found["minions"]:
         texts.append(f"{node}: silent, and Consul does not say whether it is alive")
     return texts
+
+
+def _why_silent(row: Mapping[str, Any]) -> str:
+    """Why a node's minion does not answer, by the last word of its guard, which lives without it; empty if that says
+    nothing of it.
+    """
+    told = (row["record"] or {}).get("salt_checks") or {}
+    return "; ".join(f"its guard's record says: {one.get('why')}" for one in told.values() if not one.get("ok"))
 
 
 def _nobody_heard(found: Mapping[str, Any]) -> str:

@@ -15,9 +15,6 @@ from pathlib import Path
 from . import look, mounts
 
 CONSUL_DATA = Path("/var/lib/mnha/consul")
-DISKS = (CONSUL_DATA, Path("/var/log"))
-"""Without room in the first Consul's server stands still, in the second libvirt starts no VM."""
-LEAST_FREE_MIB = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +125,51 @@ def free_memory_mib() -> int:
     return 0
 
 
-def disks(folders: Sequence[Path] = DISKS, least_mib: int = LEAST_FREE_MIB) -> Check:
-    """There is room on the node's own disks; a folder that does not exist needs none."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            found = os.statvfs(folder)
-            free_mib = found.f_bavail * found.f_frsize >> 20
-            if free_mib < least_mib:
-                return Check(False, f"{folder} is full: {free_mib} MiB are left; make room")
-    return Check(True)
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """A folder of the node's own that needs room.
+
+    :param least_mib: with less it counts as full.
+    :param lost: what comes of that.
+    """
+
+    folder: Path
+    least_mib: int
+    lost: str
+
+
+NODE_DISKS = (
+    Disk(Path("/var/lib/mnha/consul"), 16, "Consul's server stands still"),
+    Disk(Path("/var/log"), 16, "libvirt starts no VM"),
+)
+"""Without room there a node can't run a VM."""
+
+SALT_DISKS = (
+    Disk(
+        Path("/var/cache/salt"), 16, "Salt can't write its jobs: this master fails nothing over, this minion is silent"
+    ),
+    Disk(Path("/tmp"), 16, "Salt and what it calls can't write their temporary files"),
+    Disk(Path("/"), 64, "nothing can be installed or configured"),
+)
+"""Without room there a node's Salt does not work. Its VM, guard and fencer do."""
+
+LEAST_INODES = 256
+"""With fewer a file system counts as full, too; those that make them as they need them tell of none at all."""
+
+
+def disks(found: Sequence[Disk]) -> Check:
+    """There is room on the node's own disks, in bytes and in inodes; a folder that does not exist needs none."""
+    full = [f"{disk.folder} is full: {left}; {disk.lost}; make room" for disk in found if (left := _left(disk))]
+    return Check(not full, "; ".join(full))
+
+
+def _left(disk: Disk) -> str:
+    """How little is left there; empty if that is enough."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(disk.folder)
+        free_mib = found.f_bavail * found.f_frsize >> 20
+        if free_mib < disk.least_mib:
+            return f"{free_mib} MiB are left"
+        if found.f_files and found.f_favail < LEAST_INODES:
+            return f"{found.f_favail} inodes are left"
+    return ""
