@@ -24,7 +24,7 @@ from mnha import __version__
 from mnha.errors import ConfigurationError, DeadlineError, InputError, MnhaError, UnreachableError
 from mnha.master import failover as takeover
 from mnha.master import history as recorded
-from mnha.master import migration, report, verbs
+from mnha.master import migration, paused, report, verbs
 from mnha.master import minions as ask
 from mnha.master.inventory import Inventory
 
@@ -93,7 +93,8 @@ def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
 
 
 def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
-    """Set the VM's desired state to started and let the best node take it; returns when it runs.
+    """Set the VM's desired state to started and let the best node take it; returns when it runs. Where a node has its
+    lease already, what that node's guard says of it; it has failed where the VM stands paused.
 
     CLI Example:
 
@@ -107,9 +108,9 @@ def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
         planner, plan = _desire(minions, nodes, "started", vm)
         lease = plan["lease"]
         if lease["holder"]:
-            text = f"{lease['holder']} has the lease (epoch {lease['epoch']}) and starts it"
+            ok, text = paused.start_found(plan["vm"], lease, _guard_of(minions, lease["holder"], plan["vm"]))
             return {
-                "result": True,
+                "result": ok,
                 "comment": f"desired of {plan['vm']} is started; {text}",
                 "vm": plan["vm"],
                 "node": lease["holder"],
@@ -313,6 +314,16 @@ def _own_history(cluster: str, limit: int) -> Any:
 
 def _who() -> str:
     return f"{getpass.getuser()}@{__opts__['id']}"
+
+
+def _guard_of(minions: ask.Minions, node: str, vm: str) -> dict[str, Any] | None:
+    """What a node's guard says of its VM; None if it is not heard."""
+    try:
+        reply = minions.one(node, "guard.status", {"timeout_s": 1.0}, timeout_s=4.0)
+    except MnhaError as error:
+        log.info("the guard of %s can't be asked: %s", node, error.message)
+        return None
+    return (reply.value.get("vms") or {}).get(vm) if reply.ok and isinstance(reply.value, dict) else None
 
 
 def _desire(minions: ask.Minions, nodes: list[str], run: str, vm: str | None) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from mnha.core.model import Pause
 from mnha.errors import UnreachableError
+from mnha.master import paused
 from mnha.master.minions import Reply
 from tests.support.example import ROOT
 
@@ -83,3 +85,55 @@ def test_the_wish_goes_through_the_next_node_when_one_falls_silent(
 def test_a_wish_that_nobody_confirms_may_have_been_written_all_the_same(runner: ModuleType) -> None:
     with pytest.raises(UnreachableError, match="node2 does not answer.*whether it is written is not known"):
         runner._desire(Minions("node1", "node2", "node3"), ["node1", "node2", "node3"], "stopped", None)
+
+
+LEASE = {"holder": "node1", "epoch": 7}
+PAUSED = "node1 has the lease (epoch 7), and mnvm is paused there"
+RESUMES = "its guard resumes it when its storage is well again, 2 times so far; see to the storage"
+LEFT_ALONE = "nobody resumes it but `virsh resume mnvm` on node1"
+IN_VAIN = {"why": Pause.NO_SPACE.value, "resumes": 2, "obstacle": ""}
+SUSPENDED = {"why": Pause.OPERATOR.value, "resumes": 0, "obstacle": ""}
+
+
+@pytest.mark.parametrize(
+    ("vm", "ok", "text"),
+    [
+        ({"vm": "running"}, True, "mnvm runs on node1, which has the lease (epoch 7)"),
+        ({"vm": "off"}, True, "node1 has the lease (epoch 7) and starts it"),
+        ({"vm": "starting"}, True, "node1 has the lease (epoch 7) and starts it"),
+        (None, True, "node1 has the lease (epoch 7); whether mnvm runs there could not be asked, see mnha.status"),
+        ({"vm": "paused"}, False, f"{PAUSED}: its guard does not say why"),
+        ({"vm": "paused", "paused": IN_VAIN}, False, f"{PAUSED}: its disk has no space left; {RESUMES}"),
+        ({"vm": "paused", "paused": SUSPENDED}, False, f"{PAUSED}: somebody has suspended it; {LEFT_ALONE}"),
+    ],
+)
+def test_a_start_that_finds_the_lease_taken_says_what_its_holder_does(
+    vm: dict[str, Any] | None, ok: bool, text: str
+) -> None:
+    assert paused.start_found("mnvm", LEASE, vm) == (ok, text)
+
+
+class Holder(Minions):
+    """The lease has a holder, whose guard says something of its VM."""
+
+    def __init__(self, vm: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.vm = vm
+
+    def one(self, node: str, fun: str, kwarg: Any, timeout_s: float) -> Reply:
+        if fun == "mnvm.set_desired":
+            return Reply(node, {"vm": "mnvm", "lease": LEASE}, True)
+        if self.vm is None:
+            raise UnreachableError(f"the minion of {node} does not answer")
+        return Reply(node, {"vms": {"mnvm": self.vm}}, True)
+
+
+@pytest.mark.parametrize(("vm", "result"), [({"vm": "paused", "paused": SUSPENDED}, False), (None, True)])
+def test_mnha_start_asks_the_holders_guard_and_fails_on_a_vm_that_is_paused(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, vm: dict[str, Any] | None, result: bool
+) -> None:
+    monkeypatch.setattr(runner, "_minions", lambda: Holder(vm))
+    monkeypatch.setattr(runner.verbs, "run", lambda _opts, _cluster, work: work("example", ["node1", "node2"]))
+    answer = runner.start()
+    assert (answer["result"], answer["node"]) == (result, "node1")
+    assert "desired of mnvm is started; node1 has the lease" in answer["comment"]

@@ -36,8 +36,10 @@ class Prober:
     :param libvirt_error: why libvirt does not answer, empty when it does.
     :param fencer_error: why the fencer can't be relied on for it, empty when it can.
     :param watchdog_error: why a required watchdog would not work, empty when it would.
-    :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here.
+    :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here, or the
+        VM is paused here.
     :param changed: called, in the prober's thread, when anything of it has changed.
+    :param is_paused: whether the VM stands paused here.
     """
 
     def __init__(
@@ -50,11 +52,12 @@ class Prober:
         watchdog_error: Callable[[], str],
         storage_elsewhere: Callable[[], str],
         changed: Callable[[AbilitySeen], None],
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self._node, self._vm = node, vm
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
         self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
-        self._storage_elsewhere = storage_elsewhere
+        self._storage_elsewhere, self._is_paused = storage_elsewhere, is_paused
         self._ground: tuple[float, tuple[Check, Check] | None] = (float("-inf"), None)
         self._lost_s: float | None = None
         self._last: AbilitySeen | None = None
@@ -98,8 +101,8 @@ class Prober:
             )
         )
         unable = next((check.why for check in self.checks.values() if not check.ok), "")
-        elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
-        return AbilitySeen(unable, self._lost_s, elsewhere)
+        elsewhere = "" if self._lost_s is None and not self._is_paused() else self._storage_elsewhere()
+        return AbilitySeen(unable, self._lost_s, elsewhere, storage_full=storage.ok and bool(storage.why))
 
     def run(self) -> None:
         """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being

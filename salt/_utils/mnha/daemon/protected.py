@@ -97,6 +97,7 @@ def protect(
         watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
         storage_elsewhere=node.other_nodes.with_storage,
         changed=post,
+        is_paused=lambda: guard.view.vm is Vm.PAUSED,
     )
     health = GuestHealth(node.connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
     return Protected(name, guard, store, hypervisor, prober, health, journal)

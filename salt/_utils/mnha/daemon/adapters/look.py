@@ -4,7 +4,8 @@ What hangs in the kernel there (a file server that is gone) can't be killed, and
 end. So it is this process that hangs, and never the guard, which can be replaced meanwhile. It is begun anew for each
 look, by its path and without the package: it imports next to nothing.
 
-It prints a line for the folder and one for each image: empty, or what is wrong.
+It prints a line for the folder and one for each image: empty, or what is wrong. The last line says that the folder has
+no room; it is empty where it has.
 """
 
 import contextlib
@@ -13,6 +14,8 @@ import os
 import sys
 
 BLOCK = 4096
+LEAST_ROOM_MIB = 64
+"""With less the folder has no room: a disk image that grows soon finds none."""
 NOT_LOOKED_AT = "not looked at: the storage fails"
 """Of an image: on storage that fails that look would tell nothing."""
 
@@ -44,6 +47,16 @@ def storage(folder: str, who: str) -> str:
     return ""
 
 
+def room(folder: str) -> str:
+    """That `folder` has no room, for who is not root; nothing where it has, or does not say."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(folder)
+        free_mib = found.f_bavail * found.f_frsize >> 20
+        if found.f_blocks and free_mib < LEAST_ROOM_MIB:
+            return f"{folder} is full: less than {LEAST_ROOM_MIB} MiB are left; make room"
+    return ""
+
+
 def image(path: str) -> str:
     """What is wrong with an image. One that can't be looked at (a stale handle, no rights) is not missing, but no
     better.
@@ -59,4 +72,5 @@ def image(path: str) -> str:
 
 if __name__ == "__main__":
     wrong = storage(*sys.argv[1:3])
-    print(wrong, *(NOT_LOOKED_AT if wrong else image(path) for path in sys.argv[3:]), sep="\n")
+    images = [NOT_LOOKED_AT if wrong else image(path) for path in sys.argv[3:]]
+    print(wrong, *images, "" if wrong else room(sys.argv[1]), sep="\n")

@@ -32,7 +32,7 @@ NOT_LOOKED_AT = Check(False, look.NOT_LOOKED_AT)
 
 def ground(folder: Path, who: str, images: Sequence[Path]) -> tuple[Check, list[Check]]:
     """The folder with the images, and each image, seen by a process of its own (:mod:`.look`); one that hangs is waited
-    for, for as long as it does.
+    for, for as long as it does. A folder that is well, and full, says so: that is no fault of this node.
 
     :param who: names the file that is written there; no two that look at once may have the same.
     """
@@ -42,11 +42,11 @@ def ground(folder: Path, who: str, images: Sequence[Path]) -> tuple[Check, list[
     except OSError as error:
         return Check(False, f"{folder} can't be looked at: {error}"), [NOT_LOOKED_AT] * len(images)
     lines = done.stdout.split("\n")[:-1]
-    if done.returncode or len(lines) != 1 + len(images):
+    if done.returncode or len(lines) != 2 + len(images):
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Check(False, f"{folder} can't be looked at: {said}"), [NOT_LOOKED_AT] * len(images)
-    first, *rest = [Check(not line, line) for line in lines]
-    return first, rest
+    first, *rest = [Check(not line, line) for line in lines[:-1]]
+    return (Check(True, lines[-1]) if first.ok else first), rest
 
 
 def _there(path: Path, missing: str) -> Check:
