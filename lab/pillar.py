@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.settings import GUEST_ADDRESS, IMAGE_FOLDER, MGMT_NET, SWITCH_HOST, VM_NAME, NodePlan
 
 CLUSTER_NAME = "lab"
+VM_UUID = "5b9d1c9e-1d4e-4a53-9f7e-6d6e766d0001"
 
 
 def lab_pillar_files(plans: Sequence[NodePlan], timings: str = "default") -> dict[str, str]:
@@ -26,7 +27,7 @@ def lab_pillar(plans: Sequence[NodePlan], timings: str) -> dict:
     without a boot loader. Nothing else differs from the product's defaults: where something does, faults hide.
     """
     guest = {
-        "uuid": "5b9d1c9e-1d4e-4a53-9f7e-6d6e766d0001",
+        "uuid": VM_UUID,
         "cpus": 1,
         "memory_mib": 256,
         "image": "mnvm.img",

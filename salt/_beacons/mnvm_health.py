@@ -186,7 +186,8 @@ def _vm_events(
         events.append((name, {**more, "text": watchdog.get("why", "") or "the watchdog is armed"}))
     reported = ("running", "off", "paused") if seen["mine"] or last["mine"] else ("running", "paused")
     if seen["vm"] != last["vm"] and seen["vm"] in reported:
-        events.append((f"vm_{seen['vm']}", {**more, "text": now.get("sentence", "")}))
+        text = (now.get("paused") or {}).get("why") or now.get("sentence", "")
+        events.append((f"vm_{seen['vm']}", {**more, "text": text}))
     return events
 
 

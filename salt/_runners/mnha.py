@@ -92,7 +92,7 @@ def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
 
 def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
     """Set the VM's desired state to started and let the best node take it; returns when it runs. The guards obey what
-    Consul holds: it goes through any node whose minion answers.
+    Consul holds: it goes through any node whose minion answers. It has failed where the VM stands paused.
 
     CLI Example:
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mnha.core import lease as rules
 from mnha.core.guard import Limits
-from mnha.core.model import Op, Run
+from mnha.core.model import Op, Pause, Run
 from mnha.core.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 
 from .consul import Link
@@ -275,7 +275,7 @@ def _of_vm(world: World, host: Host, fault: Fault) -> bool:
         case "deaf":
             vm.deaf = fault.size < 0.7
         case "pause":
-            vm.guest_pauses()
+            _pause(world, host, fault)
         case "slow reports":
             host.slow_reports_s = 3.0 * fault.size
             engine.after(fault.duration_us, setattr, host, "slow_reports_s", 0.0)
@@ -292,6 +292,21 @@ def _of_vm(world: World, host: Host, fault: Fault) -> bool:
         case _:
             return False
     return True
+
+
+def _pause(world: World, host: Host, fault: Fault) -> None:
+    """The disk fails on one node, or is full for all; or somebody suspends the guest, and resumes it later."""
+    vm, until_us = host.hypervisor, world.engine.now + fault.duration_us
+    if fault.size < 0.5:
+        vm.disk_fails_until_us = until_us
+        vm.guest_pauses(Pause.IO_ERROR)
+    elif fault.size < 0.8:
+        world.full_until_us = until_us
+        vm.guest_pauses(Pause.NO_SPACE)
+        world.engine.after(fault.duration_us, world.probe_all)
+    else:
+        vm.guest_pauses(Pause.OPERATOR)
+        world.engine.after(fault.duration_us, vm.guest_goes_on)
 
 
 def _able(host: Host) -> None:

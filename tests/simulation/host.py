@@ -165,10 +165,14 @@ class Host:
 
     def ability(self) -> AbilitySeen:
         """What a probe finds. Since when the storage is lost is counted from the node's boot at the earliest."""
+        well = [
+            host.name for host in self.world.hosts if host is not self and host.power and host.storage_lost_us is None
+        ]
         if self.storage_lost_us is None:
-            return AbilitySeen(self.unable)
+            qemu, full = self.hypervisor.qemu, self.world.full_until_us > self.engine.now
+            elsewhere = ", ".join(well) if qemu is not None and qemu.paused else ""
+            return AbilitySeen(self.unable, None, elsewhere, storage_full=full)
         lost_s = (self._uptime_us + max(0, self.storage_lost_us - self._booted_us) * self._rate // SECOND) / SECOND
-        well = [host.name for host in self.world.hosts if host.power and host.storage_lost_us is None]
         return AbilitySeen("the image's folder does not answer", lost_s, ", ".join(well))
 
     # ---- power
@@ -478,6 +482,12 @@ class GuardProcess(Process):
         self.world.on_order(self.host, self.guard.view)
         self.world.trace("resume", self.host.name)
         self.host.hypervisor.resume(generation)
+
+    def unpause(self, generation: int) -> None:
+        """Port: Hypervisor."""
+        self.call()
+        self.world.on_order(self.host, self.guard.view)
+        self.host.hypervisor.unpause(generation)
 
     def shutdown(self) -> None:
         """Port: Hypervisor."""

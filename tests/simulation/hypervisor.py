@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mnha.core.model import Vm
+from mnha.core.model import Pause, Vm
+from mnha.core.pauses import BY_ITSELF
 from mnha.core.ports import Moved, StartFailed, VmSeen
 
 from .engine import Engine, us
@@ -59,6 +60,7 @@ class Start:
 class Qemu:
     """A live QEMU process of the VM.
 
+    :param pause: why it stands paused, if not for a migration.
     :param arriving: a migration brings it, or has brought it, and it was not resumed since.
     :param complete: all of the guest's memory has arrived.
     :param stale: the guest has run elsewhere since its memory was copied: it must never be resumed.
@@ -67,6 +69,7 @@ class Qemu:
     """
 
     paused: bool = False
+    pause: Pause = Pause.NONE
     dying: bool = False
     started: bool = False
     arriving: bool = False
@@ -100,6 +103,7 @@ class Hypervisor:
         self.stuck_until_us = 0
         self.deaf = False
         self.fail_starts = 0.0
+        self.disk_fails_until_us = 0
         self.reset()
 
     def reset(self) -> None:
@@ -107,6 +111,7 @@ class Hypervisor:
         self.qemu: Qemu | None = None
         self.pending: Start | None = None
         self.migration: Migration | None = None
+        self.unpausing: int | None = None
         self.hung_until_us = self.stuck_until_us = 0
         self._asleep: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._adapter: GuardProcess | None = None
@@ -182,7 +187,7 @@ class Hypervisor:
 
     def attach(self, adapter: GuardProcess) -> None:
         """A guard's process begins: what its predecessor ordered is void before OFF is reported."""
-        self._adapter, self._generation = adapter, 0
+        self._adapter, self._generation, self.unpausing = adapter, 0, None
         self._told_us = self._engine.now + self._engine.span(0.005, 0.2)
         if self.pending is not None:
             self._void()
@@ -204,7 +209,8 @@ class Hypervisor:
             self._host.after(self._engine.span(0.5, 15.0), self._end_guest, self.qemu, False)
 
     def kill(self) -> None:
-        """SIGKILL QEMU, void a start under way; report OFF once it is so."""
+        """SIGKILL QEMU, void a start or a resume under way; report OFF once it is so."""
+        self.unpausing = None
         if self.pending is not None:
             self._void()
         if self.qemu is not None:
@@ -229,6 +235,11 @@ class Hypervisor:
         self._generation = generation
         if self.qemu is not None:
             self._host.after(self._engine.span(0.001, 0.1), self._resume, self.qemu, generation)
+
+    def unpause(self, generation: int) -> None:
+        """Resume what QEMU has paused for its disk's sake. Until that has ended nothing is reported."""
+        self._generation = self.unpausing = generation
+        self._host.after(self._engine.span(0.001, 0.05), self._begin_unpause, generation)
 
     # ---- a migration happens: prepare at the target, copy, switch over, finish at the target, confirm at the source
 
@@ -322,6 +333,40 @@ class Hypervisor:
             self._world.image.locked_until_us = 1 << 62
             self._observe()
 
+    # ---- a resume happens
+
+    def _begin_unpause(self, generation: int) -> None:
+        """The adapter asks libvirtd why the VM is paused, and orders the resume."""
+        if generation != self.unpausing or self._hangs(self._begin_unpause, generation):
+            return
+        if self.qemu is not None and self.qemu.pause in BY_ITSELF:
+            self._host.after(self._engine.span(0.001, 0.05), self._unpause, generation)
+        else:
+            self._end_unpause()
+
+    def _unpause(self, generation: int) -> None:
+        """libvirtd resumes whatever stands paused by now; late, if it hangs."""
+        if generation != self.unpausing or self._hangs(self._unpause, generation):
+            return
+        qemu = self.qemu
+        if qemu is not None and qemu.paused and not qemu.dying:
+            self._world.on_unpause(self._host, qemu)
+            qemu.paused, qemu.pause = False, Pause.NONE
+            self._host.after(self._engine.span(0.001, 0.5), self._use_disk, qemu)
+        self._end_unpause()
+
+    def _end_unpause(self) -> None:
+        """The order is over."""
+        self.unpausing = None
+        self._observe()
+
+    def _use_disk(self, qemu: Qemu) -> None:
+        """The guest writes; of a disk that fails QEMU pauses it."""
+        now_us = self._engine.now
+        full, fails = self._world.full_until_us > now_us, self.disk_fails_until_us > now_us
+        if qemu is self.qemu and (full or fails):
+            self.guest_pauses(Pause.NO_SPACE if full else Pause.IO_ERROR)
+
     # ---- what happens
 
     def _hangs(self, step: Callable[..., None], *args: Any) -> bool:
@@ -401,6 +446,7 @@ class Hypervisor:
     def _started(self, qemu: Qemu) -> None:
         """libvirtd says that the VM runs."""
         qemu.started = True
+        self._host.after(self._engine.span(0.05, 2.0), self._use_disk, qemu)
         if qemu is self.qemu:
             self._observe()
 
@@ -472,11 +518,24 @@ class Hypervisor:
         if self.qemu is not None:
             self._end_guest(self.qemu, crashed)
 
-    def guest_pauses(self) -> None:
-        """QEMU pauses the guest (I/O error)."""
-        if self.qemu is not None and self.qemu.started and not self.qemu.dying and not self.qemu.arriving:
-            self.qemu.paused = True
+    def guest_pauses(self, pause: Pause) -> None:
+        """QEMU pauses the guest, or somebody does."""
+        qemu = self.qemu
+        if qemu is not None and qemu.started and not (qemu.dying or qemu.arriving or qemu.left or qemu.paused):
+            qemu.paused, qemu.pause = True, pause
             self._observe()
+            self._probe_soon()
+
+    def guest_goes_on(self) -> None:
+        """Who has suspended the guest resumes it."""
+        if self.qemu is not None and self.qemu.pause is Pause.OPERATOR:
+            self.qemu.paused, self.qemu.pause = False, Pause.NONE
+            self._observe()
+
+    def _probe_soon(self) -> None:
+        """The next look at the storage asks the other nodes, too."""
+        if self._adapter is not None:
+            self._host.after(self._engine.span(0.0, 2.0), self._adapter.probe)
 
     def lose_power(self, locked_us: int) -> None:
         """QEMU is gone with the node; the file server keeps its lock for a while."""
@@ -490,12 +549,15 @@ class Hypervisor:
     # ---- what the guard hears
 
     def _observe(self, crashed: bool = False) -> None:
-        """Report how the VM stands, unless a start is under way."""
+        """Report how the VM stands, unless a start or a resume is under way."""
+        if self.unpausing is not None:
+            return
         if self.qemu is not None and not self.is_off:
             if self.qemu.arriving:
                 self._tell(VmSeen(Vm.ARRIVING, self._generation, pid=1))
             elif self.qemu.started:
-                self._tell(VmSeen(Vm.PAUSED if self.qemu.paused else Vm.RUNNING, self._generation, pid=1))
+                seen = Vm.PAUSED if self.qemu.paused else Vm.RUNNING
+                self._tell(VmSeen(seen, self._generation, pid=1, pause=self.qemu.pause))
             elif self.pending is None and self._adapter is not None:
                 self._host.after(self._engine.span(0.02, 0.4), self._started, self.qemu)
         elif self.pending is None:

@@ -35,8 +35,9 @@ from unittest import mock
 from mnha.core import decide as rules_of_decide
 from mnha.core import guard as guard_module
 from mnha.core import lease as rules
+from mnha.core import pauses
 from mnha.core.guard import Ask, Guard
-from mnha.core.model import Action, Decision, Lease, Phase, Run, Sighting, View, Vm
+from mnha.core.model import Action, Decision, Lease, Pause, Phase, Run, Sighting, View, Vm
 from mnha.core.ports import Answered, Confirmed, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
 from mnha.core.timing import Timings
 from mnha.daemon.adapters import lease_store
@@ -515,6 +516,24 @@ def _promised_when_asked(view: View) -> bool:
 _REAL_RELEASE, _REAL_RENEW, _REAL_PROMISED = rules_of_decide._release, rules_of_decide._renew, rules.is_promised
 
 
+def _unpaused_unpromised(view: View) -> str:
+    """What a failing disk has paused is resumed, whatever the fencer has confirmed."""
+    return _REAL_OBSTACLE(view.but(fencer_there=True, fencer_owes=0, promised_until_s=view.granted_until_s))
+
+
+def _given_up_though_full(view: View) -> str:
+    """Given to another node though the folder is full for that one, too."""
+    return _REAL_GIVEN_UP(view.but(storage_full=False))
+
+
+def _given_up_each_time(view: View) -> str:
+    """Given up by a node as often as its disk fails."""
+    return _REAL_GIVEN_UP(view.but(gave_up_s=float("-inf")))
+
+
+_REAL_OBSTACLE, _REAL_GIVEN_UP = pauses.obstacle, pauses.given_up_reason
+
+
 def _launched_when_asked(self: Guard, _came_by: str, launch: Callable[[], None]) -> None:
     """Nobody looks whether the fencer has confirmed."""
     self._set(launched_epoch=self._epoch())
@@ -882,6 +901,26 @@ MUTANTS: dict[str, Mutant] = {
     "resumed_again": Mutant(
         "what turns up paused in an epoch in which the VM was launched is resumed, too",
         patches=((rules, "has_launched", lambda view: False),),
+    ),
+    "paused_for_ever": Mutant(
+        "what a failing disk has paused is never resumed", patches=((pauses, "obstacle", lambda view: "left alone"),)
+    ),
+    "suspended_is_resumed": Mutant(
+        "what somebody has suspended is resumed", patches=((pauses, "BY_ITSELF", tuple(Pause)[1:]),)
+    ),
+    "resumed_at_once": Mutant(
+        "a disk that fails is tried without a pause", patches=((pauses, "gap_s", lambda tries: 0.0),)
+    ),
+    "unpaused_unpromised": Mutant(
+        "what a failing disk has paused is resumed without the fencer's word",
+        patches=((pauses, "obstacle", _unpaused_unpromised),),
+    ),
+    "given_up_though_full": Mutant(
+        "a VM whose disk is full goes to another node", patches=((pauses, "given_up_reason", _given_up_though_full),)
+    ),
+    "given_up_each_time": Mutant(
+        "a VM whose disk fails everywhere goes from node to node",
+        patches=((pauses, "given_up_reason", _given_up_each_time),),
     ),
     "unsafe_timings": Mutant("L = D + 0.1 s", twist=_unsafe_timings),
     "masterless_before_it_is_free": Mutant(

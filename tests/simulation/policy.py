@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from mnha.core import lease as rules
 from mnha.core.choose import Node
-from mnha.core.model import Op, Phase, Run, Vm
+from mnha.core.model import Op, Phase, Run
 
-from .engine import Engine, us
+from .engine import Engine
 
 if TYPE_CHECKING:
     from .host import Host
@@ -28,7 +28,6 @@ class Master:
         self.dead_until_us = 0
         self._ordered: dict[tuple[int, int], int] = {}
         self._tries: dict[tuple[int, int], int] = {}
-        self._paused_since_us: int | None = None
         engine.after(engine.span(0.0, 1.0), self._look)
 
     def _look(self) -> None:
@@ -40,7 +39,6 @@ class Master:
         if self.sloppy and self._engine.chance(self.sloppy) and reachable:
             self._order_anything(self._engine.random.choice(reachable))
         self._order_failover(reachable)
-        self._reset_paused(reachable)
 
     def _order_failover(self, reachable: list[Host]) -> None:
         """Order one of those who see the lease expired, or nearly, to take it."""
@@ -78,21 +76,6 @@ class Master:
         if sighting.lease.phase is Phase.RELEASED:
             return True
         return now_s >= rules.overdue_s(sighting, view.timings) and not rules.is_mine(view)
-
-    def _reset_paused(self, reachable: list[Host]) -> None:
-        """Reset a VM that is paused for some seconds (as one whose guest hangs)."""
-        paused = [host for host in reachable if host.hypervisor.qemu is not None and self._sees_it_paused(host)]
-        if not paused:
-            self._paused_since_us = None
-        elif self._paused_since_us is None:
-            self._paused_since_us = self._engine.now
-        elif self._engine.now - self._paused_since_us > us(5.0):
-            self._send(paused[0], Op.RESET, 0)
-
-    @staticmethod
-    def _sees_it_paused(host: Host) -> bool:
-        """Whether a guard reports that its VM is paused."""
-        return host.process is not None and host.process.vm is Vm.PAUSED
 
     def _order_anything(self, host: Host) -> None:
         """An order that makes no sense, or comes at a bad moment."""

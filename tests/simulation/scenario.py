@@ -28,7 +28,7 @@ import yaml
 
 from mnha.core import lease as rules
 from mnha.core.guard import Limits
-from mnha.core.model import Lease, Op, Run
+from mnha.core.model import Lease, Op, Pause, Run
 from mnha.core.timing import PROFILES
 
 from .engine import SECOND, us
@@ -43,7 +43,7 @@ FOREVER_US = us(1_000_000)
 TOLD = (
     "taken", "started", "killed", "died", "released", "start failed", "reset", "power lost", "power back",
     "guard killed", "guard replaced", "guard ends", "fencer killed", "qemu", "qemu gone",
-    "arriving", "switched over", "migration ended", "migration failed",
+    "arriving", "switched over", "migration ended", "migration failed", "paused", "resumed",
 )  # fmt: skip
 """The events that are told; logs, answers and orders are not."""
 
@@ -344,13 +344,33 @@ def _starts_fail(stage: Stage, node: str) -> None:
     stage.host(node).hypervisor.fail_starts = 1.0
 
 
-@deed("the guest (powers itself off|crashes|is deaf|is paused) on NODE")
+@deed("the disk of the VM fails on NODE for NUMBER s")
+def _disk_fails(stage: Stage, node: str, seconds: str) -> None:
+    vm = stage.host(node).hypervisor
+    vm.disk_fails_until_us = stage.until_us(seconds)
+    vm.guest_pauses(Pause.IO_ERROR)
+
+
+@deed("the disk of the VM is full for NUMBER s")
+def _disk_full(stage: Stage, seconds: str) -> None:
+    stage.world.full_until_us = stage.until_us(seconds)
+    for host in stage.world.hosts:
+        host.hypervisor.guest_pauses(Pause.NO_SPACE)
+    stage.world.probe_all()
+    stage.world.engine.after(us(float(seconds)), stage.world.probe_all)
+
+
+@deed("the guest is (suspended|resumed) by somebody on NODE")
+def _suspended(stage: Stage, what: str, node: str) -> None:
+    vm = stage.host(node).hypervisor
+    vm.guest_pauses(Pause.OPERATOR) if what == "suspended" else vm.guest_goes_on()
+
+
+@deed("the guest (powers itself off|crashes|is deaf) on NODE")
 def _guest(stage: Stage, what: str, node: str) -> None:
     vm = stage.host(node).hypervisor
     if what == "is deaf":
         vm.deaf = True
-    elif what == "is paused":
-        vm.guest_pauses()
     else:
         vm.guest_ends(crashed=what == "crashes")
 

@@ -10,7 +10,8 @@ Safety, checked where it could break and never by asking a guard:
   could still make one: one in a slice that is barred can't;
 - no QEMU, and no start that has begun, is alive for longer than K after the moment that the fencer of its node has last
   confirmed, if that one got its turn, unless it was sent SIGKILL and sleeps in the kernel;
-- what a migration has brought is resumed only while its memory is no older than its disk;
+- what a migration has brought is resumed only while its memory is no older than its disk, and what a failing disk has
+  paused only by the lease's holder, and if it is no migration for which it stands still;
 - epoch, sequence number and ModifyIndex only grow, the epoch by one whenever the lease changes hands.
 
 Liveness, after everything has healed: within ``Config.settle_s`` exactly one VM runs, if it is wanted, on the node that
@@ -26,8 +27,9 @@ from typing import Any
 
 from mnha.core import guard as guard_module
 from mnha.core import lease as rules
+from mnha.core import pauses
 from mnha.core.guard import Limits
-from mnha.core.model import Lease, Op, Phase, Run, View
+from mnha.core.model import Lease, Op, Pause, Phase, Run, View
 from mnha.core.ports import LeaseSeen
 from mnha.core.timing import LONGEST_S, PROFILES, SKEW, Timings
 from mnha.fencer import rules as fencer_module
@@ -93,11 +95,13 @@ class Config:
         """How long everything may take, after the last fault has healed, until all is well.
 
         The longest chain: a node boots; a guest that was asked to end is waited for; a start that hangs is voided; a
-        dead client's lock is waited for, in rounds of starts that fail and back off; the lease expires twice. Without a
-        master each take-over comes later, by the time that is waited for an order; so does each round of starts.
+        dead client's lock is waited for, in rounds of starts that fail and back off; the lease expires twice. Or: a VM
+        that its disk has paused is resumed after the longest gap. Without a master each take-over comes later, by the
+        time that is waited for an order; so does each round of starts.
         """
         lease_s = max(self.timings.lease_s, self.others.lease_s if self.others else 0.0)
         bound_s = BOOT_S + self.limits.shutdown_s + self.limits.start_s + self.lock_s + 2 * lease_s + 45.0
+        bound_s = max(bound_s, BOOT_S + pauses.LONGEST_GAP_S)
         if self.masters_stay_dead:
             nodes = len(self.kinds)
             turns_s = rules.SETTLE_S + self.limits.masterless_s + 3 * nodes * rules.RANK_STEP_S
@@ -121,6 +125,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.events: list[tuple[int, str, str, str]] = []
         self.image = Image()
+        self.full_until_us = 0
         self._tickets = 0
         self.consul = Consul(self, self.engine, rules.first(config.timings))
         self.records = NodeRecords(self, seed)
@@ -256,6 +261,16 @@ class World:
         qemu.arriving = False
         self.on_launch(host)
 
+    def on_unpause(self, host: Host, qemu: Qemu) -> None:
+        """A VM that stands paused is resumed."""
+        lease = self.consul.lease
+        if qemu.arriving or qemu.left or qemu.pause is Pause.OPERATOR:
+            self.violate(f"{host.name} resumes a VM that a migration, or somebody, has paused")
+        if lease is not None and lease.epoch and lease.holder != host.name:
+            self.violate(f"{host.name} resumes the VM with the lease at {lease.holder or 'nobody'}")
+        self.check_writers(f"{host.name} resumes the VM")
+        self.on_run(host)
+
     def on_kill(self, host: Host, view: View) -> None:
         """A guard kills its VM. It may have to, but not for a holder that others replaced long ago, or never did."""
         lease = self.consul.lease
@@ -293,12 +308,15 @@ class World:
         """Everything works again; the operator's last word is `run`."""
         self.trace("healed", "", f"desired {run}")
         self.consul.leader_from_us, self.consul.retries = min(self.consul.leader_from_us, self.engine.now), False
+        self.full_until_us = 0
         for host in self.hosts:
             host.link = type(host.link)()
             host.slow_reports_s, host.unable = 0.0, ""
             host.hypervisor.hung_until_us = host.hypervisor.stuck_until_us = self.engine.now
             host.hypervisor.go_on()
             host.hypervisor.fail_starts, host.hypervisor.deaf = 0.0, False
+            host.hypervisor.disk_fails_until_us = 0
+            host.hypervisor.guest_goes_on()
             host.watchdog.refuses_until_us = host.memory_full_until_us = 0
             host.regain_storage()
             self.consul.catch_up(host)
@@ -313,20 +331,11 @@ class World:
         self.records.deluded_until_us.clear()
         for master in self.masters:
             master.sloppy, master.late_s, master.dead_until_us = 0.0, 0.3, 0
-        if self.config.masters_stay_dead:
-            self._destroy_what_is_paused()
-        elif not self.masters:
+        if not self.masters and not self.config.masters_stay_dead:
             self.masters.append(Master(self, self.engine, "operator"))
         if self.consul.lease is None:
             self.consul.create(rules.created_again(self.config.timings))
         self.consul.set_desired(run)
-
-    def _destroy_what_is_paused(self) -> None:
-        """An operator ends a VM that QEMU has paused: without a master nobody else resets it."""
-        for host in self.hosts:
-            if host.hypervisor.qemu is not None and host.hypervisor.qemu.paused:
-                host.hypervisor.qemu.paused = False
-                host.hypervisor.guest_ends(crashed=True)
 
     def is_settled(self) -> bool:
         """Whether all is as the operator wants it."""

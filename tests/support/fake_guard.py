@@ -122,6 +122,7 @@ class FakeGuard:
         self.watchdog = {"mode": "off", "device": None, "armed": False, "failing": False, "why": ""}
         self.last_fence: dict[str, Any] | None = None
         self.health: dict[str, Any] = {"hung": False, "why": ""}
+        self.paused: dict[str, Any] | None = None
         self.orders: list[dict[str, Any]] = []
         self._socket: socket.socket | None = None
 
@@ -206,7 +207,7 @@ class FakeGuard:
                         "state": "running" if mine else "standby",
                         "sentence": "holds the lease, the VM is running" if mine else "watches the lease",
                         "lease": lease, "desired": world.desired, "vm": self.vm, "checks": self.vm_checks,
-                        "last_fence": self.last_fence,
+                        "last_fence": self.last_fence, "paused": self.paused,
                         "starts_failed": self.starts_failed, "health": self.health, "vm_pid": 123,
                     }
                 },

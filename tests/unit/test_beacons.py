@@ -155,6 +155,10 @@ def test_the_vm_on_this_node(beacons, world):
     for state in ("running", "paused", "running", "off"):
         guard.vm = state
         assert list(tick(beacons)) == [f"mnvm/vm_{state}"]
+    guard.vm, guard.paused = "paused", {"why": "its disk has no space left"}
+    assert tick(beacons)["mnvm/vm_paused"]["text"] == "its disk has no space left"
+    guard.vm, guard.paused = "off", None
+    tick(beacons)
     guard.starts_failed = 1
     assert list(tick(beacons)) == ["mnvm/vm_failed"]
     guard.last_fence = {"at_s": 5.0, "reason": "no renewal was confirmed for 5 s"}

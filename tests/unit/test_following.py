@@ -48,6 +48,12 @@ def test_a_vm_that_runs_is_seen_with_the_next_renewal() -> None:
     assert world.now_s < 1.5
 
 
+def test_a_vm_that_stands_paused_is_not_waited_for() -> None:
+    world = World(lambda now_s: Look(renewed(now_s), record("paused", "paused")))
+    assert world.follow("running")["outcome"] == "paused"
+    assert world.now_s < 1.5
+
+
 def test_the_record_of_a_holder_that_does_not_renew_is_not_believed() -> None:
     """Its guard is gone with its node: what stands there is old."""
     world = World(lambda now_s: Look(LEASE, record("running", "running")))

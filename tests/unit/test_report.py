@@ -314,6 +314,10 @@ def failing(one):
     one["guard"]["checks"] = {"image": {"ok": False, "why": "it is missing"}}
 
 
+def paused(why, resumes):
+    return lambda one: one["guard"]["vms"]["mnvm"].update(paused={"why": why, "resumes": resumes, "obstacle": ""})
+
+
 def hung(one):
     one["guard"]["vms"]["mnvm"]["health"] = {"hung": True, "why": "its agent is silent"}
 
@@ -368,6 +372,10 @@ CODES = [
     ("the VM is off where the lease is", cluster(vm="off"), 1,
      ["mnvm is not running: it is off on node1, which holds the lease; desired: started"]),
     ("the VM is paused", cluster(vm="paused"), 1, ["mnvm is paused on node1; desired: started"]),
+    ("its disk has paused the VM", of_each(cluster(vm="paused"), paused("its disk has no space left", 3)), 1,
+     ["mnvm is paused on node1: its disk has no space left; desired: started; its guard resumes it"]),
+    ("somebody has suspended the VM", of_each(cluster(vm="paused"), paused("somebody has suspended it", 0)), 1,
+     ["mnvm is paused on node1: somebody has suspended it; desired: started; nobody resumes it but `virsh resume"]),
     ("the VM is starting", cluster(vm="starting"), 1, ["mnvm is starting on node1; desired: started"]),
     ("the VM runs and shall not", cluster(desired="stopped"), 1, ["mnvm runs on node1; desired: stopped"]),
     ("the lease is overdue", cluster(age_s=6.1, overdue=True), 1, ["the lease is overdue: node1 renewed it 6.1 s ago"]),

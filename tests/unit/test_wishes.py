@@ -156,6 +156,13 @@ def test_a_holder_that_does_not_bring_it_up_is_a_failure_with_what_it_has_record
     assert "it has recorded nothing" in result.text
 
 
+def test_a_start_of_a_vm_that_stands_paused_fails_and_says_who_resumes_it() -> None:
+    told = {"state": "paused", "vm": "paused", "paused": {"why": "somebody has suspended it"}}
+    result = start(Minions(mnvm__follow=seen("paused", HELD, **told)))
+    assert not result.ok
+    assert "mnvm is paused there: somebody has suspended it; nobody resumes it but `virsh resume mnvm`" in result.text
+
+
 def test_the_first_start_after_an_installation_is_ordered_at_once_and_again_when_guards_take_it() -> None:
     """For three seconds they refuse, as they have not seen for long enough that nobody renews it."""
     new = {**PLAN, "lease": {**NEVER_TAKEN, "timings": {"lease_s": 60.0}}, "order": ["node2"]}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mnha.core import decide as rules
 from mnha.core import lease as lease_rules
 from mnha.core import state as outlook
-from mnha.core.model import MAX_UNANSWERED, Action, Move, Op, Order, Phase, Run, State, View, Vm
+from mnha.core.model import MAX_UNANSWERED, Action, Move, Op, Order, Pause, Phase, Run, State, View, Vm
 
 from .views import NOW_S, lease, sighting, view
 
@@ -61,6 +61,14 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "storage_lost_s": st.none() | MOMENTS,
     "storage_elsewhere": st.sampled_from(["", "you"]),
     "storage_limit_s": st.sampled_from([0.0, 12.0, float("inf")]),
+    "storage_full": st.booleans(),
+    "pause": st.sampled_from(Pause),
+    "troubled_s": st.none() | MOMENTS,
+    "resumes": st.sampled_from([0, 2, 3]),
+    "next_resume_s": MOMENTS,
+    "resuming": st.booleans(),
+    "gave_up_s": MOMENTS,
+    "give_up_every_s": st.sampled_from([0.0, 600.0]),
     "probed": st.booleans(),
     "failed_starts": st.integers(0, 4),
     "not_before_s": MOMENTS,
@@ -99,6 +107,7 @@ ACTING: dict[Action, View] = {
     Action.ABORT: view(vm=Vm.RUNNING, desired=Run.STARTED, sighting=OFFERED, move=Move.UNDER_WAY),
     Action.HAND_OVER: view(desired=Run.STARTED, sighting=OFFERED, order=MIGRATE, move=Move.DONE),
     Action.RESUME: view(vm=Vm.ARRIVING, sighting=ARRIVED, **PROMISED),
+    Action.UNPAUSE: view(vm=Vm.PAUSED, pause=Pause.IO_ERROR, desired=Run.STARTED, **PROMISED),
     Action.VOID_ORDER: view(order=dataclasses.replace(MIGRATE, until_s=NOW_S)),
 }
 """A view for each action in which it is decided."""
@@ -158,10 +167,10 @@ def test_nothing_is_started_but_with_the_lease_a_deadline_and_a_dead_vm(seen: Vi
         assert seen.granted_until_s - seen.now_s >= seen.timings.deadline_s / 2
 
 
-@given(around(Action.START, Action.RESUME, Action.PREPARE))
+@given(around(Action.START, Action.RESUME, Action.UNPAUSE, Action.PREPARE))
 @settings(max_examples=1000)
 def test_nothing_comes_to_life_for_which_the_fencer_has_not_the_last_word(seen: View) -> None:
-    if {Action.START, Action.RESUME} & set(actions(seen)):
+    if {Action.START, Action.RESUME, Action.UNPAUSE} & set(actions(seen)):
         assert not seen.fencer_owes
         assert seen.promised_until_s is not None
         assert seen.promised_until_s - seen.now_s >= seen.timings.deadline_s / 2
@@ -257,6 +266,20 @@ def test_what_a_migration_brought_is_resumed_only_when_handed_over_and_renewed(s
         assert seen.launched_epoch != seen.lease.epoch
         assert seen.granted_until_s is not None
         assert seen.granted_until_s > seen.now_s
+
+
+@given(around(Action.UNPAUSE))
+@settings(max_examples=1000)
+def test_a_vm_is_resumed_only_by_its_holder_and_only_if_its_disk_has_paused_it(seen: View) -> None:
+    if Action.UNPAUSE in actions(seen):
+        assert seen.vm is Vm.PAUSED
+        assert seen.pause in (Pause.IO_ERROR, Pause.NO_SPACE)
+        assert seen.desired is Run.STARTED
+        assert lease_rules.is_mine(seen)
+        assert seen.granted_until_s is not None
+        assert seen.granted_until_s - seen.now_s >= seen.timings.deadline_s / 2
+        assert (seen.move, seen.lease and seen.lease.phase) == (Move.NONE, Phase.HELD)
+        assert seen.storage_lost_s is None
 
 
 @given(around(Action.HAND_OVER))

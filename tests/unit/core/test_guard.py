@@ -67,6 +67,10 @@ class Doors:
         assert self.fencer.until_s is not None
         self._note("resume", generation)
 
+    def unpause(self, generation: int) -> None:
+        assert self.fencer.until_s is not None
+        self._note("unpause", generation)
+
     def shutdown(self) -> None:
         self._note("shutdown")
 

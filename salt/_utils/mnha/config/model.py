@@ -309,9 +309,9 @@ class ClusterConfig(Section):
     )
     storage_lost_after_s: SecondsOrOff = Field(
         12.0,
-        description="So long a VM is left alone when its image can't be reached from its node. Then it is killed "
-        "and started elsewhere, if another node reaches it; if none does it is left alone, for it may go on when the "
-        "file server is back. 0: always left alone.",
+        description="So long a VM is left alone when its image can't be reached from its node, or QEMU has paused it "
+        "there because its disk fails. Then it is killed and started elsewhere, if another node's storage is well; if "
+        "none is it is left alone, for it may go on when the file server is back. 0: always left alone.",
     )
     memory_reserve_mib: Annotated[int, Field(ge=0, le=1024 * 1024)] = Field(
         1024,

@@ -4,7 +4,7 @@ The invariants, each kept by one rule below and by no other:
 
 - A VM that may not run is killed, before anything else is thought of (`_fence`).
 - Nothing is started or resumed without a deadline ahead that the fencer has confirmed (`_prepare`, `_start`,
-  `_resume`).
+  `_resume`, `_unpause`).
 - A lease is given back, or handed over, only when the VM is confirmed dead, and the fencer lets none come to life
   (`_bar`, `_release`, `_hand_over`).
 - A VM that a migration has brought is resumed only when its former holder has handed the lease over, and this node has
@@ -20,6 +20,7 @@ No rule reads a clock or does anything: the guard carries decisions out and fold
 from __future__ import annotations
 
 from . import lease as rules
+from . import pauses
 from .model import MAX_UNANSWERED, MAX_UNPROTECTED, Action, Decision, Move, Op, Phase, Run, View, Vm
 
 
@@ -27,7 +28,7 @@ def decide(view: View) -> list[Decision]:
     """Return what is to be done at this moment, most urgent first. Nothing is a decision too: an empty list."""
     rules_by_urgency = (
         _fence, _read, _void_order, _abort, _migrate, _stop, _bar, _expect, _release, _hand_over, _renew, _prepare,
-        _start, _resume, _take,
+        _start, _resume, _unpause, _take,
     )  # fmt: skip
     return [decision for rule in rules_by_urgency if (decision := rule(view))]
 
@@ -60,6 +61,11 @@ def storage_reason(view: View) -> str:
     return f"the image is out of reach here for {view.storage_limit_s:g} s, and not on {view.storage_elsewhere}"
 
 
+def useless_reason(view: View) -> str:
+    """Why a VM that may run here had better run elsewhere, for the sake of its storage; empty where it had not."""
+    return storage_reason(view) or pauses.given_up_reason(view)
+
+
 def off_reason(view: View) -> str:
     """By whose order, or for want of what, the VM is to be off here in an orderly way; empty when it is not."""
     if view.desired is Run.STOPPED:
@@ -85,7 +91,7 @@ def _fence(view: View) -> Decision | None:
     """Kill what may not run; kill what was ordered or asked to end and did not."""
     if not view.vm.may_write or view.now_s < view.next_kill_s:
         return None
-    if reason := fence_reason(view) or storage_reason(view):
+    if reason := fence_reason(view) or useless_reason(view):
         return Decision(Action.KILL, reason)
     if view.order and view.order.op is Op.RESET:
         return Decision(Action.KILL, view.order.reason)
@@ -258,7 +264,7 @@ def _renew(view: View) -> Decision | None:
     if not _may_ask(view) or not rules.is_mine(view) or not view.fencer_there:
         return None
     if view.vm.may_write:
-        useful = not view.fencer_owes and not fence_reason(view) and not (view.armed and storage_reason(view))
+        useful = not view.fencer_owes and not fence_reason(view) and not (view.armed and useless_reason(view))
     else:
         useful = wants_vm(view) and view.move is not Move.DONE
     return Decision(Action.RENEW, "keep the lease") if useful else None
@@ -326,6 +332,11 @@ def _resume(view: View) -> Decision | None:
     if view.lease is not None and may_resume(view) and rules.is_promised(view):
         return Decision(Action.RESUME, view.lease.reason)
     return None
+
+
+def _unpause(view: View) -> Decision | None:
+    """Resume what QEMU has paused for its disk's sake."""
+    return Decision(Action.UNPAUSE, str(view.pause)) if view.vm is Vm.PAUSED and not pauses.obstacle(view) else None
 
 
 def _take(view: View) -> Decision | None:

@@ -25,6 +25,7 @@ from typing import Any
 
 from ..errors import BugError
 from . import lease as rules
+from . import pauses
 from .decide import decide, fence_reason, off_reason, offered_to, unfit_reason
 from .model import (
     NOT_PROBED,
@@ -35,6 +36,7 @@ from .model import (
     Move,
     Op,
     Order,
+    Pause,
     Phase,
     Sighting,
     State,
@@ -160,6 +162,7 @@ class Guard:
         self._generation = 0
         self._found_off: bool | None = None
         self._moves = 0
+        self._pauses = 0
         self._kill_s = granted_kill_s
         self._reset_s = float("-inf") if granted_until_s is None else granted_until_s + granted_kill_s
         """The latest moment at which the fencer may have the node reset."""
@@ -187,6 +190,7 @@ class Guard:
             shutdown_limit_s=limits.shutdown_s,
             storage_limit_s=limits.storage_s,
             failed_starts_limit=limits.failed_starts,
+            give_up_every_s=limits.window_s,
             masterless_s=limits.masterless_s,
             ranking=limits.ranking,
         )
@@ -294,12 +298,19 @@ class Guard:
             self._set(turns=seen.turns)
 
     def _on_ability(self, seen: AbilitySeen) -> None:
-        """Fold what the probes have found into the view."""
+        """Fold what the probes have found into the view. Storage that is well again is tried at once, and what was in
+        vain before says nothing of it.
+        """
+        before = self.view
+        is_back = before.storage_lost_s is not None and seen.storage_lost_s is None
+        if (is_back or (before.storage_full and not seen.storage_full)) and before.troubled_s is not None:
+            self._set(troubled_s=before.now_s, resumes=0, next_resume_s=before.now_s)
         self._set(
             unable=seen.unable,
             probed=True,
             storage_lost_s=seen.storage_lost_s,
             storage_elsewhere=seen.storage_elsewhere,
+            storage_full=seen.storage_full,
         )
 
     def _sight(self, sighting: Sighting) -> None:
@@ -536,6 +547,7 @@ class Guard:
         if seen.generation < self._generation:
             return
         before, self.vm_pid = self.view.vm, seen.pid
+        self._fold_pause(seen)
         self._set(vm=seen.vm)
         if self._found_off is None and seen.vm is not Vm.UNKNOWN:
             self._found_off = seen.vm is Vm.OFF
@@ -547,6 +559,25 @@ class Guard:
             self._tell_found_off()
         elif seen.vm is Vm.RUNNING and before is Vm.STARTING:
             self._on_started()
+
+    def _fold_pause(self, seen: VmSeen) -> None:
+        """Fold into the view what pauses the VM, and for how long it does so now and again."""
+        view, pause = self.view, seen.pause if seen.vm is Vm.PAUSED else Pause.NONE
+        self._set(pause=pause, resuming=False)
+        if seen.vm is Vm.OFF:
+            self._set(troubled_s=None, resumes=0)
+        if pause is view.pause:
+            return
+        if not pause:
+            self._set(calm_s=view.now_s + pauses.CALM_S)
+            return
+        if pause in pauses.BY_ITSELF and (view.troubled_s is None or view.now_s >= view.calm_s):
+            self._set(troubled_s=view.now_s, resumes=0)
+            self._pauses = 0
+        self._set(calm_s=float("inf"), next_resume_s=view.now_s + pauses.gap_s(self.view.resumes))
+        self._pauses = self._pauses + 1 if pause in pauses.BY_ITSELF else 1
+        text = f"the VM is paused on {view.node}: {pause}"
+        self._journal.note("paused", text, epoch=self._epoch(), count=self._pauses)
 
     def _tell_found_off(self) -> None:
         """Tell that the VM which this node is to run was dead when this guard began: nobody else will."""
@@ -754,6 +785,8 @@ class Guard:
                 self._launch("start", lambda: self._hypervisor.start(self._epoch(), self._generation))
             case Action.RESUME:
                 self._launch("migration", lambda: self._hypervisor.resume(self._generation))
+            case Action.UNPAUSE:
+                self._unpause()
             case Action.MIGRATE:
                 self._migrate()
             case Action.ABORT:
@@ -771,6 +804,9 @@ class Guard:
     def _kill(self, reason: str) -> None:
         """Kill the VM, by the fencer and without it."""
         fenced = self._is_alive() and self.view.move is not Move.DONE and self.last_fence_is_over()
+        if not fence_reason(self.view) and pauses.given_up_reason(self.view):
+            # Not started here again: the lease is given back.
+            self._set(gave_up_s=self.view.now_s, failed_starts=self.view.failed_starts_limit)
         self._set(next_kill_s=self.view.now_s + KILL_RETRY_S)
         if self.view.fencer_there and not self.view.barred and not self._is_barring():
             self._tell(Action.BAR)
@@ -836,6 +872,19 @@ class Guard:
         self._set(vm=Vm.STARTING, start_asked_s=self.view.now_s)
         launch()
 
+    def _unpause(self) -> None:
+        """Resume the VM, which runs under what was promised already: an order to libvirt like a start, and voided like
+        one.
+        """
+        if not rules.is_promised(self.view):
+            raise BugError("a resume that the fencer was not prepared for")
+        self._generation += 1
+        tries = self.view.resumes + 1
+        self._set(resuming=True, resumes=tries, next_resume_s=self.view.now_s + pauses.gap_s(tries))
+        text = f"{self.view.node} resumes the VM: {self.view.pause}, and may be well again"
+        self._journal.note("resumed", text, epoch=self._epoch(), count=tries)
+        self._hypervisor.unpause(self._generation)
+
     def _migrate(self) -> None:
         """Send the VM to where the record says that it may go."""
         order = self.view.order
@@ -877,6 +926,7 @@ class Guard:
             "vm": view.vm.value,
             "vm_pid": self.vm_pid,
             "came_by": self.came_by,
+            "paused": self._paused(view),
             "order": {"op": view.order.op.value, "epoch": view.order.epoch} if view.order else None,
             "unable": view.unable,
             "maintenance": view.maintenance,
@@ -887,6 +937,13 @@ class Guard:
             "starts_failed": view.failed_starts,
             "timeline": json_of(self.timeline),
         }
+
+    @staticmethod
+    def _paused(view: View) -> dict[str, Any] | None:
+        """Why the VM stands paused, and when it is resumed; None while it does not."""
+        if view.vm is not Vm.PAUSED:
+            return None
+        return {"why": view.pause.value, "resumes": view.resumes, "obstacle": pauses.obstacle(view)}
 
     @staticmethod
     def _masterless_in_s(view: View) -> float | None:

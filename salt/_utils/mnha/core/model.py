@@ -53,6 +53,16 @@ class Vm(StrEnum):
         return self is not Vm.OFF
 
 
+class Pause(StrEnum):
+    """Why a VM stands paused, in words for people; NONE while it does not."""
+
+    NONE = ""
+    IO_ERROR = "its disk fails (I/O error)"
+    NO_SPACE = "its disk has no space left"
+    OPERATOR = "somebody has suspended it"
+    OTHER = "libvirt has paused it for a reason of its own"
+
+
 @dataclasses.dataclass(frozen=True)
 class Lease:
     """The record in Consul: who may run the VM.
@@ -176,6 +186,15 @@ class View:
     :param storage_lost_s: since when the folder with the image does not answer, or fails; None while it is well.
     :param storage_elsewhere: the nodes whose guards find it well; empty: nobody could do better.
     :param storage_limit_s: how long a VM that runs here is left alone with that.
+    :param storage_full: the folder is well, and has no room.
+    :param pause: with PAUSED, why.
+    :param troubled_s: since when a failing disk pauses the VM here, now and again; None: it does not.
+    :param calm_s: a pause after this moment is another trouble.
+    :param resumes: how often it was resumed in this trouble.
+    :param next_resume_s: it is not resumed before this moment.
+    :param resuming: it is being resumed.
+    :param gave_up_s: when a VM was last given to another node for that.
+    :param give_up_every_s: it is not done more often than that.
     :param ending: why the guard's process is to end; empty unless it is.
     :param probed: whether `unable` was found out; until then nothing is started here, and nothing given back for it.
     :param failed_starts: starts that failed or VMs that died soon, in a row.
@@ -229,6 +248,15 @@ class View:
     storage_lost_s: float | None = None
     storage_elsewhere: str = ""
     storage_limit_s: float = float("inf")
+    storage_full: bool = False
+    pause: Pause = Pause.NONE
+    troubled_s: float | None = None
+    calm_s: float = float("inf")
+    resumes: int = 0
+    next_resume_s: float = float("-inf")
+    resuming: bool = False
+    gave_up_s: float = float("-inf")
+    give_up_every_s: float = 600.0
     probed: bool = True
     ending: str = ""
     failed_starts: int = 0
@@ -287,6 +315,7 @@ class Action(StrEnum):
     ABORT = "abort the migration"
     HAND_OVER = "hand over"
     RESUME = "resume"
+    UNPAUSE = "unpause"
     VOID_ORDER = "void order"
 
 
@@ -322,6 +351,7 @@ class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     DEGRADED = "degraded"
+    PAUSED = "paused"
     MIGRATING_OUT = "migrating-out"
     MIGRATING_IN = "migrating-in"
     STOPPING = "stopping"
@@ -339,6 +369,7 @@ SENTENCES = {
     State.STARTING: "holds the lease, the VM is starting",
     State.RUNNING: "holds the lease, the VM is running",
     State.DEGRADED: "holds the lease, the VM is not running",
+    State.PAUSED: "holds the lease, the VM is paused: nothing in it goes on",
     State.MIGRATING_OUT: "holds the lease, the VM is being migrated away",
     State.MIGRATING_IN: "the VM is being migrated to this node, paused until the lease is handed over",
     State.STOPPING: "holds the lease, the VM is shutting down",

@@ -11,7 +11,7 @@ import dataclasses
 from enum import StrEnum
 from typing import Any, Protocol
 
-from .model import Lease, Op, Run, Vm
+from .model import Lease, Op, Pause, Run, Vm
 
 # ---- events: what the world tells the guard
 
@@ -71,12 +71,14 @@ class VmSeen:
 
     :param generation: the newest :meth:`Hypervisor.start` that this observation took into account.
     :param crashed: with OFF, whether it ended other than by the guest's own shutdown or a kill of ours.
+    :param pause: with PAUSED, why.
     """
 
     vm: Vm
     generation: int
     crashed: bool = False
     pid: int | None = None
+    pause: Pause = Pause.NONE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,12 +159,15 @@ class AbilitySeen:
 
     :param unable: why not, empty when it could.
     :param storage_lost_s: CLOCK_BOOTTIME since when the folder with the image hangs or fails; None: it is well.
-    :param storage_elsewhere: with that, the nodes whose guards find it well, for people; empty if none is known.
+    :param storage_elsewhere: with that, or while the VM is paused here, the nodes whose guards find it well, for
+        people; empty if none is known.
+    :param storage_full: the folder has no room, for any node.
     """
 
     unable: str
     storage_lost_s: float | None = None
     storage_elsewhere: str = ""
+    storage_full: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,6 +234,11 @@ class Hypervisor(Protocol):
     def resume(self, generation: int) -> None:
         """Resume a VM that a migration has brought. Ends like :meth:`start`."""
 
+    def unpause(self, generation: int) -> None:
+        """Resume a VM that QEMU has paused for its disk's sake, and no other. Ends as :class:`VmSeen`, whatever came of
+        it; a kill voids it as it does a start.
+        """
+
     def shutdown(self) -> None:
         """Ask the guest to shut down."""
 
@@ -259,7 +269,9 @@ class Journal(Protocol):
     """Logs, history and the answers to orders."""
 
     def note(self, event: str, text: str, **data: Any) -> None:
-        """Write one event for people and for the cluster's history; must not wait."""
+        """Write one event for people and for the cluster's history; must not wait. With a `count` above 1 the entry of
+        the same event before it is written again, with that count.
+        """
 
     def log(self, text: str) -> None:
         """Write one line to this node's log only."""

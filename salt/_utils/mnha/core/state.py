@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from . import lease as rules
-from .decide import fence_reason, storage_reason, take_reason
+from . import pauses
+from .decide import fence_reason, take_reason, useless_reason
 from .model import Move, Op, Run, State, View, Vm
+
+_LIVES = {Vm.RUNNING: State.RUNNING, Vm.PAUSED: State.PAUSED}
 
 
 def describe(view: View) -> State:
     """Return the state, in a word, that `view` amounts to."""
-    if view.vm.may_write and (fence_reason(view) or storage_reason(view)):
+    if view.vm.may_write and (fence_reason(view) or useless_reason(view)):
         return State.SELF_FENCING
     if view.vm is Vm.ARRIVING:
         return State.MIGRATING_IN
@@ -24,7 +27,7 @@ def describe(view: View) -> State:
             return State.MIGRATING_OUT
         if view.shutdown_asked_s is not None and view.vm.may_write:
             return State.STOPPING
-        return State.RUNNING if view.vm is Vm.RUNNING else State.DEGRADED
+        return _LIVES.get(view.vm, State.DEGRADED)
     if (view.order is not None and view.order.op is Op.TAKEOVER) or take_reason(view):
         return State.TAKING_OVER if view.unanswered else State.WAITING
     return State.STOPPED if view.desired is Run.STOPPED else State.STANDBY
@@ -40,6 +43,7 @@ def next_moment(view: View) -> float:
         view.next_kill_s,
         view.next_shutdown_s,
         view.not_before_s,
+        *pauses.next_moment(view),
     ]
     for until_s in (view.granted_until_s, view.promised_until_s):
         if until_s is not None:

@@ -75,7 +75,8 @@ def is_calm(view: View) -> bool:
     migration that is. And nobody renews until it is there: when the deadline is near, that is done first.
     """
     has_time = rules.has_half_a_deadline(view) or not view.vm.may_write
-    return view.vm not in (Vm.STARTING, Vm.ARRIVING) and view.move is Move.NONE and has_time
+    is_still = view.vm not in (Vm.STARTING, Vm.ARRIVING) and view.move is Move.NONE and not view.resuming
+    return is_still and has_time
 
 
 def last_s(views: Sequence[View], now_s: float) -> float:

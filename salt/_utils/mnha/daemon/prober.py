@@ -43,8 +43,10 @@ class Prober:
     :param watchdog_error: why a required watchdog would not work, empty when it would.
     :param lack: why its memory is not to be had here, empty when it is.
     :param disk: the newest look at the disk of this node's Consul server.
-    :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here.
+    :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here, or the
+        VM is paused here.
     :param changed: called, in the prober's thread, when anything of it has changed.
+    :param is_paused: whether the VM stands paused here.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class Prober:
         disk: Callable[[], Check],
         storage_elsewhere: Callable[[], str],
         changed: Callable[[AbilitySeen], None],
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self._node, self._vm, self._share, self._qemu = node, vm, share, qemu
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
         self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
         self._storage_elsewhere, self._lack, self._disk = storage_elsewhere, lack, disk
+        self._is_paused = is_paused
         self._ground: tuple[float, Ground | None] = (float("-inf"), None)
         self._seen: Ground | None = None
         self._lost_s: float | None = None
@@ -114,8 +118,9 @@ class Prober:
                 lack=self._lack(),
             )
         )
-        elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
-        return AbilitySeen(checks.unable(self.checks), self._lost_s, elsewhere)
+        elsewhere = "" if self._lost_s is None and not self._is_paused() else self._storage_elsewhere()
+        is_full = seen.storage.ok and bool(seen.storage.why)
+        return AbilitySeen(checks.unable(self.checks), self._lost_s, elsewhere, storage_full=is_full)
 
     def objection(self) -> str:
         """Why the VM must not be started, resumed or received here at this very moment, whatever the last probe said;

@@ -81,6 +81,7 @@ def protect(
         disk=node.consul_disk.check,
         storage_elsewhere=node.other_nodes.with_storage,
         changed=post,
+        is_paused=lambda: guard.view.vm is Vm.PAUSED,
     )
     hypervisor = LibvirtHypervisor(
         node.connection,

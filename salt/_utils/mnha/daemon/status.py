@@ -94,6 +94,7 @@ class Status:
                         "state": p.guard.state,
                         "vm": p.guard.view.vm,
                         "came_by": p.guard.came_by,
+                        "paused": {"why": p.guard.view.pause} if p.guard.view.pause else None,
                         "checks": told(p.prober.checks, Of.VM),
                     }
                     for name, p in self._protected.items()

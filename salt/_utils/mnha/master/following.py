@@ -34,7 +34,7 @@ class Look:
         return holder_of(self.lease)
 
     def told(self, vm: str) -> Mapping[str, Any]:
-        """What the holder's guard has recorded of the VM: `state`, `vm`, `came_by`."""
+        """What the holder's guard has recorded of the VM: `state`, `vm`, `came_by`, `paused`."""
         return dict(((self.record.get("guard") or {}).get("vms") or {}).get(vm) or {})
 
 
@@ -57,6 +57,7 @@ def follow(
     `still_s`, for how long the lease was seen unchanged:
 
     - `running` (wanted): who holds the lease renews it, and has recorded that the VM runs;
+    - `paused` (wanted: running): who holds the lease renews it, and has recorded that the VM stands paused;
     - `off` (wanted): nobody holds the lease: who held it had the VM confirmed dead;
     - `free` (wanted: running): nobody holds the lease, so that somebody has to be ordered to take it; one that was
       created and never taken counts as that when guards take the order;
@@ -101,6 +102,6 @@ def _outcome(look: Look, vm: str, wanted: str, renewed: bool, still_s: float) ->
     if not look.holder:
         return "free" if look.lease.get("phase") == "released" or still_s > overdue_s else ""
     told = look.told(vm)
-    if renewed and (told.get("state"), told.get("vm")) == ("running", "running"):
-        return "running"
+    if renewed and told.get("state") in ("running", "paused") and told.get("state") == told.get("vm"):
+        return str(told["state"])
     return "overdue" if still_s > overdue_s else ""

@@ -13,7 +13,7 @@ from typing import Any
 from .. import keys
 from ..consul.voters import Margin
 from ..core import choose, placement
-from . import certificates, checks, missing, placing, quorum
+from . import certificates, checks, missing, paused, placing, quorum
 from .minions import Reply
 
 Compare = Callable[[Any, Mapping[str, Any]], list[str]]
@@ -227,6 +227,7 @@ def _vms(view: Mapping[str, Any], found: Mapping[str, Any], renewed_s: Mapping[s
         vm["missing"] = missing.told(name, vm, found["quorum"])
         vm |= _lease_seen(said, renewed_s.get(name))
         vm |= _location(name, vm, said, found)
+        vm["paused"] = said[vm["on"]].get("paused") if vm["on"] in said else None
         vm["where"] = _where(vm, rows)
         vm["hung"] = next((one["health"].get("why") or "no answer" for one in said.values()
                            if (one.get("health") or {}).get("hung")), "")  # fmt: skip
@@ -288,7 +289,8 @@ def _where(vm: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
     node, state = vm["on"], vm["state"]
     if state in ("running", "paused", "starting"):
         text = {"running": f"runs on {node}", "paused": f"is paused on {node}", "starting": f"is starting on {node}"}
-        return text[state] + (" by its record, and its lease is being renewed" if vm["by"] == "record" else "")
+        why = f": {paused.why(vm)}" if paused.why(vm) else ""
+        return text[state] + (" by its record, and its lease is being renewed" if vm["by"] == "record" else why)
     if state == "off":
         if node:
             return f"is not running: it is off on {node}, which holds the lease"
@@ -332,7 +334,8 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
     texts, run, holder = [vm["missing"]] if vm["missing"] else [], (vm["desired"] or {}).get("run"), _holder(vm)
     is_up = vm["state"] in ("running", "paused", "starting")
     if vm["state"] == "paused" or (run == "started" and vm["state"] != "running") or (run == "stopped" and is_up):
-        texts.append(f"{name} {vm['where']}; desired: {run or 'not known'}")
+        more = f"; {remedy}" if (remedy := paused.remedy(name, vm["on"] or "", vm)) else ""
+        texts.append(f"{name} {vm['where']}; desired: {run or 'not known'}{more}")
     if vm["hung"]:
         texts.append(f"{name}: the guest does not answer: {vm['hung']}")
     if holder and (vm["overdue"] or vm["expired"]):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..core.timing import LONGEST_S
 from ..errors import DeadlineError, FailedError, UnreachableError
+from . import paused
 from .failover import START_WAIT_S, Ask, order, value_of
 from .following import holder_of
 from .minions import Reply
@@ -50,10 +51,12 @@ def start(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: 
         if holder_of(plan["lease"]) or (number and is_waiting(plan["lease"])):
             seen = follow(ask, seers, name, "running", wait_s)
             holder, epoch = seen["holder"], seen["lease"].get("epoch", -1)
-            if seen["outcome"] in ("running", "timeout"):
+            if seen["outcome"] in ("running", "paused", "timeout"):
                 result.node, result.epoch = holder, epoch
                 result.ok = seen["outcome"] == "running"
-                result.text = f"{name} runs on {holder}, epoch {epoch}" if result.ok else _not_started(seen, wait_s)
+                result.text = (
+                    f"{name} runs on {holder}, epoch {epoch}" if result.ok else _not_started(name, seen, wait_s)
+                )
                 return result
             plan = value_of(ask.one(planner, "mnvm.plan", {"vm": name}, timeout_s=ASK_S))
         lease = plan["lease"]
@@ -79,8 +82,10 @@ def is_waiting(lease: Mapping[str, Any]) -> bool:
     return not is_free(lease) and not holder_of(lease)
 
 
-def _not_started(seen: Mapping[str, Any], wait_s: float) -> str:
+def _not_started(name: str, seen: Mapping[str, Any], wait_s: float) -> str:
     told, holder = seen["told"], seen["holder"]
+    if seen["outcome"] == "paused":
+        return f"desired is started; {paused.started(name, holder, seen['lease'].get('epoch', -1), told)}"
     said = f"its record says {told['state']}, VM {told.get('vm')}" if told.get("state") else "it has recorded nothing"
     return (
         f"desired is started, and {holder} has the lease, but the VM does not run there after {wait_s:g} s: {said};"

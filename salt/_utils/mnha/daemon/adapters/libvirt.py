@@ -13,6 +13,9 @@ To resume a VM that a migration has brought is such an order too, and is treated
 which is told by its process alone: its command line says that it was started for an incoming migration, and no mark in
 /run, left *before* each resume, names it.
 
+To resume a VM that QEMU has paused for its disk's sake is such an order as well: carried out late, it would resume what
+a migration brings by then. It may fail without harm: the VM stands paused as before.
+
 A start outlives the guard that ordered it, too: so it leaves a mark in /run while it is under way, and the next guard,
 which finds the mark, voids the start before it believes that the VM is off.
 """
@@ -32,7 +35,8 @@ from typing import Any
 import libvirt
 
 from ...core.guard import SHUTDOWN_RETRY_S
-from ...core.model import Vm
+from ...core.model import Pause, Vm
+from ...core.pauses import BY_ITSELF
 from ...core.ports import Event, Moved, StartFailed, VmSeen
 from ...errors import FailedError
 from ...fencer.slices import KernelSlices
@@ -69,6 +73,17 @@ LOOK_AGAIN_S = 0.02
 
 CLEAN_ENDS = (libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
 """What libvirt says of a QEMU that ended by the guest's own wish, or because it goes on elsewhere."""
+
+SUSPENDED_BY_SOMEBODY = (
+    libvirt.VIR_DOMAIN_PAUSED_USER,
+    libvirt.VIR_DOMAIN_PAUSED_SAVE,
+    libvirt.VIR_DOMAIN_PAUSED_DUMP,
+    libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT,
+    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+)
+"""Why libvirt says that a domain is paused, where somebody has asked for it."""
+NO_SPACE = "enospc"
+"""libvirt's word for it, in the event of an I/O error."""
 
 # QEMU's own words when another process has the image open; libvirt has no error code for it.
 _LOCKED_WORDS = ('Failed to get "write" lock', "Failed to get shared", "Is another process using the image")
@@ -111,6 +126,7 @@ class Connection:
         self._uri = uri
         self._connection: Any = None
         self._listeners: list[Callable[[str, int, int], None]] = []
+        self._io_listeners: list[Callable[[str, str], None]] = []
         self.error = "not connected yet"
         self._connector = Forever("libvirt-connect", self._connect)
         self.threads = (Forever("libvirt-events", self._turn_events, limit_s=EVENTS_HANG_S), self._connector)
@@ -128,6 +144,10 @@ class Connection:
         reconnection.
         """
         self._listeners.append(listener)
+
+    def listen_for_io_errors(self, listener: Callable[[str, str], None]) -> None:
+        """Call `listener(vm, reason)` at each I/O error of a disk, in libvirt's words: before it tells of the pause."""
+        self._io_listeners.append(listener)
 
     def get(self) -> Any:
         """The libvirt connection.
@@ -154,14 +174,17 @@ class Connection:
 
     def _connect(self) -> float:
         """Connect, and stay connected until the connection is gone."""
-        connection = lifecycle = None
+        connection, callbacks = None, list[int]()
         gone = threading.Event()
         try:
             connection = libvirt.open(self._uri)
             connection.setKeepAlive(5, 3)
             connection.registerCloseCallback(lambda _connection, _reason, _data: gone.set(), None)
-            event = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
-            lifecycle = connection.domainEventRegisterAny(None, event, self._on_lifecycle, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_io_error),
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+            ):
+                callbacks.append(connection.domainEventRegisterAny(None, event, callback, None))
             self._connection, self.error = connection, ""
             self._tell("", -1, -1)
             while not gone.wait(ALIVE_S) and connection.isAlive() == 1:
@@ -176,19 +199,19 @@ class Connection:
         finally:
             self._connection = None
             if connection is not None:
-                self._forget(connection, lifecycle)
+                self._forget(connection, callbacks)
         return RECONNECT_S
 
     @staticmethod
-    def _forget(connection: Any, lifecycle: int | None) -> None:
+    def _forget(connection: Any, callbacks: list[int]) -> None:
         """Take back what libvirt holds of a connection; it is closed with its last user then. To close it here was
         rejected: another thread may be about to call it, and would call what is gone.
         """
         with contextlib.suppress(Exception):
             connection.unregisterCloseCallback()
-        with contextlib.suppress(Exception):
-            if lifecycle is not None:
-                connection.domainEventDeregisterAny(lifecycle)
+        for callback in callbacks:
+            with contextlib.suppress(Exception):
+                connection.domainEventDeregisterAny(callback)
 
     def _on_lifecycle(self, _connection: Any, domain: Any, event: int, detail: int, _data: Any) -> None:
         """Pass an event on; one that can't be understood is a reason to look at all."""
@@ -199,11 +222,23 @@ class Connection:
             about = "", -1, -1
         self._tell(*about)
 
+    def _on_io_error(
+        self, _connection: Any, domain: Any, path: str, alias: str, action: int, reason: str, _data: Any
+    ) -> None:
+        """Pass an I/O error on."""
+        log.warning("I/O error of %s at %s (%s): %s", alias, path, action, reason or "no reason given")
+        self._call(self._io_listeners, lambda: (domain.name(), str(reason)))
+
     def _tell(self, vm: str, event: int, detail: int) -> None:
-        """Call the listeners; none may end the event loop."""
-        for listener in self._listeners:
+        """Call the listeners for lifecycle events."""
+        self._call(self._listeners, lambda: (vm, event, detail))
+
+    @staticmethod
+    def _call(listeners: list[Callable[..., None]], what: Callable[[], tuple[Any, ...]]) -> None:
+        """Call listeners; none may end the event loop."""
+        for listener in listeners:
             try:
-                listener(vm, event, detail)
+                listener(*what())
             except Exception:
                 log.exception("a listener for libvirt's events failed")
 
@@ -248,7 +283,8 @@ class LibvirtHypervisor:
         self._killing = False
         self._killed_pid = 0
         self._process: Process | None = None
-        self._paused = False
+        self._pause = Pause.NONE
+        self._io_reason: str | None = None
         self._arriving = False
         self._moving = 0
         self._stranded: Process | None = None
@@ -270,6 +306,7 @@ class LibvirtHypervisor:
         """Void what a guard before this one had begun, start the threads, and look."""
         void_start(self._mark)
         self._connection.listen(self._on_event)
+        self._connection.listen_for_io_errors(self._on_io_error)
         self._worker.start()
         self._scanner.start()
 
@@ -299,6 +336,11 @@ class LibvirtHypervisor:
         """See :class:`mnha.core.ports.Hypervisor`. What can't be resumed is killed."""
         self._announce(generation)
         self._orders.put(lambda: self._resume(generation))
+
+    def unpause(self, generation: int) -> None:
+        """See :class:`mnha.core.ports.Hypervisor`."""
+        self._announce(generation)
+        self._orders.put(lambda: self._unpause(generation))
 
     def shutdown(self) -> None:
         """See :class:`mnha.core.ports.Hypervisor`. Agent first (it tells the guest), ACPI if there is none."""
@@ -356,6 +398,19 @@ class LibvirtHypervisor:
 
         self._launch(resume, generation, on_error=self._kill_processes)
 
+    def _unpause(self, generation: int) -> None:
+        """Resume the VM, if it still is its disk for whose sake it stands paused; unless a kill came in between."""
+
+        def unpause() -> None:
+            domain = self._connection.get().lookupByUUIDString(self._uuid)
+            self._pause = self._pause_of(domain, *domain.state())
+            if self._pause in BY_ITSELF:
+                self._begin(generation)
+                domain.resume()
+                self._pause = Pause.NONE
+
+        self._launch(unpause, generation, starts=False)
+
     def _begin(self, generation: int) -> None:
         """Leave the mark of a start under way.
 
@@ -381,8 +436,18 @@ class LibvirtHypervisor:
         self._arriving = False
         self._resumed_mark.write_text(birth_of(process.pid), encoding="ascii")
 
-    def _launch(self, launch: Callable[[], None], generation: int, on_error: Callable[[], None] = lambda: None) -> None:
-        """Start or resume the VM and tell what came of it."""
+    def _launch(
+        self,
+        launch: Callable[[], None],
+        generation: int,
+        on_error: Callable[[], None] = lambda: None,
+        *,
+        starts: bool = True,
+    ) -> None:
+        """Start or resume the VM and tell what came of it.
+
+        :param starts: whether it comes to life here; else it was alive before, and is after a failure.
+        """
         error, locked = "", False
         try:
             launch()
@@ -395,13 +460,16 @@ class LibvirtHypervisor:
         except Exception as failure:
             log.exception("starting %s", self.name)
             error = repr(failure)
-        self._paused = False
+        if starts:
+            self._pause = Pause.NONE
         while error and not self._is_void(on_error):
             pass  # until then the start is under way, and the VM not off
         with contextlib.suppress(OSError):  # the next guard would void it once more
             self._mark.unlink(missing_ok=True)
-        if error:
+        if error and starts:
             self._post(StartFailed(generation, error, locked))
+        elif error:
+            log.warning("%s stays paused: %s", self.name, error)
         with self._lock:
             self._starting = False
         self._look()
@@ -603,6 +671,8 @@ class LibvirtHypervisor:
             log.error("what is left in the slice of %s is no QEMU", self.name)
             self._kill_processes()
         self._look()
+        if not self._connection.error and self._orders.empty():
+            self._orders.put(self._ask_state)  # an event may have been lost
         self._scanner.well()
         if self._look_soon.wait(SCAN_S):
             self._look_soon.clear()
@@ -624,8 +694,8 @@ class LibvirtHypervisor:
             self._killer.over()  # whoever has killed it
             self._post(VmSeen(Vm.OFF, generation))
         else:
-            alive = Vm.ARRIVING if self._arriving else Vm.PAUSED if self._paused else Vm.RUNNING
-            self._post(VmSeen(alive, generation, pid=process.pid if process else None))
+            alive = Vm.ARRIVING if self._arriving else Vm.PAUSED if self._pause else Vm.RUNNING
+            self._post(VmSeen(alive, generation, pid=process.pid if process else None, pause=self._pause))
 
     def _adopt(self) -> Process | None:
         """Find the VM's QEMU in its slice and watch for its end; what else stays there, if that is all."""
@@ -640,6 +710,7 @@ class LibvirtHypervisor:
             except ProcessLookupError:
                 continue
             self._stopped.clear()
+            self._pause, self._io_reason = Pause.NONE, None
             self._arriving = is_incoming(pid) and not self._was_resumed(pid)
             self._begin_watch(self._process)
             break
@@ -711,11 +782,11 @@ class LibvirtHypervisor:
             self._look()
             domain = self._connection.get().lookupByUUIDString(self._uuid)
             state, reason = domain.state()
-            self._paused = state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
+            self._pause = self._pause_of(domain, state, reason)
             if self._arriving and state == libvirt.VIR_DOMAIN_RUNNING:
                 log.error("%s was resumed here by somebody else than this guard", self.name)
                 self._note_resumed()
-            elif self._paused and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION:
+            elif self._pause and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION:
                 self._go_on(domain)
             elif not self._arriving:
                 self._abort_orphan(domain)
@@ -723,6 +794,28 @@ class LibvirtHypervisor:
             log.info("libvirt does not tell the state of %s: %s", self.name, error)
         finally:
             self._look()
+
+    def _pause_of(self, domain: Any, state: int, reason: int) -> Pause:
+        """Why a domain in that state stands paused."""
+        if state != libvirt.VIR_DOMAIN_PAUSED:
+            return Pause.OTHER if state == libvirt.VIR_DOMAIN_PMSUSPENDED else Pause.NONE
+        if reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
+            return Pause.NO_SPACE if self._has_no_space(domain) else Pause.IO_ERROR
+        return Pause.OPERATOR if reason in SUSPENDED_BY_SOMEBODY else Pause.OTHER
+
+    def _has_no_space(self, domain: Any) -> bool:
+        """Whether an I/O error was for want of space, by its event; of one from before this guard began, by what QEMU
+        has kept. (That alone does not do: QEMU 7.2 keeps the first error there until it ends.)
+        """
+        if self._io_reason is None:
+            errors = domain.diskErrors() or {}
+            self._io_reason = NO_SPACE if libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE in errors.values() else ""
+        return self._io_reason == NO_SPACE
+
+    def _on_io_error(self, vm: str, reason: str) -> None:
+        """libvirt's events of I/O errors, in its event thread."""
+        if vm == self.name:
+            self._io_reason = reason
 
     def _abort_orphan(self, domain: Any) -> None:
         """Abort a migration that a guard before this one has begun: nobody hands the lease over at its end."""
@@ -746,4 +839,4 @@ class LibvirtHypervisor:
             return
         log.warning("%s stays here after a failed migration: resuming it", self.name)
         domain.resume()
-        self._paused = False
+        self._pause = Pause.NONE

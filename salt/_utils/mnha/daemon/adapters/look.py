@@ -4,9 +4,9 @@ What hangs in the kernel there (a file server that is gone) can't be killed, and
 end. So it is this process that hangs, and never the guard, which can be replaced meanwhile. It is begun anew for each
 look, by its path and without the package: it imports next to nothing.
 
-It prints five lines and one for each image: why the folder fails, why it is not the share (then nothing was written
-there), the id that lies in the share, the folder's real path, its mount as /proc/self/mountinfo has it. What is wrong
-with an image, or why the folder is, is empty where nothing is.
+It prints six lines and one for each image: why the folder fails, why it is not the share (then nothing was written
+there), that it has no room, the id that lies in the share, the folder's real path, its mount as /proc/self/mountinfo
+has it. What is wrong with an image, or with the folder, is empty where nothing is.
 """
 
 import contextlib
@@ -15,7 +15,9 @@ import os
 import sys
 
 BLOCK = 4096
-FIRST_LINES = 5
+LEAST_ROOM_MIB = 64
+"""With less the folder has no room: a disk image that grows soon finds none."""
+FIRST_LINES = 6
 """So many are printed before those of the images."""
 OWN_FOLDER, ID_FILE = ".mnha", "id"
 """In the shared folder: what guards write there, and in that the share's id (:mod:`.share`)."""
@@ -49,6 +51,16 @@ def storage(folder: str, who: str) -> str:
                 return f"{folder} gives back other data than was written"
     except OSError as error:
         return f"{folder} can't be written: {error.strerror}; is it mounted?"
+    return ""
+
+
+def room(folder: str) -> str:
+    """That `folder` has no room, for who is not root; nothing where it has, or does not say."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(folder)
+        free_mib = found.f_bavail * found.f_frsize >> 20
+        if found.f_blocks and free_mib < LEAST_ROOM_MIB:
+            return f"{folder} is full: less than {LEAST_ROOM_MIB} MiB are left; make room"
     return ""
 
 
@@ -154,7 +166,8 @@ def look(folder: str, who: str, share: str, wanted: str, root: str, *images: str
         other = "" if wrong else foreign(share, found, wanted)
     wrong = wrong or ("" if other else storage(folder, who))
     told = NOT_LOOKED_AT if wrong else NOT_THE_SHARE if other else ""
-    return [wrong, other, found, real, mount, *(told or image(path) for path in images)]
+    full = "" if told else room(folder)
+    return [wrong, other, full, found, real, mount, *(told or image(path) for path in images)]
 
 
 if __name__ == "__main__":

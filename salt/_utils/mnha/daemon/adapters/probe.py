@@ -73,7 +73,7 @@ def ground(
     folder: Path, who: str, images: Sequence[Path], share: Path, wanted: str = "", *, may_be_root: bool = False
 ) -> Ground:
     """The folder with the images, and each image, seen by a process of its own (:mod:`.look`); one that hangs is waited
-    for, for as long as it does.
+    for, for as long as it does. A folder that is well, and full, says so: that is no fault of this node.
 
     :param who: names the file that is written there; no two that look at once may have the same.
     :param share: the shared folder that it is, or lies in.
@@ -92,10 +92,10 @@ def ground(
     if done.returncode or len(lines) != look.FIRST_LINES + len(images):
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Ground.failed(f"{folder} can't be looked at: {said}", len(images))
-    wrong, other, found, path, mount = lines[: look.FIRST_LINES]
+    wrong, other, full, found, path, mount = lines[: look.FIRST_LINES]
     seen = [Check(not line, line) for line in lines[look.FIRST_LINES :]]
     why = wrong or other
-    return Ground(Check(not why, why), seen, bool(wrong), found, path, mounts.parse(mount))
+    return Ground(Check(not why, why or full), seen, bool(wrong), found, path, mounts.parse(mount))
 
 
 def _there(path: Path, missing: str) -> Check:
