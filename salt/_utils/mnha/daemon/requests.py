@@ -40,7 +40,7 @@ class Requests:
             "migrate": self._migrate,
             "reset": self._reset,
             "stop": self._stop,
-            "end": lambda request: self._loop.ask(self._ending.begin),
+            "end": self._end,
         }
 
     def streamers(self) -> dict[str, Callable[[Request], Iterator[dict[str, Any]]]]:
@@ -104,6 +104,11 @@ class Requests:
         if target not in others:
             raise InputError(f"{target!r} is no node to migrate to from {self._node.name}; known: {', '.join(others)}")
         return self._order(Op.MIGRATE, request)
+
+    def _end(self, request: Request) -> dict[str, Any]:
+        """Have this process end, with its VMs off."""
+        reason = str(request.get("reason", "its guard was asked to end"))[:500]
+        return self._loop.ask(lambda: self._ending.begin(reason))
 
     def _stop(self, request: Request) -> dict[str, Any]:
         """Wait until the VM is off here and the lease given back; the desired state in Consul is what stops it."""
