@@ -98,6 +98,19 @@ def test_where_systemd_does_not_say_a_unit_is_stopped(monkeypatch: pytest.Monkey
     assert jobs.stops("mnha-guard.service")
 
 
+@pytest.mark.parametrize(("state", "stops"), [("stopping", True), ("running", False), ("degraded", False), ("", False)])
+def test_whether_the_node_goes_down_is_systemds_own_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, stops: bool
+) -> None:
+    command = tmp_path / "systemctl"
+    command.write_text(f"#!/bin/sh\necho {state}\nexit 1\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert jobs.node_stops() is stops
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert not jobs.node_stops()
+
+
 @pytest.mark.parametrize("state", ["loaded", "masked", "not-found"])
 def test_whether_systemd_has_a_unit_is_its_own_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str

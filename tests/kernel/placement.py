@@ -131,6 +131,14 @@ def libvirt_puts_qemu_into_its_open_slice() -> None:
     print(run("systemctl", "status", "--no-pager", "mnha.slice"), run("machinectl"))
 
 
+def its_scope_is_stopped_after_a_guard_and_before_the_fencer() -> None:
+    """The product's units count on that order when a node goes down."""
+    (pid,) = SLICES.pids(VM)
+    (scope,) = {group.split("/")[3] for group in groups_of(pid)}
+    assert "virt-guest-shutdown.target" in run("systemctl", "show", "--property=Before", "--value", scope).split()
+    assert "libvirtd.service" in run("systemctl", "show", "--property=After", "--value", scope).split()
+
+
 def a_start_while_barred_executes_nothing_and_fails_when_killed() -> None:
     """What comes is a child of libvirtd that never becomes a QEMU. Another VM does not notice."""
     SLICES.bar(OTHER)
@@ -217,6 +225,7 @@ def libvirtd_ends_it_where_machined_can_not_be_started() -> None:
 PHASES = (
     the_kernel_has_controllers,
     libvirt_puts_qemu_into_its_open_slice,
+    its_scope_is_stopped_after_a_guard_and_before_the_fencer,
     a_start_while_barred_executes_nothing_and_fails_when_killed,
     a_bar_freezes_it_and_systemd_does_not_thaw,
     a_kill_reaches_it_and_its_slice_stays_barred,

@@ -60,7 +60,7 @@ def installed(name: str, unit: str = "") -> str:
 
 def rendered(path: Path) -> str:
     """A unit as the states write it, with the default timings, on a node without VMs."""
-    guard = SimpleNamespace(timings=PROFILES["default"], vms=[])
+    guard = SimpleNamespace(timings=PROFILES["default"], vms=[], leave_s=180.0)
     return jinja2.Template(path.read_text(encoding="utf-8")).render(salt={"mnha_config.guard": lambda: guard})
 
 

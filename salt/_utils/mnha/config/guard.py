@@ -21,6 +21,9 @@ SLICES = "/sys/fs/cgroup/mnha.slice"
 CA_FILE = "/etc/mnha/tls/ca.pem"
 GUARD_TOKEN_FILE = "/etc/mnha/tokens/guard"
 DOMAIN_FOLDER = "/etc/mnha/domains"
+LEAVE_S = 180.0
+"""How long a node that goes down may take to migrate its VMs away: 16 GiB at 1 Gbit/s take two and a half minutes. What
+is not away by then is shut down."""
 
 
 def domain_file(vm: str) -> str:
@@ -49,6 +52,7 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "watchdog": cluster.watchdog,
         "watchdog_device": cluster.watchdog_device,
         "masterless_takeover_after_s": cluster.masterless_takeover_after_s,
+        "leave_s": LEAVE_S,
         "storage_lost_after_s": cluster.storage_lost_after_s,
         "memory_reserve_mib": cluster.memory_reserve_mib,
         "image_folder": cluster.image_folder,

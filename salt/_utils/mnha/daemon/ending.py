@@ -25,17 +25,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 class Ending:
     """Whether this process is to end, and whether it may by now. All of it in the main thread."""
 
-    def __init__(self, loop: Loop, node: str) -> None:
-        self._loop, self._node = loop, node
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._ending_s: float | None = None
         self._replaced_by_s: float | None = None
 
-    def begin(self) -> dict[str, Any]:
-        """Shut down what runs here, give it to another node, and end. Returns at once: the process' end tells."""
+    def begin(self, reason: str) -> dict[str, Any]:
+        """Shut down what runs here, give it to another node, and end. Returns at once: the process' end tells.
+
+        :param reason: why, for the leases' records.
+        """
         if self._ending_s is None:
             self._ending_s = boottime_s()
             for vm in self._loop.guards:
-                self._loop.deliver(vm, Ended(f"the guard of {self._node} was stopped"))
+                self._loop.deliver(vm, Ended(reason))
         return {"pid": os.getpid()}
 
     def take_signals(self) -> None:

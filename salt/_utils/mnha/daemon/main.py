@@ -8,7 +8,7 @@ itself when a guard wants to act on the time. All waiting is done by the adapter
     python3 -m mnha.daemon --config /etc/mnha/guard.json --try      say whether this version can be run with this
     configuration at all (systemd's ExecReload, before a running guard is replaced by it)
     python3 -m mnha.daemon --config /etc/mnha/guard.json --stop     shut its VMs down, give their leases back and end
-    (systemd's ExecStop); while systemd restarts it, nothing of that
+    (systemd's ExecStop); while systemd restarts it, nothing of that; when the node goes down, migrate them away before
 
 SIGTERM and SIGHUP end the process and touch no running VM: the fencer lets it run until the moment that was last
 granted, and systemd starts the next guard, which goes on from there.
@@ -31,7 +31,7 @@ from .. import __version__
 from ..core.ports import MaintenanceSeen, TurnsSeen
 from ..errors import MnhaError
 from ..host.clock import boottime_s
-from ..host.jobs import stops
+from ..host.jobs import node_stops, stops
 from ..host.systemd import notify
 from . import client
 from .adapters import fencer
@@ -39,6 +39,7 @@ from .adapters.processes import Process
 from .answers import Answers
 from .ending import LAST_WORDS_S, Ending, block_signals, last_s
 from .journal import GuardJournal
+from .leaving import leave
 from .loop import Loop
 from .node import Node
 from .priority import become_prompt
@@ -76,7 +77,7 @@ class Daemon:
         for name, protected in self._protected.items():
             self._loop.add(name, protected.guard)
         self._status = Status(self._node, self._protected, lambda: faults(self._threads()))
-        self._ending = Ending(self._loop, self._node.name)
+        self._ending = Ending(self._loop)
         requests = Requests(self._node, self._loop, self._status, self._ending, self._answers, self._subscribers)
         self._server = Server(Path(config["socket"]), requests.handlers(), requests.streamers())
 
@@ -158,14 +159,19 @@ class Daemon:
 
 
 def stop(config: dict[str, Any]) -> int:
-    """Have the running guard end in an orderly way, and wait for that; at once where systemd only restarts it.
+    """Have the running guard end in an orderly way, and wait for that; at once where systemd only restarts it. When the
+    whole node goes down, its VMs are migrated away before.
 
     systemd ends what takes longer than its limit for that (`TimeoutStopSec=`).
     """
     if not stops(UNIT):
         return 0
+    reason = f"the guard of {config['node']} was stopped"
+    if node_stops():
+        reason = f"{config['node']} goes down"
+        leave(config)
     try:
-        pid = client.request("end", path=config["socket"])["pid"]
+        pid = client.request("end", path=config["socket"], reason=reason)["pid"]
     except MnhaError as error:
         log.warning("the guard can't be asked to end, its VM dies at its moment: %s", error.message)
         return 1

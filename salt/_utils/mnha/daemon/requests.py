@@ -42,7 +42,7 @@ class Requests:
             "stop": self._stop,
             "fit": self._fit,
             "adopt_share": self._adopt_share,
-            "end": lambda request: self._loop.ask(self._ending.begin),
+            "end": self._end,
         }
 
     def streamers(self) -> dict[str, Callable[[Request], Iterator[dict[str, Any]]]]:
@@ -133,6 +133,11 @@ class Requests:
             if vm["vm_pid"]:
                 running[images[name]] = int(vm["vm_pid"])
         return {"node": node, "id": self._node.share.adopt(running)}
+
+    def _end(self, request: Request) -> dict[str, Any]:
+        """Have this process end, with its VMs off."""
+        reason = str(request.get("reason", "its guard was asked to end"))[:500]
+        return self._loop.ask(lambda: self._ending.begin(reason))
 
     def _stop(self, request: Request) -> dict[str, Any]:
         """Wait until the VM is off here and the lease given back; the desired state in Consul is what stops it."""

@@ -19,6 +19,17 @@ def stops(unit: str) -> bool:
     return "restart" not in kinds
 
 
+def node_stops() -> bool:
+    """Whether systemd brings the whole machine down, maybe to boot it anew. Where it does not say, it does not."""
+    try:
+        done = subprocess.run(
+            ["systemctl", "is-system-running"], capture_output=True, text=True, timeout=ASK_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.stdout.strip() == "stopping"
+
+
 def load_state(unit: str) -> str:
     """`loaded` where systemd has a unit and may start it, else another word: `not-found`, `masked`; empty where it does
     not say.
