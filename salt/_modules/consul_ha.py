@@ -34,6 +34,10 @@ __virtualname__ = "consul_ha"
 
 BINARY = "/usr/bin/consul"
 POLL_S = 0.5
+ELECTION_S = 4.0
+"""So long is a leader waited for where none is known: an election takes so long at the most, mostly."""
+QUORUM_ASK_S = 1.0
+"""Of each request for a quorum: with the above it is known before a master has given up waiting."""
 SNAPSHOT_S = 0.5  # of each request: a server that is asked for what it knows answers within milliseconds
 RAFT_FOLDER = Path(consul_config.DATA_FOLDER) / "raft"
 ROLES_LOCK = Path("/run/mnha-consul-roles.lock")
@@ -100,8 +104,14 @@ def quorum() -> bool:
 
         salt node1 consul_ha.quorum
     """
+    client, end_s = _client("policy", timeout_s=QUORUM_ASK_S), time.monotonic() + ELECTION_S
+    while not client.leader() and time.monotonic() < end_s:  # a server that knows none holds a request for 7 s
+        time.sleep(POLL_S)
+    if not client.leader():
+        log.info("no quorum: no server knows a leader")
+        return False
     try:
-        _client("policy").get(_key(keys.CONFIG), consistent=True)
+        client.get(_key(keys.CONFIG), consistent=True)
     except MnhaError as error:
         log.info("no quorum: %s", error)
         return False

@@ -144,6 +144,28 @@ def desire(
 
     :raises UnreachableError: no node answers, or none has a quorum, or whether it is written is not known.
     """
+    able, awake = with_quorum(ask, nodes, "started or stopped")
+    wish = {"run": run, "vm": vm, "by": f"mnha by {by}"}
+    silent: dict[str, str] = {}
+    for node in dict.fromkeys([*able, *awake, *nodes]):
+        try:
+            plan = value_of(ask.one(node, "mnvm.set_desired", wish, timeout_s=ASK_S))
+        except (UnreachableError, DeadlineError) as error:
+            silent[node] = error.message
+        else:
+            return node, plan, [one for one in awake if one not in silent]
+    raise UnreachableError(
+        f"{'; '.join(silent.values())}: that the VM is to be {run} was asked for; whether it is written is not known,"
+        " see mnha.status"
+    )
+
+
+def with_quorum(ask: AskHeard, nodes: Sequence[str], what: str) -> tuple[list[str], list[str]]:
+    """The nodes that have a quorum of Consul, the first to say so first, and all whose minions answered.
+
+    :param what: what can't be done without one, for the message.
+    :raises UnreachableError: no node answers, or none has a quorum.
+    """
     replies = ask.heard(nodes, "consul_ha.quorum", timeout_s=ASK_S, good=lambda reply: reply.value is True)
     able = [node for node, reply in replies.items() if reply.value is True]
     if not able:
@@ -151,17 +173,5 @@ def desire(
             f"{node} finds no quorum of Consul" if reply.ok else f"{node}: {reply.value}"
             for node, reply in replies.items()
         )
-        raise UnreachableError(f"{asked}: nothing can be started or stopped; see mnha.status")
-    wish = {"run": run, "vm": vm, "by": f"mnha by {by}"}
-    silent: dict[str, str] = {}
-    for node in dict.fromkeys([*able, *replies, *nodes]):
-        try:
-            plan = value_of(ask.one(node, "mnvm.set_desired", wish, timeout_s=ASK_S))
-        except (UnreachableError, DeadlineError) as error:
-            silent[node] = error.message
-        else:
-            return node, plan, [one for one in replies if one not in silent]
-    raise UnreachableError(
-        f"{'; '.join(silent.values())}: that the VM is to be {run} was asked for; whether it is written is not known,"
-        " see mnha.status"
-    )
+        raise UnreachableError(f"{asked}: nothing can be {what}; see mnha.status")
+    return able, list(replies)
