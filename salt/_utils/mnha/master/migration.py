@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from .. import keys
 from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
-from .failover import PLAN_S, value_of
+from .failover import PLAN_S, AskHeard, value_of
 from .following import holder_of
 from .minions import Reply
 from .result import Result
-from .wishes import AskHeard, follow, with_quorum
+from .wishes import follow, with_quorum
 
 MOVE_WAIT_S = 600.0
 """How long a migration may take before it is given up: 32 GiB at 1 Gbit/s take five minutes."""

@@ -7,14 +7,13 @@ becomes of it is told by Consul (:mod:`mnha.master.following`). So no step needs
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..core.timing import LONGEST_S
 from ..errors import DeadlineError, FailedError, UnreachableError
-from .failover import START_WAIT_S, Ask, order, value_of
+from .failover import START_WAIT_S, Ask, AskHeard, order, value_of
 from .following import holder_of
-from .minions import Reply
 from .result import Result
 
 ASK_S = 8.0
@@ -22,16 +21,6 @@ SLACK_S = 8.0
 """How much longer than its own time limit a minion's function is waited for."""
 MAX_ORDERS = 3
 """A start is ordered so often at the most: each time the lease may be free again when it is looked at."""
-
-
-class AskHeard(Ask, Protocol):
-    """Asks also several minions; see :class:`mnha.master.minions.Minions`."""
-
-    def heard(
-        self, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0,
-        good: Callable[[Reply], bool] = lambda reply: reply.ok,
-    ) -> dict[str, Reply]:  # fmt: skip
-        """The answers of those whose minions are there."""
 
 
 def start(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: float = START_WAIT_S) -> Result:
