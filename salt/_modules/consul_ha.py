@@ -358,10 +358,12 @@ def wait_to_join(timeout_s: float = 90) -> bool:
         return False
     node = __opts__["id"]
     try:
-        client = _client("policy")
+        client = _client("policy", timeout_s=QUORUM_ASK_S)
+        if not client.leader():
+            return False
         admin.health(client)
     except (MnhaError, CommandExecutionError) as error:
-        log.info("nobody tells of servers that vote: a new cluster, or one without a quorum: %s", error)
+        log.info("nobody tells of servers that vote, as in a new cluster: %s", error)
         return False
     _run(lambda: voters.wait_until(lambda: voters.obstacle(admin.health(client)["servers"], node), float(timeout_s)))
     return True
