@@ -34,6 +34,10 @@ __virtualname__ = "consul_ha"
 
 BINARY = "/usr/bin/consul"
 POLL_S = 0.5
+ELECTION_S = 4.0
+"""So long is a leader waited for where none is known: an election takes so long at the most, mostly."""
+QUORUM_ASK_S = 1.0
+"""Of each request for a quorum: with the above it is known before a master has given up waiting."""
 SNAPSHOT_S = 0.5  # of each request: a server that is asked for what it knows answers within milliseconds
 RAFT_FOLDER = Path(consul_config.DATA_FOLDER) / "raft"
 ROLES_LOCK = Path("/run/mnha-consul-roles.lock")
@@ -100,8 +104,14 @@ def quorum() -> bool:
 
         salt node1 consul_ha.quorum
     """
+    client, end_s = _client("policy", timeout_s=QUORUM_ASK_S), time.monotonic() + ELECTION_S
+    while not client.leader() and time.monotonic() < end_s:  # a server that knows none holds a request for 7 s
+        time.sleep(POLL_S)
+    if not client.leader():
+        log.info("no quorum: no server knows a leader")
+        return False
     try:
-        _client("policy").get(_key(keys.CONFIG), consistent=True)
+        client.get(_key(keys.CONFIG), consistent=True)
     except MnhaError as error:
         log.info("no quorum: %s", error)
         return False
@@ -348,10 +358,12 @@ def wait_to_join(timeout_s: float = 90) -> bool:
         return False
     node = __opts__["id"]
     try:
-        client = _client("policy")
+        client = _client("policy", timeout_s=QUORUM_ASK_S)
+        if not client.leader():
+            return False
         admin.health(client)
     except (MnhaError, CommandExecutionError) as error:
-        log.info("nobody tells of servers that vote: a new cluster, or one without a quorum: %s", error)
+        log.info("nobody tells of servers that vote, as in a new cluster: %s", error)
         return False
     _run(lambda: voters.wait_until(lambda: voters.obstacle(admin.health(client)["servers"], node), float(timeout_s)))
     return True

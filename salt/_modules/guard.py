@@ -165,7 +165,7 @@ def adopt_share() -> dict[str, Any]:
 
 
 def history(limit: int = 20) -> list[dict[str, Any]]:
-    """The cluster's newest events, the newest last.
+    """The cluster's newest events, the newest last, as the nearest server knows them: no quorum is needed.
 
     CLI Example:
 
@@ -173,7 +173,7 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 
         salt node1 guard.history limit=50
     """
-    return recorded.newest(__salt__["consul_ha.kv_list"](keys.HISTORY), int(limit))
+    return recorded.newest(__salt__["consul_ha.snapshot"]([keys.HISTORY])["keys"], int(limit))
 
 
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:

@@ -198,11 +198,16 @@ def check_config(cluster: str | None = None, node: str | None = None) -> dict[st
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         faults: dict[str, list[str]] = {}
+        inventory = Inventory(__opts__)
         doubts: dict[str, list[str]] = {}
         config = mnha.on_demand("config")
         for one in (queue := list(nodes)):
+            pillar = inventory.compile_pillar(one)
+            if broken := inventory.render_faults(pillar):
+                faults[one] = broken
+                continue
             try:
-                found = config.load(Inventory(__opts__).compile_pillar(one))
+                found = config.load(pillar)
                 found.require_node(one)
                 if not node:  # those that the pillar adds are not in force yet
                     queue += [other for other in found.nodes if other not in queue]

@@ -14,7 +14,7 @@ import mnha
 from mnha import keys
 from mnha.master import failover as takeover
 from mnha.master import minions as ask
-from mnha.master import verbs
+from mnha.master import verbs, wishes
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def claim(cluster: str, action: str) -> dict[str, Any]:
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         minions = _minions()
-        node = minions.first(nodes, "consul_ha.quorum").node
+        node = wishes.with_quorum(minions, nodes, "claimed")[0][0]
         answer = takeover.value_of(minions.one(node, "consul_ha.claim", {"action": action, "by": str(__opts__["id"])}))
         minions.one(node, "consul_ha.kv_prune", {"prefix": keys.ACTIONS})
         return {"result": answer["claimed"], "comment": f"{action} is claimed by {answer['by']}"}

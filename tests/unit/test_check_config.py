@@ -15,23 +15,25 @@ import yaml
 from tests.support.example import ROOT, example_with
 
 TREE = ROOT / "salt"
-Check = Callable[[dict[str, Any]], dict[str, Any]]
+Check = Callable[[dict[str, Any] | str], dict[str, Any]]
 
 
 @pytest.fixture
 def check(tmp_path: Path) -> Check:
-    """What it answers about a node whose pillar is the example with changes."""
+    """What it answers about a node whose pillar is the example with changes, or this text."""
     opts = salt.config.master_config(None)
     written = yaml.safe_load((TREE / "states/salt/files/master.conf").read_text().replace("/srv/mnha", str(ROOT)))
     opts = {**opts, **written, "root_dir": str(tmp_path), "cachedir": str(tmp_path / "cache"),
             "pillar_roots": {"base": [str(tmp_path / "pillar")]}}  # fmt: skip
     runners = salt.loader.runner(opts, utils=salt.loader.utils(opts))
 
-    def ask(changes: dict[str, Any]) -> dict[str, Any]:
+    def ask(changes: dict[str, Any] | str) -> dict[str, Any]:
         folder = tmp_path / "pillar"
         folder.mkdir()
         (folder / "top.sls").write_text("base: {'*': [cluster]}")
-        (folder / "cluster.sls").write_text(yaml.safe_dump(example_with(changes)))
+        (folder / "cluster.sls").write_text(
+            changes if isinstance(changes, str) else yaml.safe_dump(example_with(changes))
+        )
         found = runners["mnha.check_config"](node="node1")
         return dict(found["data"]["node1"])
 
@@ -65,3 +67,26 @@ def test_a_fault_does_not_pass(check: Check) -> None:
     told = check({"vms:mnvm:memory_mib": 262144})
     assert not told["result"]
     assert "raise kill_s to 26" in told["faults"]["node1"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mnha:\n  cluster: [1\n  name: x\n", "line 3, column"),
+        ("mnha:\n  cluster: 1\n  cluster: 2\n", "line 3"),
+        ("mnha:\n{% if %}\n", "Jinja syntax error: Expected an expression, got 'end of statement block'; line 2"),
+        ("mnha:\n  cluster: {{ nothing.name }}\n", "'nothing' is undefined; line 2"),
+        ("include:\n  - absent\nmnha: 1\n", "'absent'"),
+    ],
+    ids=["YAML", "a key twice", "Jinja's syntax", "an unknown variable", "a file that is not there"],
+)
+def test_a_pillar_that_does_not_render_is_told_with_file_and_line(
+    check: Check, tmp_path: Path, text: str, words: str
+) -> None:
+    told = check(text)
+    assert not told["result"]
+    (line,) = told["faults"]["node1"]
+    assert words in line
+    assert "absent" in words or str(tmp_path / "pillar/cluster.sls") in line
+    assert "\n" not in line
+    assert "is missing" not in line, "a consequence, which would lead astray"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ class Minions:
     """
 
     def __init__(self, *silent: str, **answers: Any) -> None:
-        self.silent = silent
+        self.silent, self.quorum = silent, True
         self.answers: dict[Any, Any] = {
             "mnvm.plan": PLAN,
             "consul_ha.kv_list": {"vms/mnvm/lease": LEASE, "vms/mnvm/desired": {"run": "started"}},
@@ -59,9 +60,12 @@ class Minions:
     def first(self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> Reply:
         return self.one([node for node in nodes if node not in self.silent][-1], fun, kwarg, timeout_s)
 
-    def heard(self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> dict[str, Reply]:
-        answer = self.first(nodes, fun, kwarg, timeout_s)
-        return {answer.node: answer, **{node: answer for node in nodes if node not in self.silent}}
+    def heard(
+        self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 5.0,
+        good: Callable[[Reply], bool] = lambda reply: reply.ok,
+    ) -> dict[str, Reply]:  # fmt: skip
+        assert fun == "consul_ha.quorum"
+        return {node: Reply(node, self.quorum, True) for node in nodes if node not in self.silent}
 
     def called(self, fun: str) -> list[tuple[str, dict[str, Any]]]:
         return [(node, kwarg) for node, name, kwarg in self.calls if name == fun]
@@ -270,3 +274,42 @@ def test_the_last_candidate_goes_into_maintenance_with_a_warning() -> None:
     outcome = migration.maintenance(Minions(mnvm__plan={**PLAN, "order": []}), NODES, "node2", "on", "root@m1")
     assert (outcome.ok, outcome.done) == (True, True)
     assert outcome.warnings == ["mnvm: no candidate is left: if its node fails, no other takes it over"]
+
+
+def test_without_a_quorum_that_is_what_is_said() -> None:
+    """And not that the minions are silent, which wait for a leader."""
+    ask = Minions()
+    ask.quorum = False
+    with pytest.raises(UnreachableError, match="node1 finds no quorum of Consul; .*: nothing can be migrated"):
+        migration.migrate(ask, NODES, None, "", "root@m1")
+    for state in ("on", "off"):
+        with pytest.raises(UnreachableError, match="node1 finds no quorum of Consul; .*: nothing can be marked"):
+            migration.maintenance(ask, NODES, "node2", state, "root@m1")
+
+
+@pytest.mark.parametrize(
+    ("lease", "words"),
+    [
+        ({"epoch": 0, "holder": "", "phase": "held"}, "mnvm runs on no node: nothing can be migrated"),
+        ({}, "mnvm has no lease in Consul: nothing can be migrated; mnha.status tells the remedy"),
+    ],
+    ids=["before the first start", "the lease is deleted"],
+)
+def test_what_nobody_holds_is_not_migrated_and_keeps_no_node_from_its_maintenance(
+    lease: dict[str, Any], words: str
+) -> None:
+    values = {"vms/mnvm/lease": lease} if lease else {}
+    ask = Minions(mnvm__plan={**PLAN, "lease": lease}, consul_ha__kv_list=values)
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
+    assert (outcome.ok, words in outcome.text) == (False, True), outcome.text
+    for state in ("on", "off"):
+        assert migration.maintenance(ask, NODES, "node1", state, "root@m1").ok
+    assert ask.called("guard.migrate") == []
+
+
+def test_a_dead_holder_is_marked_only_by_force_and_says_why() -> None:
+    ask = Minions("node1", mnvm__plan={**PLAN, "alive": ["node2", "node3"]})
+    outcome = migration.maintenance(ask, NODES, "node1", "on", "root@m1")
+    assert not outcome.ok
+    assert "mnvm stays on node1: the node is down, by Consul's word" in outcome.text
+    assert migration.maintenance(ask, NODES, "node1", "on", "root@m1", force=True).ok

@@ -23,10 +23,19 @@ OK = {"result": "ok", "message": "", "epoch": 8, "timeline": {"taken_s": 1.0}}
 
 
 class Minions:
-    """Answers from `answers[(node, function)]`: a value, a list of values in turn, or an error to raise."""
+    """Answers from `answers[(node, function)]`: a value, a list of values in turn, or an error to raise. Only those of
+    `deaf` nodes do not answer a ping.
+    """
 
-    def __init__(self, answers):
-        self.answers, self.calls = answers, []
+    def __init__(self, answers, deaf=()):
+        self.answers, self.calls, self.deaf = answers, [], deaf
+
+    def heard(self, nodes, fun, **_):
+        assert fun == "test.ping"
+        found = {node: Reply(node, True, True) for node in nodes if node not in self.deaf}
+        if not found:
+            raise UnreachableError("nobody answers")
+        return found
 
     def one(self, node, fun, kwarg=None, timeout_s=5.0):
         self.calls.append((node, fun, dict(kwarg or {})))
@@ -44,8 +53,8 @@ class Minions:
         return [kwarg for _, fun, kwarg in self.calls if fun == "mnvm.record"]
 
 
-def run(answers):
-    minions = Minions({("node2", "mnvm.plan_failover"): PLAN, **answers})
+def run(answers, deaf=()):
+    minions = Minions({("node2", "mnvm.plan_failover"): PLAN, **answers}, deaf)
     return minions, failover.fail_over(minions, INCIDENT, "m1")
 
 
@@ -77,6 +86,23 @@ def test_the_next_candidate_follows_one_that_does_not(answer, words):
     assert outcome.node == "node3"
     assert minions.orders() == [("node2", 7), ("node3", 7)]
     assert words in outcome.tried["node2"]
+
+
+@pytest.mark.parametrize(
+    ("deaf", "ordered"),
+    [((), ["node2"]), (("node2",), ["node3"]), (("node3",), ["node2"]), (("node2", "node3"), ["node2"])],
+)
+def test_a_candidate_whose_minion_is_silent_is_not_waited_for_while_there_is_another(deaf, ordered):
+    minions, outcome = run({("node2", "guard.takeover"): OK, ("node3", "guard.takeover"): OK}, deaf)
+    assert outcome.done
+    assert [node for node, _ in minions.orders()] == ordered
+
+
+def test_a_silent_candidate_is_ordered_when_the_others_can_not():
+    refused = {"result": "refused", "message": "the storage is gone"}
+    minions, outcome = run({("node2", "guard.takeover"): OK, ("node3", "guard.takeover"): refused}, ("node2",))
+    assert (outcome.done, outcome.node) == (True, "node2")
+    assert [node for node, _ in minions.orders()] == ["node3", "node2"]
 
 
 def test_after_a_failed_start_the_new_epoch_is_ordered():

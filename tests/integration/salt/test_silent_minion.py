@@ -9,6 +9,7 @@ import pytest
 
 from mnha.master.migration import PING_S
 from mnha.master.minions import PATIENCE_S
+from tests.support.salt_cluster import wait_until
 
 from .conftest import NODES, World, frozen
 
@@ -94,3 +95,20 @@ def test_before_the_first_start_a_stop_asks_nobody_else(world: World) -> None:
     world.guards.lease.update(holder="", phase="held", epoch=0)
     code, answer, _ = timed(world, "mnha.stop")
     assert (code, answer["comment"]) == (0, "mnvm is stopped: no node has its lease")
+
+
+def test_a_failover_does_not_wait_for_a_candidate_whose_minion_is_silent(world: World) -> None:
+    """node2 would be the first to be ordered."""
+    world.put("vms/mnvm/desired", {"run": "started"})
+    world.guards.hold("node1")
+    world.guards.guards["node1"].stop()
+    world.members(["node2", "node3"])
+    try:
+        with frozen(world, "node2"):
+            wait_until(lambda: world.guards.lease["holder"] == "node3", 20, "node3 has the lease")
+            record = wait_until(lambda: list(world.get("history/").values())[-1:], 10, "it is recorded")[0]
+    finally:
+        world.guards.guards["node1"].start()
+    print(record["steps_s"], record["timeline"])
+    late_s = record["timeline"]["taken_s"] - record["timeline"]["expired_s"]
+    assert late_s < 5.0, "a silent minion that is waited for costs 7.5 s"

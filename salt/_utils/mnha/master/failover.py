@@ -9,12 +9,12 @@ is not answered leads to the next candidate; a result is *ok* only if a guard ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import DeadlineError, FailedError, MnhaError, UnreachableError
-from .minions import Reply
+from .minions import ALIVE_S, PATIENCE_S, Reply
 from .result import Result
 
 PLAN_S = 6.0
@@ -27,6 +27,16 @@ class Ask(Protocol):
 
     def one(self, node: str, fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0) -> Reply:
         """The answer of one node."""
+
+
+class AskHeard(Ask, Protocol):
+    """Asks also several minions; see :class:`mnha.master.minions.Minions`."""
+
+    def heard(
+        self, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0,
+        good: Callable[[Reply], bool] = lambda reply: reply.ok, patience_s: float = PATIENCE_S,
+    ) -> dict[str, Reply]:  # fmt: skip
+        """The answers of those whose minions are there."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ def value_of(reply: Reply) -> dict[str, Any]:
     return reply.value
 
 
-def fail_over(ask: Ask, incident: Incident, master: str, clock: Callable[[], float] = time.monotonic) -> Result:
+def fail_over(ask: AskHeard, incident: Incident, master: str, clock: Callable[[], float] = time.monotonic) -> Result:
     """Claim the failover, choose, order, go on to the next candidate, record."""
     began_s = clock()
     question = {"vm": incident.vm, "epoch": incident.epoch, "seq": incident.seq, "attempt": incident.attempt,
@@ -64,12 +74,25 @@ def fail_over(ask: Ask, incident: Incident, master: str, clock: Callable[[], flo
         return Result(True, f"nothing to do: {plan['by']} works on it", vm=incident.vm)
     planned_s = clock() - began_s
     reason = f"{incident.event} of {plan['lease'].get('holder') or 'nobody'}, reported by {incident.reporter}"
-    result = order(ask, plan, incident.reporter, reason, clock)
+    result = order(ask, plan, incident.reporter, reason, clock, _silent(ask, plan["order"]))
     result.steps_s = {"plan_s": round(planned_s, 3), **result.steps_s}
     if result.ok and not result.done:
         return result  # somebody else's work: theirs to record
     _record(ask, incident, master, result, plan.get("action"))
     return result
+
+
+def _silent(ask: AskHeard, nodes: Sequence[str]) -> list[str]:
+    """Those of several candidates whose minions do not answer a ping, as the first of the others does: they would be
+    waited for, for seconds each. Mostly there is time for that: the lease has not expired yet.
+    """
+    if len(nodes) < 2:
+        return []
+    try:
+        heard = ask.heard(nodes, "test.ping", timeout_s=PLAN_S, patience_s=ALIVE_S)
+    except MnhaError:
+        return []
+    return [node for node in nodes if node not in heard]
 
 
 def order(

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from .. import keys
 from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
-from .failover import PLAN_S, value_of
+from .failover import PLAN_S, AskHeard, value_of
 from .following import holder_of
 from .minions import Reply
 from .result import Result
-from .wishes import AskHeard, follow
+from .wishes import follow, with_quorum
 
 MOVE_WAIT_S = 600.0
 """How long a migration may take before it is given up: 32 GiB at 1 Gbit/s take five minutes."""
@@ -50,8 +50,9 @@ def migrate(
     """
     if target and target not in nodes:
         raise InputError(f"{target} is no node of the cluster; its nodes are {', '.join(nodes)}")
-    heard = ask.heard(nodes, "mnvm.plan", {"vm": vm, "alone": True}, timeout_s=PLAN_S)
-    planner, plan = next((node, value_of(reply)) for node, reply in heard.items() if reply.ok)
+    able, heard = with_quorum(ask, nodes, "migrated")
+    planned = ask.first(able, "mnvm.plan", {"vm": vm, "alone": True}, timeout_s=PLAN_S)
+    planner, plan = planned.node, value_of(planned)
     name, holder = plan["vm"], holder_of(plan["lease"])
     rejected = {node: why for node, why in plan["rejected"].items() if node != holder}
     if not plan["lease"]:
@@ -272,7 +273,8 @@ def _leases(ask: AskAny, nodes: Sequence[str], node: str) -> tuple[str, dict[str
     """
     if node not in nodes:
         raise InputError(f"{node!r} is no node of the cluster; its nodes are {', '.join(nodes)}")
-    reply = ask.first(nodes, "consul_ha.kv_list", {"prefix": keys.VMS}, timeout_s=PLAN_S)
+    able, _ = with_quorum(ask, nodes, "marked")
+    reply = ask.first(able, "consul_ha.kv_list", {"prefix": keys.VMS}, timeout_s=PLAN_S)
     found = {vm: value for key, value in reply.value.items() if (vm := keys.vm_of_lease(key))}
     return reply.node, found
 

@@ -123,9 +123,10 @@ class Minions:
         kwarg: Mapping[str, Any] | None = None,
         timeout_s: float = 5.0,
         good: Callable[[Reply], bool] = lambda reply: reply.ok,
+        patience_s: float = PATIENCE_S,
     ) -> dict[str, Reply]:
         """The answers of those of `nodes` whose minions are there: after the first good one the others are waited for
-        as long again as that took, :data:`PATIENCE_S` at least. For questions only: all of them are asked.
+        as long again as that took, `patience_s` at least. For questions only: all of them are asked.
 
         :raises UnreachableError: nobody answers.
         :raises FailedError: those who answer all fail; with what each says.
@@ -133,7 +134,7 @@ class Minions:
 
         def enough(replies: Mapping[str, Reply], waited_s: float) -> bool:
             first_s = min((reply.after_s for reply in replies.values() if good(reply)), default=waited_s)
-            return waited_s - first_s >= max(PATIENCE_S, first_s)
+            return waited_s - first_s >= max(patience_s, first_s)
 
         replies = self.each(nodes, fun, kwarg, timeout_s, enough)
         if not replies:

@@ -47,12 +47,12 @@ class NodeRecords:
         return {**view.view_of(keys, found.members, found.servers), "errors": errors}
 
     def history(self) -> dict[str, Any]:
-        """All entries by key.
+        """All entries by key, as the nearest server knows them: without a quorum they are read most of all.
 
-        :raises MnhaError: no server answers, or there is no leader.
+        :raises MnhaError: no server answers.
         """
         below = f"{self._prefix}history/"
-        return {entry.key.removeprefix(below): entry.value for entry in self._client.list(below)}
+        return {entry.key.removeprefix(below): entry.value for entry in self._client.snapshot([below]).entries}
 
     def renewed_s(self, leases: Mapping[str, Any]) -> dict[str, float]:
         """VM -> how long ago, at the most, its lease was renewed; without those that nobody renewed while it looked.

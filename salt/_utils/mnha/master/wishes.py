@@ -7,15 +7,14 @@ becomes of it is told by Consul (:mod:`mnha.master.following`). So no step needs
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..core.timing import LONGEST_S
 from ..errors import DeadlineError, FailedError, UnreachableError
 from . import paused
-from .failover import START_WAIT_S, Ask, order, value_of
+from .failover import START_WAIT_S, Ask, AskHeard, order, value_of
 from .following import holder_of
-from .minions import Reply
 from .result import Result
 
 ASK_S = 8.0
@@ -23,16 +22,6 @@ SLACK_S = 8.0
 """How much longer than its own time limit a minion's function is waited for."""
 MAX_ORDERS = 3
 """A start is ordered so often at the most: each time the lease may be free again when it is looked at."""
-
-
-class AskHeard(Ask, Protocol):
-    """Asks also several minions; see :class:`mnha.master.minions.Minions`."""
-
-    def heard(
-        self, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0,
-        good: Callable[[Reply], bool] = lambda reply: reply.ok,
-    ) -> dict[str, Reply]:  # fmt: skip
-        """The answers of those whose minions are there."""
 
 
 def start(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: float = START_WAIT_S) -> Result:
@@ -149,6 +138,28 @@ def desire(
 
     :raises UnreachableError: no node answers, or none has a quorum, or whether it is written is not known.
     """
+    able, awake = with_quorum(ask, nodes, "started or stopped")
+    wish = {"run": run, "vm": vm, "by": f"mnha by {by}"}
+    silent: dict[str, str] = {}
+    for node in dict.fromkeys([*able, *awake, *nodes]):
+        try:
+            plan = value_of(ask.one(node, "mnvm.set_desired", wish, timeout_s=ASK_S))
+        except (UnreachableError, DeadlineError) as error:
+            silent[node] = error.message
+        else:
+            return node, plan, [one for one in awake if one not in silent]
+    raise UnreachableError(
+        f"{'; '.join(silent.values())}: that the VM is to be {run} was asked for; whether it is written is not known,"
+        " see mnha.status"
+    )
+
+
+def with_quorum(ask: AskHeard, nodes: Sequence[str], what: str) -> tuple[list[str], list[str]]:
+    """The nodes that have a quorum of Consul, the first to say so first, and all whose minions answered.
+
+    :param what: what can't be done without one, for the message.
+    :raises UnreachableError: no node answers, or none has a quorum.
+    """
     replies = ask.heard(nodes, "consul_ha.quorum", timeout_s=ASK_S, good=lambda reply: reply.value is True)
     able = [node for node, reply in replies.items() if reply.value is True]
     if not able:
@@ -156,17 +167,5 @@ def desire(
             f"{node} finds no quorum of Consul" if reply.ok else f"{node}: {reply.value}"
             for node, reply in replies.items()
         )
-        raise UnreachableError(f"{asked}: nothing can be started or stopped; see mnha.status")
-    wish = {"run": run, "vm": vm, "by": f"mnha by {by}"}
-    silent: dict[str, str] = {}
-    for node in dict.fromkeys([*able, *replies, *nodes]):
-        try:
-            plan = value_of(ask.one(node, "mnvm.set_desired", wish, timeout_s=ASK_S))
-        except (UnreachableError, DeadlineError) as error:
-            silent[node] = error.message
-        else:
-            return node, plan, [one for one in replies if one not in silent]
-    raise UnreachableError(
-        f"{'; '.join(silent.values())}: that the VM is to be {run} was asked for; whether it is written is not known,"
-        " see mnha.status"
-    )
+        raise UnreachableError(f"{asked}: nothing can be {what}; see mnha.status")
+    return able, list(replies)
