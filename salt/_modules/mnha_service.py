@@ -1,4 +1,4 @@
-"""Whether a service runs with what is on disk.
+"""Whether a service runs with what is on disk, and whether Salt here can load this project's modules at all.
 
 The services of this project note at their start what they depend on (program, libraries, unit, and for Consul its
 configuration and certificates). States compare, so that a change is never forgotten and never restarts anything twice.
@@ -6,6 +6,7 @@ configuration and certificates). States compare, so that a change is never forgo
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 
 from salt.exceptions import CommandExecutionError
@@ -13,11 +14,41 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "mnha_service"
 
 STAMP_SCRIPT = "/usr/lib/mnha/stamp"
+NEEDED = ("consul", "cryptography", "pydantic", "requests")
+"""What the other modules import besides Salt. This one needs nothing, so that it is there to tell of them."""
+MODULES = ("consul_ha.status", "guard.status", "mnha_config.get", "mnha_storage.own", "mnvm.report")
 SERVICES = ("consul", "mnha-fencer", "mnha-guard", "salt-minion", "salt-master")
 
 
 def __virtual__():
     return __virtualname__
+
+
+def lost() -> list[str]:
+    """What of this project Salt can't load here, a sentence each, with a non-zero return code; empty if all is there.
+
+    A module that can't be imported vanishes without a word, as after an upgrade of Salt that brings another Python.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' mnha_service.lost
+    """
+    missing, why = [], ""
+    for name in NEEDED:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a package that is there by half may raise
+            missing.append(name)
+            why = why or f"{error}"
+    gone = [function.partition(".")[0] for function in MODULES if function not in __salt__]
+    told = [f"Salt's own Python misses {', '.join(missing)} ({why})"] if missing else []
+    told += [f"Salt can't load {', '.join(gone)}"] if gone else []
+    if told:
+        __context__["retcode"] = 1
+        told[-1] += f": `salt {__opts__['id']} state.apply states.salt.packages` repairs it"
+    return told
 
 
 def would_restart(service: str, files: list[str]) -> bool:

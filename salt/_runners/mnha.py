@@ -22,7 +22,7 @@ from salt.exceptions import CommandExecutionError
 
 import mnha
 from mnha import __version__
-from mnha.errors import ConfigurationError, InputError, MnhaError, UnreachableError
+from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, UnreachableError
 from mnha.master import history as recorded
 from mnha.master import migration, report, verbs, wishes
 from mnha.master import minions as ask
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 STATUS_WAIT_S = 4.0
 """The most that a status waits; `report.heard_enough` mostly ends it sooner."""
+LOST_WAIT_S = 2.0
+"""The most that it waits for why a minion can't report."""
 OWN_RECORDS_S = 2.0
 """The most that a status waits for Consul's records, where this machine can read them."""
 STOP_WAIT_S = 180.0
@@ -56,12 +58,14 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         began_s, why_silent, replies = time.monotonic(), "", {}
         records = _own_records(name)
-        reading = mnha.on_demand("master.records").Reading(records) if records else None
+        reading = _on_demand("master.records").Reading(records) if records else None
         try:
             replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=report.heard_enough)
         except UnreachableError as error:
             why_silent = error.message
         waited_s = time.monotonic() - began_s
+        if lame := report.without_report(replies):
+            replies = report.explained(replies, _minions().each(lame, report.LOST, timeout_s=LOST_WAIT_S))
         view, renewed_s = reading.result(OWN_RECORDS_S, with_renewals=not replies) if reading else (None, {})
         return report.status(
             nodes, replies, now_s=time.time(), waited_s=waited_s, records=view, renewed_s=renewed_s,
@@ -200,7 +204,7 @@ def check_config(cluster: str | None = None, node: str | None = None) -> dict[st
         faults: dict[str, list[str]] = {}
         inventory = Inventory(__opts__)
         doubts: dict[str, list[str]] = {}
-        config = mnha.on_demand("config")
+        config = _on_demand("config")
         for one in (queue := list(nodes)):
             pillar = inventory.compile_pillar(one)
             if broken := inventory.render_faults(pillar):
@@ -270,8 +274,8 @@ def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool
 
         salt-run mnha.bootstrap cluster=example
     """
-    secrets = mnha.on_demand("secrets.store")
     try:
+        secrets = _on_demand("secrets.store")
         conf = Inventory(__opts__).configuration(cluster)
         plan = secrets.Plan(
             cluster=conf.name,
@@ -291,6 +295,18 @@ def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool
 # ---- how the verbs work
 
 
+def _on_demand(name: str) -> Any:
+    """A part of the library that needs packages beside Salt's.
+
+    :raises FailedError: Salt's Python on this master has lost them, as after an upgrade.
+    """
+    try:
+        return mnha.on_demand(name)
+    except ImportError as error:
+        remedy = "`salt-call state.apply states.salt.packages` repairs it"
+        raise FailedError(f"Salt's own Python on this master can't load mnha.{name} ({error}): {remedy}") from error
+
+
 def _minions() -> ask.Minions:
     return ask.Minions(__opts__["conf_file"])
 
@@ -302,13 +318,20 @@ def _own_records(cluster: str) -> Any:
     guard_file = Inventory(__opts__).guard_file
     if not guard_file.is_file():
         return None
-    records = mnha.on_demand("master.records")
+    try:
+        records = _on_demand("master.records")
+    except FailedError as error:
+        log.info("the minions are asked, for this node can't read Consul: %s", error.message)
+        return None
     return records.of_this_node(cluster, guard_file, Path(__opts__.get("mnha_policy_token", records.POLICY_TOKEN_FILE)))
 
 
 def _compared(node: str, recorded: Any, given: Mapping[str, Any]) -> list[str]:
     """What this master's pillar for a node wants, compiled now, beside what is in force."""
-    return mnha.on_demand("master.wanted").notes(Inventory(__opts__).compile_pillar(node), recorded, given)
+    try:
+        return _on_demand("master.wanted").notes(Inventory(__opts__).compile_pillar(node), recorded, given)
+    except FailedError as error:
+        return [error.message]
 
 
 def _own_history(cluster: str, limit: int) -> Any:

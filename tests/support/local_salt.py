@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -48,11 +49,17 @@ class LocalSalt:
             self._caller = salt.client.Caller(mopts=salt.config.minion_config(str(self.etc / "minion")))
         return self._caller.cmd(function, *words, **named)
 
-    def call(self, function: str, *words: str, timeout_s: float = 120) -> tuple[int, Any, str]:
-        """Exit code, what it returned, and everything it printed if that is no JSON."""
+    def call(
+        self, function: str, *words: str, timeout_s: float = 120, env: Mapping[str, str] | None = None
+    ) -> tuple[int, Any, str]:
+        """Exit code, what it returned, and everything it printed if that is no JSON.
+
+        :param env: of its environment, what is to be other than here.
+        """
         program = str(Path(sys.executable).with_name("salt-call"))
         line = [program, "--local", "-c", str(self.etc), "--out=json", "--retcode-passthrough", function, *words]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=timeout_s, check=False)
+        given = {**os.environ, **(env or {})}
+        done = subprocess.run(line, capture_output=True, text=True, timeout=timeout_s, env=given, check=False)
         try:
             return done.returncode, json.loads(done.stdout)["local"], done.stderr
         except ValueError:

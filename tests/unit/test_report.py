@@ -558,3 +558,26 @@ def test_a_certificate_that_ends_soon_is_a_warning_and_changes_no_exit_code():
         " cluster=example renew_certificates=True`, then `salt '*' state.apply`"
     )
     assert summed(**of_each(cluster(), certificate(30.1)))["warnings"] == []
+
+
+def test_a_minion_that_answers_and_can_not_report_tells_what_it_has_lost():
+    replies = {node: Reply(node, value, True) for node, value in cluster().items()}
+    replies["node2"] = Reply("node2", "'mnvm.report' is not available.", False)
+    replies["node3"] = Reply("node3", "'mnvm.report' is not available.", False)
+    assert report.without_report(replies) == ["node2", "node3"]
+    lost = {"node2": Reply("node2", ["Salt's own Python misses consul", "Salt can't load guard: repair it"], False),
+            "node3": Reply("node3", "'mnha_service.lost' is not available.", False)}  # fmt: skip
+    found = report.status(NODES, report.explained(replies, lost), now_s=1.0, waited_s=0.8)
+    assert found["code"] == report.DEGRADED
+    assert "node2: Salt's own Python misses consul; Salt can't load guard: repair it" in found["warnings"]
+    brought = "its minion has none of this project's modules: `salt node3 state.apply` brings them"
+    assert f"node3: {brought}" in found["warnings"]
+    assert re.search(r"node2  no report +alive +-  ", shown(found))
+    assert found["vms"]["mnvm"]["candidates"] == ["node2", "node3"], "of their guards nobody has said anything bad"
+
+
+def test_a_minion_that_can_not_say_why_it_can_not_report_is_told_by_its_own_words():
+    replies = {node: Reply(node, value, True) for node, value in cluster().items()}
+    replies["node2"] = Reply("node2", "Traceback", False)
+    for lost in ({}, {"node2": Reply("node2", [], True)}):
+        assert report.explained(replies, lost)["node2"].value == "Traceback"

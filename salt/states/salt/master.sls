@@ -1,6 +1,6 @@
-# Every node is a master as well: one key pair, one tree, one set of accepted minions and secrets on all of them. Tree and
-# pillar come from the master through which the states are applied, so edit on one node and apply there. What is not there
-# any more goes from the others, too; of its pillar they get what their own cluster needs.
+# Every node is a master as well: one key pair, one tree, one set of accepted minions and secrets on all of them. Tree
+# and pillar come from the master through which the states are applied, so edit on one node and apply there. What is not
+# there any more goes from the others, too; of its pillar they get what their own cluster needs.
 {%- set conf = salt['mnha_config.get']() %}
 {%- do salt['mnha_config.secrets']() %}
 {%- set shared = salt['pillar.get']('mnha_master') %}
@@ -40,7 +40,7 @@ salt_master_tree:
     - makedirs: True
     - require_in:
       - service: salt_master_running
-{%-   for path in shared.pillar_others %}
+{%-   for path in shared.get('pillar_others', []) %}
 
 salt_master_no_pillar_{{ path }}:
   file.absent:

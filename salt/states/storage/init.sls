@@ -1,5 +1,5 @@
-# The shared folder with the VMs' images must be mounted and writable. It may hang: so nothing is asked of it while this is
-# rendered, nor by a state of Salt's own, but by mnha_storage.
+# The shared folder with the VMs' images must be mounted and writable. It may hang: so nothing is asked of it while this
+# is rendered, nor by a state of Salt's own, but by mnha_storage.
 {%- set conf = salt['mnha_config.get']() %}
 {%- set folder = conf.cluster.image_folder %}
 

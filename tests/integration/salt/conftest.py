@@ -35,6 +35,7 @@ class World:
             folder / "salt", masters=masters, minions=NODES, salt_roots=[test_root, ROOT / "salt"],
             pillar=example_with({}),
             master_opts=yaml.safe_load(reactor) | {
+                "ext_pillar": [{"mnha_secrets": {}}],
                 "mnha_secrets_folder": str(folder / "secrets"),
                 "mnha_guard_file": str(folder / "guard.json"),  # none: the masters are no nodes, but where a test wants
                 "mnha_policy_token": str(folder / "policy"),

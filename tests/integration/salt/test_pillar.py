@@ -61,6 +61,16 @@ def test_a_vm_is_added_and_usable_through_every_master_when_its_apply_has_ended(
             assert world.salt.salt(master, "mnvm.plan", "second", target=node)[node]["vm"] == "second"
 
 
+def test_a_master_hands_out_of_its_tree_what_the_cluster_is_made_of(first: World) -> None:
+    (first.salt.root / "pillar/theirs.sls").write_text("password: theirs")
+    for node in NODES:
+        found = first.salt.salt("m1", "pillar.items", unmask=True, target=node, timeout_s=60)[node]
+        tree = found["mnha_master"]
+        assert sorted(tree["pillar_files"]) == ["all.sls", "top.sls"]
+        assert tree["pillar_others"] == ["theirs.sls"]
+        assert sorted(tree["minion_keys"]) == NODES
+
+
 def test_what_minions_remember_of_the_pillar_refuses_nothing(first: World) -> None:
     """They have taken a pillar that is wrong by now, as after a `saltutil.refresh_pillar` at the wrong moment."""
     world = first

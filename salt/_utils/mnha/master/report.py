@@ -8,6 +8,7 @@ its guard is not heard: its checks are not shown then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .. import keys
@@ -23,13 +24,17 @@ HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
 WORDS = {HEALTHY: "healthy", DEGRADED: "degraded", UNKNOWN: "unknown"}
 """What the exit codes of `mnha.status` mean."""
 GUARD_SILENT = "guard silent"
+NO_REPORT = "no report"
 SILENCES = {
     "down": "which is down",
     "minion silent": "whose minion is silent",
     GUARD_SILENT: "whose guard is silent",
+    NO_REPORT: "whose minion can't tell",
     "guard": "whose guard does not know its VM",
 }
 """By a node's `contact`: why it says nothing of a VM."""
+LOST = "mnha_service.lost"
+"""What a minion is asked that answers and can't report: it is in a module that needs nothing."""
 SILENCE_S = 2.0
 """If not a single minion has answered by then, none is waited for."""
 
@@ -52,6 +57,26 @@ def heard_enough(replies: Mapping[str, Reply], waited_s: float) -> bool:
     if _all_living(replies):
         return True
     return waited_s - last_s >= max(PATIENCE_S, last_s) and not _is_holder_missing(replies, waited_s)
+
+
+def without_report(replies: Mapping[str, Reply]) -> list[str]:
+    """The nodes whose minions answer, but can't report."""
+    return [node for node, reply in replies.items() if not (reply.ok and isinstance(reply.value, dict))]
+
+
+def explained(replies: Mapping[str, Reply], lost: Mapping[str, Reply]) -> dict[str, Reply]:
+    """The answers, those that are none told by what the minion has lost.
+
+    :param lost: what those minions said to :data:`LOST`.
+    """
+    told = {node: _why_no_report(node, reply) for node, reply in lost.items()}
+    return {node: replace(one, value=told.get(node) or one.value) for node, one in replies.items()}
+
+
+def _why_no_report(node: str, reply: Reply) -> str:
+    if isinstance(reply.value, list):
+        return "; ".join(map(str, reply.value))
+    return f"its minion has none of this project's modules: `salt {node} state.apply` brings them"
 
 
 def _all_living(replies: Mapping[str, Reply]) -> bool:
@@ -153,7 +178,7 @@ def _row(
     """
     report, consul = reports.get(node), members.get(node, "unknown")
     if report is not None:
-        contact = "guard" if report.get("guard") else GUARD_SILENT
+        contact = "guard" if report.get("guard") else GUARD_SILENT if "node" in report else NO_REPORT
     else:
         contact = {"alive": "minion silent", "unknown": "silent"}.get(consul, "down")
     return {
