@@ -14,6 +14,7 @@ from mnha.master.minions import Reply
 from tests.support.example import ROOT
 
 TYPED = {
+    "accept_disk",
     "adopt_share",
     "bootstrap",
     "check_config",

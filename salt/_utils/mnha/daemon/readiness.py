@@ -17,6 +17,7 @@ from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
 from ..fencer.slices import KernelSlices
 from ..fencer.watchdog import MARK, check_mode, objection
+from ..guest import disk
 from ..host.jobs import load_state
 from . import checks
 from .adapters import fencer, probe
@@ -84,7 +85,10 @@ def _checks(config: dict[str, Any], servers: Servers) -> list[Finding]:
     of_vms: dict[str, probe.Check] = {}
     for vm, image in zip(config["vms"], seen.images, strict=True):
         running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
-        results = checks.look(Sight(vm, seen.storage, mount, image, libvirt_answers, fences, watchdog, running))
+        overlaid = _seen(lambda vm=vm: _disk(config, servers, vm))  # type: ignore[misc]
+        results = checks.look(
+            Sight(vm, seen.storage, mount, image, overlaid, libvirt_answers, fences, watchdog, running)
+        )
         of_node |= {name: one for name, one in results.items() if CHECKS[name].of is Of.NODE}
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
     return [Finding(name, one.ok, one.why or "fine") for name, one in {**of_node, **of_vms}.items()]
@@ -99,6 +103,14 @@ def _ground(config: dict[str, Any], servers: Servers) -> probe.Ground:
         return probe.Ground.foreign(f"which share is the cluster's is not known: {error.message}", len(paths))
     wanted, declared = id_of(json.loads(row["Value"] or b"") if row else None), Rules.of(config).declared
     return probe.ground(folder, f"{config['node']}-check", paths, folder, wanted, may_be_root=declared)
+
+
+def _disk(config: dict[str, Any], servers: Servers, vm: dict[str, Any]) -> str:
+    """A start would go on where the VM last wrote to."""
+    row = _row(servers, keys.full(config["cluster"], keys.disk(vm["name"])))
+    if why := disk.objection(json.loads(row["Value"] or b"") if row else None, vm["name"], vm["image"]):
+        raise FailedError(why)
+    return ""
 
 
 def _seen(look: Callable[[], str]) -> probe.Check:
