@@ -164,6 +164,18 @@ def adopt_share() -> dict[str, Any]:
     return _run(lambda: _request("adopt_share", timeout_s=ADOPT_S))
 
 
+def accept_disk(vm: str | None = None) -> dict[str, Any]:
+    """Let the VM, which must be off, be started from its image, whatever it last wrote to: see `mnha.accept_disk`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.accept_disk
+    """
+    return _run(lambda: _request("accept_disk", timeout_s=ADOPT_S, vm=vm))
+
+
 def history(limit: int = 20) -> list[dict[str, Any]]:
     """The cluster's newest events, the newest last, as the nearest server knows them: no quorum is needed.
 

@@ -187,6 +187,26 @@ def adopt_share(node: str, cluster: str | None = None) -> dict[str, Any]:
     return verbs.run(__opts__, cluster, work)
 
 
+def accept_disk(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+    """Let the VM be started from its image again, though it last wrote to an overlay of it: after that was merged by
+    hand, or to give up what it holds. The VM must be off.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.accept_disk
+    """
+
+    def work(_: str, nodes: list[str]) -> dict[str, Any]:
+        minions = _minions()
+        node = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0).node
+        found = takeover.value_of(minions.one(node, "guard.accept_disk", {"vm": vm}, timeout_s=ADOPT_WAIT_S))
+        return {"result": True, "comment": found["message"], "vm": found["vm"]}
+
+    return verbs.run(__opts__, cluster, work)
+
+
 def check_config(cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
     """Check the pillar of a cluster's nodes (or of one minion): all faults at once, nothing is changed.
 

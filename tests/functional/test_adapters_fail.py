@@ -554,7 +554,7 @@ def probes(world: World) -> Case:
     vm = {"name": "v", "image": str(world.folder / "vm.img"), "bridges": [], "memory_mib": 1,
           "domain_xml": str(world.folder / "domain.xml")}  # fmt: skip
     prober = Prober(
-        "n1", vm, share, is_running=lambda: True, qemu=lambda: 0, libvirt_error=str, fencer_error=str,
+        "n1", vm, share, is_running=lambda: True, qemu=lambda: 0, disk_error=str, libvirt_error=str, fencer_error=str,
         watchdog_error=str, lack=str, disk=lambda: Check(True), storage_elsewhere=str, changed=told,
     )  # fmt: skip
 

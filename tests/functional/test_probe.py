@@ -93,6 +93,7 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
         Share("me", folder, record(tmp_path, None), Rules(declared=True)),
         is_running=lambda: True,
         qemu=lambda: 0,
+        disk_error=str,
         libvirt_error=str,
         fencer_error=str,
         watchdog_error=str,

@@ -58,7 +58,8 @@ def test_they_are_those_of_the_architecture_page() -> None:
     section = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("## Consul KV")[1].split("\n## ")[0]
     told = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
     assert told == {
-        keys.CONFIG, keys.SHARE, keys.lease("<vm>"), keys.desired("<vm>"), keys.last_start("<vm>"), keys.node("<node>"),
+        keys.CONFIG, keys.SHARE, keys.disk("<vm>"), keys.lease("<vm>"), keys.desired("<vm>"), keys.last_start("<vm>"),
+        keys.node("<node>"),
         keys.maintenance("<node>"), keys.action("consul-restart"), keys.action("<id>"),
         keys.history("<UTC time>-<node>-<n>"),
     }  # fmt: skip

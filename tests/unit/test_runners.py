@@ -7,6 +7,7 @@ import ast
 from tests.support.example import ROOT
 
 TYPED = {
+    "accept_disk",
     "adopt_share",
     "bootstrap",
     "check_config",

@@ -8,7 +8,7 @@ from __future__ import annotations
 CONFIG, SHARE = "config", "share"
 VMS, NODES, MAINTENANCE, HISTORY, ACTIONS = "vms/", "nodes/", "maintenance/", "history/", "actions/"
 
-LEASE, DESIRED, LAST_START = "lease", "desired", "last_start"
+LEASE, DESIRED, LAST_START, DISK = "lease", "desired", "last_start", "disk"
 """The keys of a VM, relative to its folder."""
 
 
@@ -40,6 +40,11 @@ def desired(name: str) -> str:
 def last_start(name: str) -> str:
     """A VM's newest start."""
     return f"{vm(name)}/{LAST_START}"
+
+
+def disk(name: str) -> str:
+    """The file that a VM last wrote to."""
+    return f"{vm(name)}/{DISK}"
 
 
 def vm_of_lease(key: str) -> str | None:

@@ -3,7 +3,7 @@
 | role | who | may write | may read |
 |---|---|---|---|
 | agent | the node's Consul agent | its own node and agent record | nodes, services |
-| guard | the node's guard | leases, last_start, share, history, `nodes/<node>` | the cluster's keys, nodes |
+| guard | the node's guard | leases, last_start, disk, share, history, `nodes/<node>` | the cluster's keys, nodes |
 | policy | Salt's modules there | desired, actions, maintenance, config, history | the same, agents, operator |
 
 So Salt cannot write a lease and a guard cannot write an operator's intent, even by mistake. No role may read or write
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..keys import ACTIONS, CONFIG, HISTORY, MAINTENANCE, SHARE, desired, folder, last_start, lease
+from ..keys import ACTIONS, CONFIG, HISTORY, MAINTENANCE, SHARE, desired, disk, folder, last_start, lease
 from ..keys import node as node_key
 
 ROLES = ("agent", "guard", "policy")
@@ -71,7 +71,7 @@ def _agent(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
 def _guard(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
     writes = [f"{prefix}/{node_key(node)}", f"{prefix}/{SHARE}"]
     for vm in vms:
-        writes += [f"{prefix}/{lease(vm)}", f"{prefix}/{last_start(vm)}"]
+        writes += [f"{prefix}/{lease(vm)}", f"{prefix}/{last_start(vm)}", f"{prefix}/{disk(vm)}"]
     return {
         "key": {key: {"policy": "write"} for key in writes},
         "key_prefix": {f"{prefix}/": {"policy": "read"}, f"{prefix}/{HISTORY}": {"policy": "write"}},

@@ -34,6 +34,7 @@ class Sight:
     :param storage: the newest look at the folder with the images; it may hang, so it is not a check's to begin it.
     :param mount: how that folder is mounted.
     :param image: that at the VM's image there, made together with it.
+    :param overlay: whether a start from it would go on where the VM last wrote to.
     :param libvirt: whether libvirt answers.
     :param fencer: whether the fencer keeps the VM's deadline.
     :param watchdog: whether the watchdog works, if it is required.
@@ -46,6 +47,7 @@ class Sight:
     storage: Check
     mount: Check
     image: Check
+    overlay: Check
     libvirt: Check
     fencer: Check
     watchdog: Check
@@ -71,6 +73,7 @@ CHECKS: Mapping[str, Kind] = {
     ),
     "mount": Kind(Of.NODE, "locks there hold between nodes, and no write is given up", lambda sight: sight.mount),
     "image": Kind(Of.VM, "its image is there", lambda sight: sight.image),
+    "overlay": Kind(Of.VM, "it last wrote to its image, not to an overlay of it", lambda sight: sight.overlay),
     "bridge": Kind(Of.VM, "the bridges of its NICs exist", lambda sight: probe.bridge(sight.vm["bridges"])),
     "domain": Kind(Of.VM, "its libvirt domain is rendered", lambda sight: probe.domain(Path(sight.vm["domain_xml"]))),
     "libvirt": Kind(Of.NODE, "libvirt answers", lambda sight: sight.libvirt),

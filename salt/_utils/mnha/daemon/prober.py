@@ -38,6 +38,7 @@ class Prober:
     :param share: what the folder of its image must lie in.
     :param is_running: whether the VM runs here.
     :param qemu: the process of the VM that runs here under this node's lease; 0: there is none.
+    :param disk_error: why a start from its image must not be; empty where it may.
     :param libvirt_error: why libvirt does not answer, empty when it does.
     :param fencer_error: why the fencer can't be relied on for it, empty when it can.
     :param watchdog_error: why a required watchdog would not work, empty when it would.
@@ -56,6 +57,7 @@ class Prober:
         share: Share,
         is_running: Callable[[], bool],
         qemu: Callable[[], int],
+        disk_error: Callable[[], str],
         libvirt_error: Callable[[], str],
         fencer_error: Callable[[], str],
         watchdog_error: Callable[[], str],
@@ -69,7 +71,7 @@ class Prober:
         self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
         self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
         self._storage_elsewhere, self._lack, self._disk = storage_elsewhere, lack, disk
-        self._is_paused = is_paused
+        self._disk_error, self._is_paused = disk_error, is_paused
         self._ground: tuple[float, Ground | None] = (float("-inf"), None)
         self._seen: Ground | None = None
         self._lost_s: float | None = None
@@ -104,12 +106,14 @@ class Prober:
         elif self._lost_s is None and seen.lost:
             self._lost_s = began_s
         error, unkept, unprotected = self._libvirt_error(), self._fencer_error(), self._watchdog_error()
+        overlaid = self._disk_error()
         self.checks = checks.look(
             Sight(
                 self._vm,
                 storage=seen.storage,
                 mount=self._share.mount(self._seen),
                 image=seen.images[0],
+                overlay=Check(not overlaid, overlaid),
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
                 watchdog=Check(not unprotected, unprotected),
@@ -127,16 +131,16 @@ class Prober:
         empty: nothing speaks against it. Never waits: of the storage it is asked only whether it still is what the
         newest look has seen.
         """
-        return self._share.objection(self._seen)
+        return self._share.objection(self._seen) or self._disk_error()
 
     def objection_by_now(self) -> str:
         """As :meth:`objection`, for who may wait a moment: where something else was mounted since the newest look, the
         next one decides.
         """
         end_s = boottime_s() + PROBE_EVERY_S + STORAGE_LIMIT_S / 4
-        while (why := self.objection()) and self._seen and self._seen.storage.ok and boottime_s() < end_s:
+        while self._share.objection(self._seen) and self._seen and self._seen.storage.ok and boottime_s() < end_s:
             time.sleep(LOOK_AGAIN_S)
-        return why
+        return self.objection()
 
     def run(self) -> None:
         """Probe for ever, telling of changes. In the first moments only of good news: libvirt is still being

@@ -14,6 +14,7 @@ from ..core.model import Vm
 from ..core.ports import Event
 from ..core.timing import Timings
 from ..host.clock import boottime_s
+from .adapters.disk_watch import DiskWatch
 from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
 from .adapters.libvirt import LibvirtHypervisor
@@ -35,12 +36,14 @@ class Protected:
     store: ConsulStore
     hypervisor: LibvirtHypervisor
     prober: Prober
+    disk: DiskWatch
     health: GuestHealth
     journal: GuardJournal
 
     def start(self) -> None:
         """Start the adapters' threads."""
         self.hypervisor.open()
+        self.disk.start()
         self.prober.start()
         self.health.start()
         self.store.start()
@@ -48,7 +51,7 @@ class Protected:
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (self.store, self.hypervisor, self.prober, self.health):
+        for adapter in (self.store, self.hypervisor, self.disk, self.prober, self.health):
             yield from adapter.threads
         yield self.journal.fault
 
@@ -68,12 +71,21 @@ def protect(
     """
     name, timings = vm["name"], Timings.from_dict(node.config["timings"])
     store = ConsulStore(node.servers, keys.full(node.cluster, keys.vm(name)), post, timings.deadline_s)
+    disk = DiskWatch(
+        node.connection,
+        name,
+        vm["uuid"],
+        vm["image"],
+        node.record(keys.disk(name), f"{name}-disk"),
+        lambda: _qemu(guard),
+    )
     prober = Prober(
         node.name,
         vm,
         node.share,
         is_running=lambda: guard.view.vm is not Vm.OFF,
         qemu=lambda: _qemu(guard),
+        disk_error=disk.objection,
         libvirt_error=lambda: node.connection.error,
         fencer_error=lambda: node.fencer.error or hypervisor.error or node.fencer.fault(name),
         watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
@@ -107,7 +119,7 @@ def protect(
         granted_kill_s=granted[1],
     )
     health = GuestHealth(node.connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
-    return Protected(name, guard, store, hypervisor, prober, health, journal)
+    return Protected(name, guard, store, hypervisor, prober, disk, health, journal)
 
 
 def _qemu(guard: Guard) -> int:

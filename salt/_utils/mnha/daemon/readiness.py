@@ -17,6 +17,7 @@ from ..core.timing import Timings
 from ..errors import FailedError, MnhaError
 from ..fencer.slices import KernelSlices
 from ..fencer.watchdog import MARK, check_mode, objection
+from ..guest import disk
 from ..host.jobs import load_state
 from . import checks
 from .adapters import consul_disk, fencer, probe
@@ -82,14 +83,27 @@ def _checks(config: dict[str, Any], servers: Servers) -> list[Finding]:
         _seen(lambda: _watchdog(config)),
     )
     memory = Memory(config, {})
-    disk = consul_disk.look_once(probe.CONSUL_DATA, config["timings"]["lease_s"])
+    consul_writes = consul_disk.look_once(probe.CONSUL_DATA, config["timings"]["lease_s"])
     of_node: dict[str, probe.Check] = {}
     of_vms: dict[str, probe.Check] = {}
     for vm, image in zip(config["vms"], seen.images, strict=True):
         running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
+        overlaid = _seen(lambda vm=vm: _disk(config, servers, vm))  # type: ignore[misc]
         lack = memory.lack(vm["name"])
         results = checks.look(
-            Sight(vm, seen.storage, mount, image, libvirt_answers, fences, watchdog, disk, running, lack)
+            Sight(
+                vm,
+                storage=seen.storage,
+                mount=mount,
+                image=image,
+                overlay=overlaid,
+                libvirt=libvirt_answers,
+                fencer=fences,
+                watchdog=watchdog,
+                disk=consul_writes,
+                running=running,
+                lack=lack,
+            )
         )
         of_node |= {name: one for name, one in results.items() if CHECKS[name].of is not Of.VM}
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
@@ -105,6 +119,14 @@ def _ground(config: dict[str, Any], servers: Servers) -> probe.Ground:
         return probe.Ground.foreign(f"which share is the cluster's is not known: {error.message}", len(paths))
     wanted, declared = id_of(json.loads(row["Value"] or b"") if row else None), Rules.of(config).declared
     return probe.ground(folder, f"{config['node']}-check", paths, folder, wanted, may_be_root=declared)
+
+
+def _disk(config: dict[str, Any], servers: Servers, vm: dict[str, Any]) -> str:
+    """A start would go on where the VM last wrote to."""
+    row = _row(servers, keys.full(config["cluster"], keys.disk(vm["name"])))
+    if why := disk.objection(json.loads(row["Value"] or b"") if row else None, vm["name"], vm["image"]):
+        raise FailedError(why)
+    return ""
 
 
 def _seen(look: Callable[[], str]) -> probe.Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..core.guard import OUTCOME_S
@@ -11,6 +11,7 @@ from ..core.model import Op, Run, Vm
 from ..core.ports import Ordered
 from ..errors import DeadlineError, InputError, RefusedError
 from ..host.clock import boottime_s
+from .adapters.disk_watch import DiskWatch
 from .answers import Answers
 from .ending import Ending
 from .loop import Loop
@@ -26,10 +27,17 @@ class Requests:
     """Answers requests, in the clients' threads; guards are looked at, and given orders, in the main thread."""
 
     def __init__(
-        self, node: Node, loop: Loop, status: Status, ending: Ending, answers: Answers, subscribers: Subscribers
+        self,
+        node: Node,
+        loop: Loop,
+        status: Status,
+        ending: Ending,
+        answers: Answers,
+        subscribers: Subscribers,
+        disks: Mapping[str, DiskWatch],
     ) -> None:
         self._node, self._loop, self._status, self._ending = node, loop, status, ending
-        self._answers, self._subscribers = answers, subscribers
+        self._answers, self._subscribers, self._disks = answers, subscribers, disks
 
     def handlers(self) -> dict[str, Callable[[Request], dict[str, Any]]]:
         """op -> handler."""
@@ -42,6 +50,7 @@ class Requests:
             "stop": self._stop,
             "fit": self._fit,
             "adopt_share": self._adopt_share,
+            "accept_disk": self._accept_disk,
             "end": self._end,
         }
 
@@ -110,7 +119,8 @@ class Requests:
         target, others = request.get("target"), self._node.others
         if target not in others:
             raise InputError(f"{target!r} is no node to migrate to from {self._node.name}; known: {', '.join(others)}")
-        return self._order(Op.MIGRATE, request)
+        vm = self._vm_of(request)
+        return self._order(Op.MIGRATE, request, lambda: self._status.disk_objection(vm))
 
     def _fit(self, request: Request) -> dict[str, Any]:
         """Whether a VM could come here now."""
@@ -138,6 +148,19 @@ class Requests:
         """Have this process end, with its VMs off."""
         reason = str(request.get("reason", "its guard was asked to end"))[:500]
         return self._loop.ask(lambda: self._ending.begin(reason))
+
+    def _accept_disk(self, request: Request) -> dict[str, Any]:
+        """Let a VM that is off be started from its image, whatever it last wrote to.
+
+        :raises RefusedError: it may be running.
+        """
+        name = self._vm_of(request)
+        vm = self._loop.ask(self._status.whole)["vms"][name]
+        lease = vm["lease"] or {}
+        if vm["vm"] != Vm.OFF or (lease.get("holder") and not lease["expired"]):
+            raise RefusedError(f"{name} may be running: it has to be off, and its lease given back; see mnha.status")
+        self._disks[name].accept()
+        return {"vm": name, "message": f"{name} is started from its image again"}
 
     def _stop(self, request: Request) -> dict[str, Any]:
         """Wait until the VM is off here and the lease given back; the desired state in Consul is what stops it."""

@@ -75,6 +75,10 @@ class Status:
         one = self._protected[vm]
         return {"node": self._node.name, "why": one.prober.objection() or one.guard.view.unable}
 
+    def disk_objection(self, vm: str) -> str:
+        """Why no node could start the VM from its image, and none takes it; empty: that is no matter."""
+        return self._protected[vm].disk.objection()
+
     def sentences(self) -> str:
         """How each VM's guard stands, in one line for systemd."""
         return "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())

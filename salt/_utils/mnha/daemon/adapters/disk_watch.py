@@ -1,0 +1,78 @@
+"""Keeps the record of the file that a VM which runs here writes to (:mod:`mnha.guest.disk`).
+
+libvirt tells of no event when a snapshot has a VM go on in another file, so it is asked again and again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import libvirt
+
+from ...errors import FailedError, MnhaError
+from ...guest import disk
+from ..threads import Forever, KnownFailure
+from .libvirt import Connection
+from .record import Record
+
+log = logging.getLogger(__name__)
+
+EVERY_S, HANGS_S = 1.0, 30.0
+AGAIN_S = 2.0
+ATTEMPTS = 3
+NOT_KNOWN = "which file {} last wrote to is not known yet: Consul has not told since this node has booted"
+
+
+class DiskWatch:
+    """The watch of one VM.
+
+    :param image: what a start of it would take.
+    :param record: `vms/<vm>/disk` in Consul.
+    :param qemu: the process of the VM that runs here under this node's lease; 0: there is none.
+    """
+
+    def __init__(
+        self, connection: Connection, vm: str, uuid: str, image: str, record: Record, qemu: Callable[[], int]
+    ) -> None:
+        self._connection, self._vm, self._uuid, self._image = connection, vm, uuid, image
+        self._record, self._qemu = record, qemu
+        self.threads = (Forever(f"vm-{vm}-disk", self._look, limit_s=HANGS_S), *record.threads)
+
+    def start(self) -> None:
+        """Start the watch, and that of the record."""
+        self._record.start()
+        self.threads[0].start()
+
+    def objection(self) -> str:
+        """Why the VM must not be started from its image; empty: it may. Never waits."""
+        if not self._record.is_known():
+            return NOT_KNOWN.format(self._vm)
+        return disk.objection(self._record.value, self._vm, self._image)
+
+    def accept(self) -> None:
+        """Let the VM, which is off, be started from its image, whatever it last wrote to.
+
+        :raises MnhaError: Consul does not answer, or others write it, too.
+        """
+        for _ in range(ATTEMPTS):  # what was known before the first may be old
+            if self._record.replace(self._record.value, disk.accepted(self._image)):
+                return
+        raise FailedError(f"the record of the disk of {self._vm} keeps changing: does it run?")
+
+    def _look(self) -> float:
+        """Look once, and record what has changed."""
+        if not self._qemu() or not self._record.is_known():
+            return EVERY_S
+        try:
+            found = disk.running(self._connection.get().lookupByUUIDString(self._uuid).XMLDesc(0))
+            before = self._record.value
+            if found is None or (after := disk.recorded(before, found, self._image)) == before:
+                return EVERY_S
+            if self._record.replace(before, after):
+                log.warning("%s writes to %s", self._vm, found.chain[0])
+        except libvirt.libvirtError as error:
+            raise KnownFailure(f"which file {self._vm} writes to is not known: {error}", AGAIN_S) from error
+        except MnhaError as error:
+            raise KnownFailure(f"which file {self._vm} writes to is not known: {error.message}", AGAIN_S) from error
+        return EVERY_S
