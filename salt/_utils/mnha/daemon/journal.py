@@ -13,6 +13,7 @@ from ..host.clock import boottime_s
 from .adapters.publisher import Publisher
 from .answers import Answers
 from .loop import FAULT_S
+from .repeats import Repeats
 from .server import Subscribers
 from .threads import Fault
 
@@ -30,7 +31,7 @@ class GuardJournal:
     ) -> None:
         self._cluster, self._node, self._vm = cluster, node, vm
         self._publisher, self._subscribers, self._answers = publisher, subscribers, answers
-        self._count = 0
+        self._count, self._repeats = 0, Repeats()
         self.fault = Fault(f"journal-{vm}", FAULT_S)
 
     def log(self, text: str) -> None:
@@ -56,7 +57,12 @@ class GuardJournal:
             }
             self._subscribers.publish(record)
             name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._node}-{self._count}"
-            self._publisher.append(keys.full(self._cluster, keys.HISTORY), name, record)
+            folder = keys.full(self._cluster, keys.HISTORY)
+            name, entry, is_new = self._repeats.counted(record, name, record["boottime_s"])
+            if is_new:
+                self._publisher.append(folder, name, entry)
+            else:
+                self._publisher.put(folder + name, entry)
             if event == "started":
                 start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
                 self._publisher.put(keys.full(self._cluster, keys.last_start(self._vm)), start)
