@@ -22,6 +22,10 @@ from mnha.core.timing import PROFILES
 from mnha.daemon.adapters.consul import Answer, Servers
 from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.daemon.adapters.publisher import PRUNE_EVERY, Publisher
+from mnha.daemon.answers import Answers
+from mnha.daemon.journal import GuardJournal
+from mnha.daemon.server import Subscribers
+from mnha.master.history import newest
 from tests.support.consul_server import ConsulServer, binary, running
 
 PREFIX = "mnha/t/vms/v"
@@ -189,3 +193,23 @@ def test_a_server_that_hangs_and_one_that_is_dead_do_not_keep_a_renewal_from_the
         outcomes = [inbox.expect(Answered).outcome for _ in range(3)]
         assert Outcome.GRANTED in outcomes
         assert time.monotonic() - began < 3.0
+
+
+def test_a_vm_that_no_node_can_start_does_not_push_all_else_out_of_the_history(server: ConsulServer) -> None:
+    publisher = Publisher(server.servers())
+    publisher.start()
+    publisher.append("mnha/t/history/", "0-before", {"event": "migrated"})
+    journal = GuardJournal("t", "n1", "v", publisher, Subscribers(), Answers())
+    rounds = 30
+    for epoch in range(rounds):
+        for event in ("taken", "start failed", "released"):
+            journal.note(event, f"n1 {event}: nobody ordered a take-over for {epoch} s", epoch=epoch)
+        publisher.drain(10.0)
+    rows = server.servers().read(0, 2.0, lambda consul: consul.kv.get("mnha/t/history/", recurse=True)).value
+    entries = {row["Key"].rpartition("/")[2]: json.loads(row["Value"]) for row in rows}
+    assert entries.pop("0-before") == {"event": "migrated"}
+    assert len(entries) == 6
+    counted = [one for one in entries.values() if "count" in one]
+    assert [(one["count"], one["epoch"]) for one in counted] == [(rounds - 1, rounds - 1)] * 3
+    assert all(one["at"] < one["last"] for one in counted)
+    assert [one["event"] for one in newest(entries, 3)] == ["taken", "start failed", "released"]

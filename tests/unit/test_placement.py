@@ -78,6 +78,13 @@ def test_what_nobody_has_and_is_wanted_needs_a_place_at_the_same_time() -> None:
     assert places(of(nodes, vm("x", 8192, wanted=False), vm("y", 8192, "a")), "y") == {"y": "b"}
 
 
+def test_what_nobody_has_does_not_go_to_the_node_that_is_left() -> None:
+    cluster = of([node("a", 90000), node("b", 20000)], vm("x", 8192), vm("y", 8192, "a"))
+    assert places(cluster, "y") == {"x": "b", "y": "b"}
+    assert places(cluster, "y", alone=True) == {"x": "a", "y": "b"}
+    assert places(cluster, "x") == {"x": "a"}
+
+
 def test_a_reserve_is_kept_and_told() -> None:
     choice = place(of([node("b", 9215), node("c", 9216)], vm("x", 8192)), "x")
     assert choice.order == ("c",)

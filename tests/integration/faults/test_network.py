@@ -17,7 +17,7 @@ from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]
-MASTERLESS_S = 20.0
+MASTERLESS_S = 2.0
 FAILOVER_S = 40.0
 GUEST_S = 60.0
 ELECTION_S = 5.0

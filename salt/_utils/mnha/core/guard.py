@@ -162,7 +162,6 @@ class Guard:
         self._generation = 0
         self._found_off: bool | None = None
         self._moves = 0
-        self._pauses = 0
         self._kill_s = granted_kill_s
         self._reset_s = float("-inf") if granted_until_s is None else granted_until_s + granted_kill_s
         """The latest moment at which the fencer may have the node reset."""
@@ -573,11 +572,9 @@ class Guard:
             return
         if pause in pauses.BY_ITSELF and (view.troubled_s is None or view.now_s >= view.calm_s):
             self._set(troubled_s=view.now_s, resumes=0)
-            self._pauses = 0
         self._set(calm_s=float("inf"), next_resume_s=view.now_s + pauses.gap_s(self.view.resumes))
-        self._pauses = self._pauses + 1 if pause in pauses.BY_ITSELF else 1
         text = f"the VM is paused on {view.node}: {pause}"
-        self._journal.note("paused", text, epoch=self._epoch(), count=self._pauses)
+        self._journal.note("paused", text, epoch=self._epoch())
 
     def _tell_found_off(self) -> None:
         """Tell that the VM which this node is to run was dead when this guard began: nobody else will."""
@@ -882,7 +879,7 @@ class Guard:
         tries = self.view.resumes + 1
         self._set(resuming=True, resumes=tries, next_resume_s=self.view.now_s + pauses.gap_s(tries))
         text = f"{self.view.node} resumes the VM: {self.view.pause}, and may be well again"
-        self._journal.note("resumed", text, epoch=self._epoch(), count=tries)
+        self._journal.note("resumed", text, epoch=self._epoch())
         self._hypervisor.unpause(self._generation)
 
     def _migrate(self) -> None:

@@ -63,11 +63,11 @@ def place_all(cluster: Cluster, vm: str, *, alone: bool = False) -> dict[str, Ch
         if name not in leaving:
             for node in {one.holder, one.target} - {""}:
                 promised.setdefault(node, {})[name] = one.needs.memory_mib
-    choices = {}
+    choices, left = {}, "" if alone else cluster.vms[vm].holder
     for name in leaving:
         one = cluster.vms[name]
         choices[name] = choose(
-            cluster.nodes, one.needs, one.prefer, one.holder, promised=promised, reserve_mib=cluster.reserve_mib
+            cluster.nodes, one.needs, one.prefer, one.holder or left, promised=promised, reserve_mib=cluster.reserve_mib
         )
         if choices[name].order:
             promised.setdefault(choices[name].order[0], {})[name] = one.needs.memory_mib

@@ -269,9 +269,7 @@ class Journal(Protocol):
     """Logs, history and the answers to orders."""
 
     def note(self, event: str, text: str, **data: Any) -> None:
-        """Write one event for people and for the cluster's history; must not wait. With a `count` above 1 the entry of
-        the same event before it is written again, with that count.
-        """
+        """Write one event for people and for the cluster's history; must not wait."""
 
     def log(self, text: str) -> None:
         """Write one line to this node's log only."""

@@ -13,6 +13,7 @@ from ..host.clock import boottime_s
 from .adapters.publisher import Publisher
 from .answers import Answers
 from .loop import FAULT_S
+from .repeats import Repeats
 from .server import Subscribers
 from .threads import Fault
 
@@ -30,8 +31,7 @@ class GuardJournal:
     ) -> None:
         self._cluster, self._node, self._vm = cluster, node, vm
         self._publisher, self._subscribers, self._answers = publisher, subscribers, answers
-        self._count = 0
-        self._counted: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._count, self._repeats = 0, Repeats()
         self.fault = Fault(f"journal-{vm}", FAULT_S)
 
     def log(self, text: str) -> None:
@@ -56,20 +56,16 @@ class GuardJournal:
                 **data,
             }
             self._subscribers.publish(record)
-            self._record(f"{now:%Y%m%dT%H%M%S.%f}Z-{self._node}-{self._count}", record)
+            name = f"{now:%Y%m%dT%H%M%S.%f}Z-{self._node}-{self._count}"
+            folder = keys.full(self._cluster, keys.HISTORY)
+            name, entry, is_new = self._repeats.counted(record, name, record["boottime_s"])
+            if is_new:
+                self._publisher.append(folder, name, entry)
+            else:
+                self._publisher.put(folder + name, entry)
             if event == "started":
                 start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
                 self._publisher.put(keys.full(self._cluster, keys.last_start(self._vm)), start)
-
-    def _record(self, name: str, record: dict[str, Any]) -> None:
-        """Have the history hold an event; one that counts above 1 in the entry that counted before it."""
-        event = record["event"]
-        if record.get("count", 1) > 1 and event in self._counted:
-            name, first = self._counted[event]
-            record = {**record, "at": first["at"], "last": record["at"]}
-        if "count" in record:
-            self._counted[event] = name, record
-        self._publisher.append(keys.full(self._cluster, keys.HISTORY), name, record)
 
     def answer(self, ticket: int, kind: str, message: str, data: dict[str, Any]) -> None:
         """See :class:`mnha.core.ports.Journal`."""

@@ -181,7 +181,7 @@ def _record(ask: Ask, incident: Incident, master: str, result: Result, action: s
         "vm": incident.vm,
         "epoch": result.epoch,
         "master": master,
-        "reason": result.reason,
+        "reason": result.reason or f"{incident.event}, to {result.node}",
         "cause": incident.event,
         "attempt": incident.attempt,
         "action": action,

@@ -1,12 +1,18 @@
-"""The cluster's history, `history/…` in Consul: the newest entries, and failures that repeat themselves."""
+"""The cluster's history, `history/…` in Consul: the newest entries, and what of masters repeats itself."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SAME = ("event", "vm", "epoch", "reason")
+SAME = ("event", "vm", "reason")
 """The fields in which an entry equals the one that it repeats."""
+
+QUIET_S = 600.0
+"""What happens again at another epoch, after so long without, is a new story."""
+PLAIN = 2
+"""So many entries the same has at different epochs before it is counted."""
 
 COUNT_TRIES = 8
 """More than there are masters, each of which may be faster once."""
@@ -22,13 +28,28 @@ def newest(entries: Mapping[str, Mapping[str, Any]], limit: int) -> list[Mapping
 
 
 def find_same(entries: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]) -> str | None:
-    """The key of the entry that `entry` repeats: the same event of the same VM, epoch and reason. An entry without a
-    reason repeats none.
+    """The key of the entry that `entry` repeats: the same event of the same VM and reason, at the same epoch; or at
+    another one, if there are :data:`PLAIN` of it already and the last is less than :data:`QUIET_S` ago. An entry
+    without a VM or a reason repeats none.
     """
-    if not entry.get("reason"):
+    if not entry.get("reason") or not entry.get("vm"):
         return None
     same = [key for key in entries if all(entries[key].get(field) == entry.get(field) for field in SAME)]
+    if not any(entries[key].get("epoch") == entry.get("epoch") for key in same):
+        same = [key for key in same if _seconds_between(entries[key], entry) < QUIET_S]
+        same = same if len(same) >= PLAIN else []
+    else:
+        same = [key for key in same if entries[key].get("epoch") == entry.get("epoch")]
     return max(same, key=lambda key: (_happened(entries[key]), key), default=None)
+
+
+def _seconds_between(former: Mapping[str, Any], entry: Mapping[str, Any]) -> float:
+    """How long after `former` an entry happened; infinity if that can't be known."""
+    try:
+        times = [datetime.datetime.fromisoformat(_happened(one)) for one in (former, entry)]
+        return (times[1] - times[0]).total_seconds()
+    except (ValueError, TypeError):
+        return float("inf")
 
 
 def repeated(former: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,9 @@ class NodeRecords:
         except Exception:
             self._servers.failed(number)
             raise
-        self._seen, self._index = (maintenance.received_s, found), nodes.after(asked)
+        if nodes.known_leader and maintenance.known_leader:  # a server that is cut off has but an old copy
+            self._seen = maintenance.received_s, found
+        self._index = nodes.after(asked)
         return 0.0
 
     def _below(self, folder: str, index: int, consul: Server) -> Any:
