@@ -216,6 +216,33 @@ def test_probes_that_fail_make_the_node_unable_until_they_do_not(
     assert [seen.unable for seen in told] == ["", "the guard's probes fail: KeyError('x'); see its log", ""]
 
 
+PULSE = """
+import subprocess, sys, threading, time
+from mnha.daemon.priority import become_prompt
+become_prompt()
+threading.Thread(target=lambda: subprocess.run([sys.argv[1]]), daemon=True).start()
+for _ in range(20):
+    time.sleep(0.1)
+    print("goes on", flush=True)
+"""
+
+
+def test_a_program_that_can_not_be_read_from_its_disk_holds_nobody_up_but_who_begins_it(storage: Storage) -> None:
+    program = storage.folder / "program"
+    shutil.copy("/bin/true", program)
+    storage.hang()
+    guard = subprocess.Popen(
+        [sys.executable, "-c", PULSE, str(program)], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils")},
+    )  # fmt: skip
+    threading.Timer(10, storage.go_on).start()  # of one that is held up nothing else would be heard
+    began_s = time.monotonic()
+    assert guard.stdout
+    assert [guard.stdout.readline() for _ in range(20)] == ["goes on\n"] * 20
+    assert time.monotonic() - began_s < 8
+    guard.communicate()
+
+
 def test_a_missing_image_is_no_lost_storage(storage: Storage, tmp_path: Path) -> None:
     (storage.folder / "vm.img").unlink()
     seen = prober(storage.folder, tmp_path).probe()

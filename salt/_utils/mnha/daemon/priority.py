@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import logging
 import os
+import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,11 @@ def become_prompt() -> Priority:
 
     The threads begun after this have that priority too: they renew and they kill, and one that is kept waiting for
     a core may hold Python's lock meanwhile. Only those that serve clients give it back (`server`).
+
+    And no thread that begins a program holds that lock until the program is read from its disk, which may hang: with
+    vfork(2) it would, and nobody would renew.
     """
+    subprocess._USE_VFORK = False  # type: ignore[misc]  # Python's documentation names it for this
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(REALTIME_PRIORITY))
         realtime = True
