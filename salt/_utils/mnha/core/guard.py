@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import BugError
 from . import lease as rules
 from . import pauses
-from .decide import decide, fence_reason, off_reason, offered_to, unfit_reason
+from .decide import decide, end_reason, fence_reason, off_reason, offered_to, unfit_reason
 from .model import (
     NOT_PROBED,
     SENTENCES,
@@ -589,7 +589,8 @@ class Guard:
         if self.view.move is not Move.NONE:
             self._set(move_until_s=min(self.view.move_until_s, self.view.now_s + OUTCOME_S))
         if self.view.order and self.view.order.op is Op.RESET:
-            self._end_order("ok", "the VM was killed and is being started again")
+            how = "killed" if self.view.now_s >= self.view.order.kill_s else "shut down"
+            self._end_order("ok", f"the VM was {how} and is being started again")
         elif crashed and (reason := fence_reason(self.view.but(vm=before))):
             self._note_fence(reason)  # by the fencer: this guard was not there, or comes second
         elif crashed and before in (Vm.RUNNING, Vm.PAUSED):
@@ -680,6 +681,7 @@ class Guard:
                 index=sighting.index if sighting else 0,
                 ticket=ordered.ticket,
                 target=ordered.target,
+                kill_s=self.view.now_s + ordered.gentle_s,
             )
         )
         if ordered.op is Op.MIGRATE:
@@ -745,7 +747,7 @@ class Guard:
     def _react(self) -> None:
         """Decide and act until nothing is left to do at this moment."""
         for _ in range(MAX_ROUNDS):
-            if self.view.shutdown_asked_s is not None and not off_reason(self.view):
+            if self.view.shutdown_asked_s is not None and not end_reason(self.view):
                 self._set(shutdown_asked_s=None, next_shutdown_s=float("-inf"))
             decisions = decide(self.view)
             if not decisions:

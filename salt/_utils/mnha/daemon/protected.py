@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import keys
 from ..core.guard import Guard, Limits
-from ..core.model import Vm
+from ..core.model import Move, Vm
 from ..core.ports import Event
 from ..core.timing import Timings
 from ..host.clock import boottime_s
@@ -99,7 +99,12 @@ def protect(
         changed=post,
         is_paused=lambda: guard.view.vm is Vm.PAUSED,
     )
-    health = GuestHealth(node.connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
+
+    def pid() -> int | None:
+        """Its process, while it is to answer: not while a migration slows it down, or stops it."""
+        return guard.vm_pid if guard.view.vm is Vm.RUNNING and guard.view.move is Move.NONE else None
+
+    health = GuestHealth(node.connection, vm, pid)
     return Protected(name, guard, store, hypervisor, prober, health, journal)
 
 

@@ -63,11 +63,15 @@ class Status:
                 p.name: {
                     **p.guard.status(now_s),
                     "checks": told(p.prober.checks, Of.VM),
-                    "health": dataclasses.asdict(p.health.told()),
+                    "health": {**dataclasses.asdict(p.health.told()), "on_hung": p.health.on_hung},
                 }
                 for p in protected
             },
         }
+
+    def of(self, vm: str) -> Protected:
+        """One VM under guard."""
+        return self._protected[vm]
 
     def sentences(self) -> str:
         """How each VM's guard stands, in one line for systemd."""
