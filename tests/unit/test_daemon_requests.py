@@ -109,8 +109,9 @@ def test_a_reset_for_that_the_guest_hangs_is_the_guards_to_judge() -> None:
 
 def test_a_guest_that_hangs_may_shut_down_before_and_only_the_process_that_is_meant() -> None:
     asked = Reset()
-    assert asked.ask(hung=True, vm_pid=7) == "done"
-    assert asked.ordered[0].gentle_s == 30.0
+    assert asked.ask(hung=True, vm_pid=7, wait_s=60) == "done"
+    assert asked.ask(hung=True, vm_pid=7, wait_s=5) == "done"
+    assert [order.gentle_s for order in asked.ordered] == [30.0, 2.5], "it is killed before the order is void"
     assert "is not process 8 any more" in asked.ask(hung=True, vm_pid=8)
 
 

@@ -568,8 +568,9 @@ class Guard:
             self._pauses = 0
         self._set(calm_s=float("inf"), next_resume_s=view.now_s + pauses.gap_s(self.view.resumes))
         self._pauses = self._pauses + 1 if pause in pauses.BY_ITSELF else 1
-        text = f"the VM is paused on {view.node}: {pause}"
-        self._journal.note("paused", text, epoch=self._epoch(), count=self._pauses)
+        if view.move is Move.NONE:  # else it stands still for a moment, to go on elsewhere
+            text = f"the VM is paused on {view.node}: {pause}"
+            self._journal.note("paused", text, epoch=self._epoch(), count=self._pauses)
 
     def _tell_found_off(self) -> None:
         """Tell that the VM which this node is to run was dead when this guard began: nobody else will."""

@@ -110,9 +110,10 @@ class Requests:
                 return self._status.of(vm).health.objection() if hangs else ""
             return f"{vm} is not process {meant} any more, but {found or 'none'}: see the status"
 
-        return self._order(
-            Op.RESET, request, objection, lambda: self._status.of(vm).health.gentle_s() if hangs else 0.0
-        )
+        def gentle_s() -> float:
+            return min(self._status.of(vm).health.gentle_s(), wait_of(request) / 2) if hangs else 0.0
+
+        return self._order(Op.RESET, request, objection, gentle_s)
 
     def _migrate(self, request: Request) -> dict[str, Any]:
         """Order a live migration to another node of the cluster."""
