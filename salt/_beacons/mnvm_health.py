@@ -177,9 +177,10 @@ def _vm_events(
         events.append(("fenced", {**more, "text": now["last_fence"].get("reason", "")}))
     if seen["failed"] > last["failed"]:
         events.append(("vm_failed", {**more, "failed": seen["failed"], "text": now.get("sentence", "")}))
-    if attempt := _hung_again(before, now, options["repeat_s"]):
+    health = now.get("health") or {}
+    if attempt := _hung_again(before, now, REMIND_S if health.get("on_hung") == "report" else options["repeat_s"]):
         # With the process: of several resets only the first may find it.
-        why = (now.get("health") or {}).get("why", "")
+        why = health.get("why", "")
         events.append(("vm_hung", {**more, "vm_pid": now.get("vm_pid"), "attempt": attempt, "text": why}))
     if seen["unprotected"] != last["unprotected"] and now.get("vm") == "running":
         name = "vm_unprotected" if seen["unprotected"] else "vm_protected"

@@ -126,9 +126,10 @@ def migrate(target: str, vm: str | None = None, wait_s: float = 600.0, reason: s
 
 
 def reset(
-    vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered", vm_pid: int | None = None
+    vm: str | None = None, wait_s: float = 60.0, reason: str = "ordered", vm_pid: int | None = None, hung: bool = False
 ) -> dict[str, Any]:
-    """Kill the VM and start it again in place; with `vm_pid` only if it still is this process (`vm_pid` of the status).
+    """Kill the VM and start it again in place; with `vm_pid` only if it still is this process (`vm_pid` of the status),
+    with `hung` only if its guest hangs and `on_hung` is `reset`.
 
     CLI Example:
 
@@ -136,7 +137,7 @@ def reset(
 
         salt node1 guard.reset reason='the guest hangs'
     """
-    return _order("reset", vm, wait_s, reason=reason, vm_pid=vm_pid)
+    return _order("reset", vm, wait_s, reason=reason, vm_pid=vm_pid, hung=hung)
 
 
 def fit(vm: str | None = None) -> dict[str, Any]:

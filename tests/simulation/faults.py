@@ -338,7 +338,7 @@ def _of_people(world: World, host: Host, fault: Fault) -> bool:
         case "release":
             world.order(host, Op.RELEASE)
         case "reset":
-            world.order(host, Op.RESET)
+            world.order(host, Op.RESET, gentle_s=20.0 if fault.size < 0.5 else 0.0)
         case "masters dead":
             for master in world.masters:
                 master.dead_until_us = world.engine.now + fault.duration_us

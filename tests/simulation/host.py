@@ -437,9 +437,11 @@ class GuardProcess(Process):
             self.ending = True
             self.post(Ended(f"the guard of {self.host.name} was stopped"))
 
-    def order(self, op: Op, reason: str, epoch: int = 0, wait_s: float = 30.0, target: str = "") -> None:
+    def order(
+        self, op: Op, reason: str, epoch: int = 0, wait_s: float = 30.0, target: str = "", gentle_s: float = 0.0
+    ) -> None:
         """Somebody orders something over the socket."""
-        self.post(Ordered(op, self.world.next_ticket(), reason, wait_s, epoch, target))
+        self.post(Ordered(op, self.world.next_ticket(), reason, wait_s, epoch, target, gentle_s))
 
     @property
     def vm(self) -> Vm:

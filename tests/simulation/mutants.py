@@ -38,7 +38,7 @@ from mnha.core import lease as rules
 from mnha.core import pauses
 from mnha.core.guard import Ask, Guard
 from mnha.core.model import Action, Decision, Lease, Pause, Phase, Run, Sighting, View, Vm
-from mnha.core.ports import Answered, Confirmed, Ended, LeaseSeen, Moved, Outcome, StartFailed, VmSeen
+from mnha.core.ports import Answered, Confirmed, Ended, LeaseSeen, Moved, Ordered, Outcome, StartFailed, VmSeen
 from mnha.core.timing import Timings
 from mnha.daemon.adapters import lease_store
 from mnha.daemon.adapters import processes as processes_adapter
@@ -516,6 +516,20 @@ def _promised_when_asked(view: View) -> bool:
 _REAL_RELEASE, _REAL_RENEW, _REAL_PROMISED = rules_of_decide._release, rules_of_decide._renew, rules.is_promised
 
 
+class GentleIsKilledAtOnce(Guard):
+    """A guest that may shut down before it is reset is killed at once."""
+
+    def _on_order(self, ordered: Ordered) -> None:
+        super()._on_order(dataclasses.replace(ordered, gentle_s=0.0))
+
+
+class GentleForEver(Guard):
+    """A guest that is to shut down before it is reset, and does not, is never killed."""
+
+    def _on_order(self, ordered: Ordered) -> None:
+        super()._on_order(dataclasses.replace(ordered, gentle_s=1e6 if ordered.gentle_s else 0.0))
+
+
 def _unpaused_unpromised(view: View) -> str:
     """What a failing disk has paused is resumed, whatever the fencer has confirmed."""
     return _REAL_OBSTACLE(view.but(fencer_there=True, fencer_owes=0, promised_until_s=view.granted_until_s))
@@ -922,6 +936,10 @@ MUTANTS: dict[str, Mutant] = {
         "a VM whose disk fails everywhere goes from node to node",
         patches=((pauses, "given_up_reason", _given_up_each_time),),
     ),
+    "gentle_is_killed_at_once": Mutant(
+        "a guest that may shut down before it is reset is killed at once", GentleIsKilledAtOnce
+    ),
+    "gentle_for_ever": Mutant("a deaf guest that hangs is asked to shut down for ever", GentleForEver),
     "unsafe_timings": Mutant("L = D + 0.1 s", twist=_unsafe_timings),
     "masterless_before_it_is_free": Mutant(
         "of its own accord a guard takes a lease that is not expired",

@@ -253,6 +253,11 @@ def _order(stage: Stage, node: str, what: str) -> None:
     stage.world.order(stage.host(node), {"take over": Op.TAKEOVER, "release": Op.RELEASE, "reset": Op.RESET}[what])
 
 
+@deed("NODE is ordered to reset, after NUMBER s in which the guest may shut down")
+def _order_gentle(stage: Stage, node: str, seconds: str) -> None:
+    stage.world.order(stage.host(node), Op.RESET, wait_s=60.0, gentle_s=float(seconds))
+
+
 @deed("NODE is ordered to migrate to NODE")
 def _migrate(stage: Stage, node: str, target: str) -> None:
     stage.world.order(stage.host(node), Op.MIGRATE, target=target)

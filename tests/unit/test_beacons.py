@@ -199,6 +199,16 @@ def test_a_guest_that_hangs_is_told_of_with_its_process_again_and_again(beacons,
     assert tick(beacons, config=often)["mnvm/vm_hung"]["attempt"] == 1
 
 
+def test_a_guest_that_hangs_and_is_only_to_be_told_of_is_told_of_less_often(beacons, world):
+    world.hold("node2")
+    guard, often = world.guards["node2"], [{"repeat_s": 1}]
+    tick(beacons)
+    guard.health = {"hung": True, "why": "", "on_hung": "report"}
+    assert list(tick(beacons, config=often)) == ["mnvm/vm_hung"]
+    time.sleep(1.1)
+    assert tick(beacons, config=often) == {}
+
+
 def test_an_unreachable_guard_is_said_once_and_its_return(beacons):
     tick(beacons)
     beacons[1]["down"] = "the guard's socket is not there"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from mnha.core.model import Move, Vm
+from mnha.core.ports import Ordered
+from mnha.daemon.answers import Answers
 from mnha.daemon.ending import LAST_RECORDS_S, LAST_WORDS_S, is_calm, last_s
-from mnha.daemon.requests import DEFAULT_WAIT_S, wait_of
-from mnha.errors import InputError
+from mnha.daemon.loop import Loop
+from mnha.daemon.requests import DEFAULT_WAIT_S, Requests, wait_of
+from mnha.errors import InputError, MnhaError, RefusedError
 from tests.unit.core.views import NOW_S, TIMINGS, view
 
 HALF_S = TIMINGS.deadline_s / 2
@@ -50,3 +57,65 @@ def test_last_words_leave_half_of_the_time_to_the_next_deadline() -> None:
     assert last_s([far, near, dead], NOW_S) == 1.5
     assert last_s([near], NOW_S + 4.0) == 0.0
     assert last_s([far], NOW_S) == last_s([dead], NOW_S) == last_s([], NOW_S) == LAST_WORDS_S + LAST_RECORDS_S
+
+
+class Reset:
+    """A reset that is asked for, of a guard that does what it is ordered to.
+
+    :param objection: what the health of its guest has against it.
+    """
+
+    def __init__(self, objection: str = "") -> None:
+        self.ordered: list[Ordered] = []
+        self.answers, self.loop = Answers(), Loop()
+        guard: Any = SimpleNamespace(
+            vm_pid=7, wake_s=lambda: float("inf"), tick=lambda now_s: None, handle=self._handle
+        )
+        self.loop.add("mnvm", guard)
+        health = SimpleNamespace(objection=lambda: objection, gentle_s=lambda: 30.0)
+        status: Any = SimpleNamespace(of=lambda vm: SimpleNamespace(health=health))
+        nobody: Any = None
+        self.requests = Requests(nobody, self.loop, status, nobody, self.answers, nobody)
+
+    def _handle(self, event: Any, now_s: float) -> None:
+        self.ordered.append(event)
+        self.answers.put(event.ticket, ("ok", "done", {}))
+
+    def ask(self, **request: Any) -> str:
+        """What comes of it: done, or why not."""
+        said: list[str] = []
+
+        def work() -> None:
+            try:
+                self.requests.handlers()["reset"]({"vm": "mnvm", "wait_s": 5, **request})
+                said.append("done")
+            except MnhaError as error:
+                said.append(f"{type(error).__name__}: {error.message}")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        self.loop.turn()
+        thread.join(10)
+        return said[0]
+
+
+def test_a_reset_for_that_the_guest_hangs_is_the_guards_to_judge() -> None:
+    asked = Reset("on_hung is report: told only")
+    assert asked.ask(hung=True) == f"{RefusedError.__name__}: on_hung is report: told only"
+    assert asked.ordered == []
+    assert asked.ask() == "done", "somebody wants it"
+    assert asked.ordered[0].gentle_s == 0.0
+
+
+def test_a_guest_that_hangs_may_shut_down_before_and_only_the_process_that_is_meant() -> None:
+    asked = Reset()
+    assert asked.ask(hung=True, vm_pid=7, wait_s=60) == "done"
+    assert asked.ask(hung=True, vm_pid=7, wait_s=5) == "done"
+    assert [order.gentle_s for order in asked.ordered] == [30.0, 2.5], "it is killed before the order is void"
+    assert "is not process 8 any more" in asked.ask(hung=True, vm_pid=8)
+
+
+def test_a_guard_is_not_replaced_while_its_vm_is_being_resumed() -> None:
+    paused = view(vm=Vm.PAUSED, granted_until_s=NOW_S + TIMINGS.deadline_s)
+    assert is_calm(paused)
+    assert not is_calm(paused.but(resuming=True))

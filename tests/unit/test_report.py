@@ -318,6 +318,10 @@ def paused(why, resumes):
     return lambda one: one["guard"]["vms"]["mnvm"].update(paused={"why": why, "resumes": resumes, "obstacle": ""})
 
 
+def absent(one):
+    one["guard"]["vms"]["mnvm"]["health"] = {"hung": False, "absent": True, "silent_s": 312.4}
+
+
 def hung(one):
     one["guard"]["vms"]["mnvm"]["health"] = {"hung": True, "why": "its agent is silent"}
 
@@ -385,6 +389,8 @@ CODES = [
      ["mnvm is held by node1, which is down; the lease has expired; desired: started"]),
     ("a check fails", of_each(cluster(), failing), 1, ["node2: image: it is missing"]),
     ("the guest hangs", of_each(cluster(), hung), 1, ["mnvm: the guest does not answer: its agent is silent"]),
+    ("the guest's agent is gone", of_each(cluster(), absent), 1,
+     ["mnvm: the guest runs and has not answered for 312 s: is its agent there?"]),
     ("the holder's minion is silent, and it renews", cluster(silent=["node1"]), 1,
      ["node1: minion silent, but Consul sees the node alive"]),
     ("the holder is silent and its lease overdue", cluster(silent=["node1"], age_s=6.0, overdue=True), 2,

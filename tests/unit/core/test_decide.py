@@ -41,6 +41,7 @@ ORDERS = st.none() | st.builds(
     epoch=st.sampled_from([6, 7, 8]),
     index=st.sampled_from([49, 50]),
     target=st.sampled_from(["", "you", "she"]),
+    kill_s=MOMENTS,
 )
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "vm": st.sampled_from(Vm),

@@ -8,7 +8,7 @@ import pytest
 
 from mnha.core.guard import OUTCOME_S, Limits
 from mnha.core.lease import handed_over, renewed
-from mnha.core.model import Lease, Move, Op, Phase, Run, State, Vm
+from mnha.core.model import Lease, Move, Op, Pause, Phase, Run, State, Vm
 from mnha.core.ports import DesiredSeen, Ended, Moved, Ordered, Outcome, StartFailed, VmSeen
 
 from .test_guard import Rig
@@ -271,3 +271,9 @@ def test_records_of_a_migration() -> None:
     given = handed_over(offered, "maintenance")
     assert (given.holder, given.epoch, given.phase, given.target, given.source) == ("you", 8, Phase.HELD, None, "me")
     assert Lease.from_json(given.to_json()) == given
+
+
+def test_that_the_vm_stands_still_while_it_switches_over_is_no_pause_to_be_told() -> None:
+    rig = moving()
+    assert "note paused" not in rig.on(VmSeen(Vm.PAUSED, 1, pid=1, pause=Pause.OTHER))
+    assert rig.guard.state is State.MIGRATING_OUT

@@ -188,10 +188,19 @@ class Health(Section):
     interval_s: Seconds = Field(5.0, description="How often.")
     timeout_s: Seconds = Field(3.0, description="How long an answer may take.")
     failures: Annotated[int, Field(ge=1, le=1000)] = Field(
-        3, description="After this many failures in a row a VM that had answered counts as hung."
+        3,
+        description="After this many failures in a row a VM that had answered counts as hung, if its virtual CPUs have "
+        "not run in all that time.",
     )
     boot_grace_s: SecondsOrOff = Field(
-        300.0, description="So long after its start a guest that has never answered is told of; it is not reset."
+        300.0,
+        description="So long after its start, or a reboot, a guest may be silent. One that answers neither agent nor "
+        "port for as long counts as hung, too; one that has never answered is told of, and not reset.",
+    )
+    on_hung: Literal["report", "reset"] = Field(
+        "reset",
+        description="What is done about a VM that hangs. report: it is told. reset: it is told, and started again on "
+        "its node; one whose virtual CPUs still run is asked to shut down before.",
     )
 
 

@@ -77,6 +77,12 @@ def off_reason(view: View) -> str:
     return view.order.reason if view.order and view.order.op is Op.RELEASE else ""
 
 
+def end_reason(view: View) -> str:
+    """Why the guest is asked to shut down: to be off here, or to be started again; empty when it is not."""
+    resets = view.order is not None and view.order.op is Op.RESET and view.now_s < view.order.kill_s
+    return off_reason(view) or (view.order.reason if resets and view.order else "")
+
+
 def wants_vm(view: View) -> bool:
     """Whether this node, given the lease, would run the VM."""
     return (
@@ -93,7 +99,7 @@ def _fence(view: View) -> Decision | None:
         return None
     if reason := fence_reason(view) or useless_reason(view):
         return Decision(Action.KILL, reason)
-    if view.order and view.order.op is Op.RESET:
+    if view.order and view.order.op is Op.RESET and view.now_s >= view.order.kill_s:
         return Decision(Action.KILL, view.order.reason)
     if view.move is Move.DONE:
         return Decision(Action.KILL, "the VM was migrated away")
@@ -227,7 +233,7 @@ def _stop(view: View) -> Decision | None:
     """
     if view.vm not in (Vm.RUNNING, Vm.PAUSED) or view.move is not Move.NONE or view.now_s < view.next_shutdown_s:
         return None
-    reason = off_reason(view)
+    reason = end_reason(view)
     if reason and not fence_reason(view) and not _had_its_time(view):
         return Decision(Action.SHUTDOWN, reason)
     return None

@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import BugError
 from . import lease as rules
 from . import pauses
-from .decide import decide, fence_reason, off_reason, offered_to, unfit_reason
+from .decide import decide, end_reason, fence_reason, off_reason, offered_to, unfit_reason
 from .model import (
     NOT_PROBED,
     SENTENCES,
@@ -573,8 +573,8 @@ class Guard:
         if pause in pauses.BY_ITSELF and (view.troubled_s is None or view.now_s >= view.calm_s):
             self._set(troubled_s=view.now_s, resumes=0)
         self._set(calm_s=float("inf"), next_resume_s=view.now_s + pauses.gap_s(self.view.resumes))
-        text = f"the VM is paused on {view.node}: {pause}"
-        self._journal.note("paused", text, epoch=self._epoch())
+        if view.move is Move.NONE:  # else it stands still for a moment, to go on elsewhere
+            self._journal.note("paused", f"the VM is paused on {view.node}: {pause}", epoch=self._epoch())
 
     def _tell_found_off(self) -> None:
         """Tell that the VM which this node is to run was dead when this guard began: nobody else will."""
@@ -594,7 +594,8 @@ class Guard:
         if self.view.move is not Move.NONE:
             self._set(move_until_s=min(self.view.move_until_s, self.view.now_s + OUTCOME_S))
         if self.view.order and self.view.order.op is Op.RESET:
-            self._end_order("ok", "the VM was killed and is being started again")
+            how = "killed" if self.view.now_s >= self.view.order.kill_s else "shut down"
+            self._end_order("ok", f"the VM was {how} and is being started again")
         elif crashed and (reason := fence_reason(self.view.but(vm=before))):
             self._note_fence(reason)  # by the fencer: this guard was not there, or comes second
         elif crashed and before in (Vm.RUNNING, Vm.PAUSED):
@@ -685,6 +686,7 @@ class Guard:
                 index=sighting.index if sighting else 0,
                 ticket=ordered.ticket,
                 target=ordered.target,
+                kill_s=self.view.now_s + ordered.gentle_s,
             )
         )
         if ordered.op is Op.MIGRATE:
@@ -750,7 +752,7 @@ class Guard:
     def _react(self) -> None:
         """Decide and act until nothing is left to do at this moment."""
         for _ in range(MAX_ROUNDS):
-            if self.view.shutdown_asked_s is not None and not off_reason(self.view):
+            if self.view.shutdown_asked_s is not None and not end_reason(self.view):
                 self._set(shutdown_asked_s=None, next_shutdown_s=float("-inf"))
             decisions = decide(self.view)
             if not decisions:

@@ -152,6 +152,7 @@ class Order:
     :param index: the lease's ModifyIndex when the order came; a renewal changes it and voids a TAKEOVER.
     :param until_s: CLOCK_BOOTTIME after which the order is void; a migration under way is then aborted.
     :param target: with MIGRATE, the node that shall have the VM.
+    :param kill_s: with RESET, CLOCK_BOOTTIME until which the guest may shut down by itself.
     """
 
     op: Op
@@ -161,6 +162,7 @@ class Order:
     index: int = 0
     ticket: int = 0
     target: str = ""
+    kill_s: float = float("-inf")
 
 
 @dataclasses.dataclass(frozen=True)

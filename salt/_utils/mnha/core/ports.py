@@ -172,7 +172,10 @@ class AbilitySeen:
 
 @dataclasses.dataclass(frozen=True)
 class Ordered:
-    """Somebody asks the guard for something; the answer goes to ``Ports.answer(ticket, …)``."""
+    """Somebody asks the guard for something; the answer goes to ``Ports.answer(ticket, …)``.
+
+    :param gentle_s: with RESET, how long the guest may take to shut down before it is killed.
+    """
 
     op: Op
     ticket: int
@@ -180,6 +183,7 @@ class Ordered:
     wait_s: float
     epoch: int = 0
     target: str = ""
+    gentle_s: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

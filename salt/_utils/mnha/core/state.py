@@ -55,7 +55,7 @@ def next_moment(view: View) -> float:
     if view.storage_lost_s is not None:
         moments.append(view.storage_lost_s + view.storage_limit_s)
     if view.order is not None:
-        moments.append(view.order.until_s)
+        moments += [view.order.until_s, view.order.kill_s]
     if view.order is not None and view.order.op is Op.MIGRATE:
         moments.append(view.offered_s + view.timings.renew_s)
     if view.move is Move.UNDER_WAY:

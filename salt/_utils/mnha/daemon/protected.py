@@ -10,7 +10,7 @@ from typing import Any
 from .. import keys
 from ..core import lease as rules
 from ..core.guard import Guard, Limits
-from ..core.model import Vm
+from ..core.model import Move, Vm
 from ..core.ports import Event
 from ..core.timing import Timings
 from ..host.clock import boottime_s
@@ -118,7 +118,12 @@ def protect(
         granted_until_s=granted[0],
         granted_kill_s=granted[1],
     )
-    health = GuestHealth(node.connection, vm, pid=lambda: guard.vm_pid if guard.view.vm is Vm.RUNNING else None)
+
+    def pid() -> int | None:
+        """Its process, while it is to answer: not while a migration slows it down, or stops it."""
+        return guard.vm_pid if guard.view.vm is Vm.RUNNING and guard.view.move is Move.NONE else None
+
+    health = GuestHealth(node.connection, vm, pid)
     return Protected(name, guard, store, hypervisor, prober, disk, health, journal)
 
 

@@ -75,8 +75,17 @@ class Requests:
             raise InputError(f"no VM {name!r} is under guard on {self._node.name}; known: {known}")
         return str(name)
 
-    def _order(self, op: Op, request: Request, objection: Callable[[], str] = lambda: "") -> dict[str, Any]:
-        """Give an order to a guard, unless the main thread finds an `objection`, and wait for its outcome."""
+    def _order(
+        self,
+        op: Op,
+        request: Request,
+        objection: Callable[[], str] = lambda: "",
+        gentle_s: Callable[[], float] = lambda: 0.0,
+    ) -> dict[str, Any]:
+        """Give an order to a guard, unless the main thread finds an `objection`, and wait for its outcome.
+
+        :param gentle_s: how long a guest may take to shut down before it is reset, as the main thread finds it.
+        """
         vm = self._vm_of(request)
         wait_s, epoch = wait_of(request), request.get("epoch", -1)
         if op is Op.TAKEOVER and (isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0):
@@ -89,7 +98,7 @@ class Requests:
             if why := objection():
                 self._answers.put(ticket, ("refused", why, {}))
             else:
-                self._loop.deliver(vm, Ordered(op, ticket, reason, wait_s, epoch, target))
+                self._loop.deliver(vm, Ordered(op, ticket, reason, wait_s, epoch, target, gentle_s()))
 
         self._loop.call(give)
         # A migration that took too long is aborted, and what came of that is waited for, then not any more.
@@ -101,18 +110,26 @@ class Requests:
         return self._order(Op.TAKEOVER, request, lambda: self._node.memory.objection(vm))
 
     def _reset(self, request: Request) -> dict[str, Any]:
-        """Order a reset; of the process that is meant, if the request says so: it may be another one by now."""
+        """Order a reset; of the process that is meant, if the request says so: it may be another one by now. Of one for
+        that the guest hangs (`hung`) this guard is the judge: whether it still does, what the configuration says, and
+        whether it is to be asked to shut down before.
+        """
         vm, meant = self._vm_of(request), request.get("vm_pid")
         if meant is not None and (isinstance(meant, bool) or not isinstance(meant, int)):
             raise InputError(f"vm_pid is {meant!r}: give the number that the status tells, or leave it out")
 
+        hangs = bool(request.get("hung"))
+
         def objection() -> str:
             found = self._loop.guards[vm].vm_pid
             if meant in (None, found):
-                return ""
+                return self._status.of(vm).health.objection() if hangs else ""
             return f"{vm} is not process {meant} any more, but {found or 'none'}: see the status"
 
-        return self._order(Op.RESET, request, objection)
+        def gentle_s() -> float:
+            return min(self._status.of(vm).health.gentle_s(), wait_of(request) / 2) if hangs else 0.0
+
+        return self._order(Op.RESET, request, objection, gentle_s)
 
     def _migrate(self, request: Request) -> dict[str, Any]:
         """Order a live migration to another node of the cluster."""

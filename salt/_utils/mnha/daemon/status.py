@@ -64,7 +64,7 @@ class Status:
                 p.name: {
                     **p.guard.status(now_s),
                     "checks": told(p.prober.checks, Of.VM),
-                    "health": dataclasses.asdict(p.health.told()),
+                    "health": {**dataclasses.asdict(p.health.told()), "on_hung": p.health.on_hung},
                 }
                 for p in protected
             },
@@ -78,6 +78,10 @@ class Status:
     def disk_objection(self, vm: str) -> str:
         """Why no node could start the VM from its image, and none takes it; empty: that is no matter."""
         return self._protected[vm].disk.objection()
+
+    def of(self, vm: str) -> Protected:
+        """One VM under guard."""
+        return self._protected[vm]
 
     def sentences(self) -> str:
         """How each VM's guard stands, in one line for systemd."""

@@ -127,6 +127,7 @@ class Connection:
         self._connection: Any = None
         self._listeners: list[Callable[[str, int, int], None]] = []
         self._io_listeners: list[Callable[[str, str], None]] = []
+        self._reboot_listeners: list[Callable[[str], None]] = []
         self.error = "not connected yet"
         self._connector = Forever("libvirt-connect", self._connect)
         self.threads = (Forever("libvirt-events", self._turn_events, limit_s=EVENTS_HANG_S), self._connector)
@@ -148,6 +149,10 @@ class Connection:
     def listen_for_io_errors(self, listener: Callable[[str, str], None]) -> None:
         """Call `listener(vm, reason)` at each I/O error of a disk, in libvirt's words: before it tells of the pause."""
         self._io_listeners.append(listener)
+
+    def listen_for_reboots(self, listener: Callable[[str], None]) -> None:
+        """Call `listener(vm)` when a guest begins anew in the same process: it has rebooted, or was reset."""
+        self._reboot_listeners.append(listener)
 
     def get(self) -> Any:
         """The libvirt connection.
@@ -182,6 +187,7 @@ class Connection:
             connection.registerCloseCallback(lambda _connection, _reason, _data: gone.set(), None)
             for event, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_io_error),
+                (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
             ):
                 callbacks.append(connection.domainEventRegisterAny(None, event, callback, None))
@@ -228,6 +234,10 @@ class Connection:
         """Pass an I/O error on."""
         log.warning("I/O error of %s at %s (%s): %s", alias, path, action, reason or "no reason given")
         self._call(self._io_listeners, lambda: (domain.name(), str(reason)))
+
+    def _on_reboot(self, _connection: Any, domain: Any, _data: Any) -> None:
+        """Pass a reboot on."""
+        self._call(self._reboot_listeners, lambda: (domain.name(),))
 
     def _tell(self, vm: str, event: int, detail: int) -> None:
         """Call the listeners for lifecycle events."""

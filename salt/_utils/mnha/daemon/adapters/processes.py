@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 PROC = Path("/proc")
+VCPUS = ("CPU ", "ALL CPUs")
+"""How the names of QEMU's threads begin that are virtual CPUs, as `CPU 0/KVM`."""
 LIBVIRT_DAEMONS = ("libvirtd", "virtqemud")
 
 
@@ -45,6 +47,22 @@ def is_incoming(pid: int) -> bool:
         return b"-incoming" in (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
+
+
+def vcpu_turns(pid: int) -> dict[str, str] | None:
+    """How often and how long each virtual CPU of a QEMU has run, by the kernel's count, as its `schedstat` has it: only
+    that it differs means something. None where nobody can say.
+
+    libvirt has QEMU name its threads; the kernel counts each of their turns on a CPU.
+    """
+    turns = {}
+    try:
+        for task in (PROC / str(pid) / "task").iterdir():
+            if (task / "comm").read_text().startswith(VCPUS):
+                turns[task.name] = (task / "schedstat").read_text()
+    except OSError:  # it ends, or this kernel does not count
+        return None
+    return turns or None
 
 
 def birth_of(pid: int) -> str:
