@@ -19,5 +19,5 @@ storage_image_folder:
 
 storage_image_{{ name }}:
   test.{{ 'succeed' if there else 'fail' }}_without_changes:
-    - name: {{ ('the image of ' ~ name ~ ', ' ~ image ~ ', ' ~ ('is there' if there else 'is missing: copy it there and apply again')) | json }}
+    - name: {{ ('the image of ' ~ name ~ ', ' ~ image ~ ', ' ~ ('is there' if there else 'is missing: is the share mounted? If so, copy it there; apply again')) | json }}
 {%- endfor %}

@@ -113,7 +113,8 @@ class Prober:
             )
         )
         unable = next((check.why for check in self.checks.values() if not check.ok), "")
-        elsewhere = "" if self._lost_s is None else self._storage_elsewhere()
+        # Where no node could start it, none does better.
+        elsewhere = "" if self._lost_s is None or overlaid else self._storage_elsewhere()
         return AbilitySeen(unable, self._lost_s, elsewhere)
 
     def objection(self) -> str:

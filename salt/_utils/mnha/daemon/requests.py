@@ -104,7 +104,7 @@ class Requests:
         def objection() -> str:
             found = self._loop.guards[vm].vm_pid
             if meant in (None, found):
-                return ""
+                return self._status.disk_objection(vm)  # it could not be started again
             return f"{vm} is not process {meant} any more, but {found or 'none'}: see the status"
 
         return self._order(Op.RESET, request, objection)

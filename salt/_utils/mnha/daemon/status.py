@@ -76,7 +76,7 @@ class Status:
 
     def disk_objection(self, vm: str) -> str:
         """Why no node could start the VM from its image, and none takes it; empty: that is no matter."""
-        return self._protected[vm].disk.objection()
+        return self._protected[vm].disk.known_objection()
 
     def sentences(self) -> str:
         """How each VM's guard stands, in one line for systemd."""

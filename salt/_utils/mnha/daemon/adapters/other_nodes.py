@@ -9,12 +9,14 @@ from typing import Any
 
 from ... import keys
 from ...errors import MnhaError
-from ..checks import STORAGE
+from ..checks import MOUNT, STORAGE
 from .consul import Servers, rows_of
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
+WELL = {"ok": True}
+"""Of a check that an older guard does not know."""
 
 
 class OtherNodes:
@@ -50,12 +52,15 @@ class OtherNodes:
 
 
 def with_storage(rows: list[dict[str, Any]]) -> set[str]:
-    """Of Consul's rows of the nodes' records, those nodes whose storage is well. What can't be read is not well."""
+    """Of Consul's rows of the nodes' records, those nodes whose storage is well, and mounted such that a VM may be
+    started from it. What can't be read is not well.
+    """
     found = set()
     for row in rows:
         try:
             record = json.loads(row["Value"] or b"")
-            if record["checks"][STORAGE]["ok"] is True:
+            found_well = [record["checks"][STORAGE], record["checks"].get(MOUNT, WELL)]
+            if all(check["ok"] is True for check in found_well):
                 found.add(str(record["node"]))
         except (KeyError, TypeError, ValueError, RecursionError):
             continue

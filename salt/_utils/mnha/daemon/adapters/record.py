@@ -82,7 +82,7 @@ class Record:
                 self._read(number)
         except MnhaError as error:
             self._servers.failed(number)
-            raise KnownFailure(f"{self._key} is not known: {error.message}", AGAIN_S) from error
+            raise KnownFailure(f"{self._key} can't be watched: {error.message}", AGAIN_S) from error
         except Exception:
             self._servers.failed(number)
             raise
