@@ -92,6 +92,12 @@ def protect(
         storage_elsewhere=node.other_nodes.with_storage,
         changed=post,
     )
+
+    def objection() -> str:
+        """Why the VM must not be started or resumed at this very moment."""
+        disk.refresh()
+        return prober.objection_by_now()
+
     hypervisor = LibvirtHypervisor(
         node.connection,
         name,
@@ -100,7 +106,7 @@ def protect(
         run_folder(node.config),
         node.slices,
         Route.of(node.config, vm),
-        prober.objection_by_now,
+        objection,
         post,
     )
     guard = Guard(

@@ -44,6 +44,10 @@ class DiskWatch:
         self._record.start()
         self.threads[0].start()
 
+    def refresh(self) -> None:
+        """Learn what was recorded until now; waits for Consul for a moment."""
+        self._record.refresh()
+
     def objection(self) -> str:
         """Why the VM must not be started from its image; empty: it may. Never waits."""
         if not self._record.is_known():
