@@ -62,6 +62,7 @@ from mnha.daemon.adapters import health as health_module
 from mnha.daemon.adapters import libvirt as libvirt_module
 from mnha.daemon.adapters import peers as peers_module
 from mnha.daemon.adapters.certificates import Certificates
+from mnha.daemon.adapters.disk_watch import DiskWatch
 from mnha.daemon.adapters.health import GuestHealth, Health
 from mnha.daemon.adapters.lease_store import ConsulStore
 from mnha.daemon.adapters.libvirt import Connection
@@ -455,6 +456,33 @@ def libvirt_connect(world: World) -> Case:
     )
 
 
+def vm_disk(world: World) -> Case:
+    """Which file the VM writes to; the test driver's has none, and gets the XML of one that has."""
+    connection, written = libvirt_test(world), list[object]()
+    for name, limit_s in (("EVERY_S", 0.05), ("AGAIN_S", 0.05)):
+        world.patch.setattr(f"mnha.daemon.adapters.disk_watch.{name}", limit_s)
+    disk = "<disk><source file='/x.img'/><backingStore/><target dev='vda'/></disk>"
+    world.patch.setattr(libvirt.virDomain, "XMLDesc", lambda *_: f"<domain id='1'><devices>{disk}</devices></domain>")
+    switch = world.switch(libvirt.virDomain, "XMLDesc", "<html>Welcome</html>")
+    record = SimpleNamespace(
+        threads=(),
+        start=lambda: None,
+        is_known=lambda: True,
+        value=None,
+        replace=lambda _, after: written.append(after),
+    )
+    world.begin(connection)
+    watch = DiskWatch(connection, "v", TEST_DOMAIN, "/x.img", record, lambda: 1)
+    world.begin(watch)
+
+    def works() -> bool:
+        found = bool(written)
+        written.clear()
+        return found
+
+    return Case(watch.threads[0], switch, works, lambda: faults(watch.threads), lambda: written, settle=written.clear)
+
+
 def libvirt_events(world: World) -> Case:
     connection = libvirt_test(world)
     switch = world.switch(libvirt, "virEventRunDefaultImpl")
@@ -637,6 +665,7 @@ THREADS = [
     consul_publish,
     fencer_status,
     libvirt_connect,
+    vm_disk,
     libvirt_events,
     vm_orders,
     vm_scan,

@@ -24,7 +24,7 @@ from lab.cgroups import unified_root
 from mnha import config
 from mnha.config.guard import guard_config
 from mnha.daemon import client
-from mnha.errors import InputError, RefusedError, UnreachableError
+from mnha.errors import FailedError, InputError, RefusedError, UnreachableError
 from tests.support.example import ROOT, example_with
 
 PATIENCE_S = 30.0
@@ -141,3 +141,29 @@ def test_a_reset_of_a_process_that_the_vm_is_not_any_more_is_refused(service: Se
         client.request("reset", path=str(service.socket), vm_pid="x")
     with pytest.raises(UnreachableError, match="has not seen the lease"):
         client.request("reset", path=str(service.socket))
+
+
+def test_what_is_asked_of_a_guard_that_knows_neither_share_nor_disk_is_refused_with_the_reason(
+    service: Service,
+) -> None:
+    path = str(service.socket)
+    assert client.request("fit", path=path)["why"] != ""
+    with pytest.raises(FailedError, match="which share is the cluster's is not known yet"):
+        client.request("adopt_share", path=path)
+    (service.file.parent / "mnvm-disk.json").write_text("{}")
+    with pytest.raises((UnreachableError, RefusedError)):
+        client.request("accept_disk", path=path)
+
+
+def test_a_vm_on_an_overlay_is_neither_reset_nor_migrated(tmp_path: Path) -> None:
+    """It is known from the guard before this one."""
+    record = {"v": 1, "target": "vda", "started": "/x.img", "chain": ["/x.snap", "/x.img"]}
+    (tmp_path / "mnvm-disk.json").write_text(json.dumps({"value": record}))
+    service = Service(tmp_path)
+    try:
+        service.wait_for("READY=1")
+        for words in ({"op": "reset"}, {"op": "migrate", "target": "node2"}):
+            with pytest.raises(RefusedError, match="mnvm last wrote to /x.snap"):
+                client.request(words.pop("op"), path=str(service.socket), **words)
+    finally:
+        service.end()

@@ -243,6 +243,44 @@ def test_a_program_that_can_not_be_read_from_its_disk_holds_nobody_up_but_who_be
     guard.communicate()
 
 
+def test_storage_that_is_not_the_share_is_not_lost_but_what_was_lost_stays_so(storage: Storage, tmp_path: Path) -> None:
+    """Somebody has mounted something over it: what runs does not notice. But a share that hung, and was unmounted by
+    force, is no better for it.
+    """
+    (storage.folder / look.OWN_FOLDER).mkdir()
+    (storage.folder / look.OWN_FOLDER / look.ID_FILE).write_text("x")
+    probing = prober(storage.folder, tmp_path)
+    known = record(tmp_path, {"v": 1, "id": "x", "placed": True, "node": "me"})
+    probing._share = Share("me", storage.folder, known, Rules(declared=True))
+    assert (probing.probe().unable, probing.objection()) == ("", "")
+    (storage.folder / look.OWN_FOLDER / look.ID_FILE).write_text("y")
+    foreign = probing.probe()
+    assert "is not the cluster's share" in foreign.unable
+    assert (foreign.storage_lost_s, foreign.storage_elsewhere) == (None, "")
+    assert "is not the cluster's share" in probing.objection()
+    storage.hang()
+    lost_s = probing.probe().storage_lost_s
+    assert lost_s is not None
+    storage.go_on()
+    time.sleep(0.5)
+    assert "is not the cluster's share" in probing.probe().unable
+    assert probing.probe().storage_lost_s == lost_s
+    (storage.folder / look.OWN_FOLDER / look.ID_FILE).write_text("x")
+    time.sleep(0.5)
+    assert probing.probe() == AbilitySeen("")
+
+
+def test_a_vm_that_no_node_could_start_waits_for_its_storage(storage: Storage, tmp_path: Path) -> None:
+    probing = prober(storage.folder, tmp_path)
+    probing._disk_error = lambda: "it writes to an overlay"
+    assert probing.probe().unable == "it writes to an overlay"
+    assert probing.objection() == "it writes to an overlay"
+    storage.hang()
+    lost = probing.probe()
+    assert lost.storage_lost_s is not None
+    assert lost.storage_elsewhere == ""
+
+
 def test_a_missing_image_is_no_lost_storage(storage: Storage, tmp_path: Path) -> None:
     (storage.folder / "vm.img").unlink()
     seen = prober(storage.folder, tmp_path).probe()
@@ -293,13 +331,15 @@ def test_whose_storage_is_well_is_read_from_the_records_and_what_is_not_understo
         row({"node": "node1", "checks": {"storage": {"ok": True, "why": ""}}}),
         row({"node": "node2", "checks": {"storage": {"ok": False, "why": "hangs"}}}),
         row({"node": "node3", "checks": {}}),
+        row({"node": "node6", "checks": {"storage": {"ok": True}, "mount": {"ok": False}}}),
+        row({"node": "node7", "checks": {"storage": {"ok": True}, "mount": {"ok": True}}}),
         row({"node": "node4"}),
         row(["node5"]),
         {"Value": None},
         {"Value": b"!"},
     ]
-    assert with_storage(rows) == {"node1"}
-    assert said_of("storage", rows) == {"node1": True, "node2": False}
+    assert with_storage(rows) == {"node1", "node7"}
+    assert said_of("storage", rows) == {"node1": True, "node2": False, "node6": True, "node7": True}
 
 
 def test_two_vms_in_one_folder_do_not_report_each_others_data(storage: Storage, tmp_path: Path) -> None:

@@ -287,6 +287,16 @@ def test_while_consul_is_away_the_id_that_was_known_holds_also_for_the_next_guar
     assert not node.look().lost
 
 
+def test_a_record_is_known_by_the_leaders_word_without_waiting_for_the_watch(established: Cluster) -> None:
+    record = Record(established.server.servers(), KEY, established.folder / "kept.json")
+    assert not record.is_known()
+    record.refresh()
+    assert record.value == established.record
+    established.server.stop()
+    record.refresh()
+    assert record.value is not None, "what is known holds"
+
+
 def test_a_share_that_was_replaced_is_named_by_the_operator(established: Cluster) -> None:
     first, old, second = established.nodes[0], established.file, established.node("n2", mounted=False)
     second.knows(old)

@@ -46,6 +46,8 @@ def key_rights(cluster: str, node: str, other: str, vm: str) -> list[Ask]:
     writers = {
         f"vms/{vm}/lease": "guard",
         f"vms/{vm}/last_start": "guard",
+        f"vms/{vm}/disk": "guard",
+        "share": "guard",
         f"nodes/{node}": "guard",
         "history/x": "guard policy",
         f"vms/{vm}/desired": "policy",

@@ -68,6 +68,7 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("unknown key with nothing like it", {"zzz": 1}, "zzz", "no known key", "known are name, timings"),
     ("unknown watchdog word", {"watchdog": "on"}, "watchdog", "none of required, automatic, off", "known are"),
     ("misspelt watchdog word", {"watchdog": "require"}, "watchdog", "none of", "did you mean required?"),
+    ("unknown word for mounts", {"unsafe_mount": "ignore"}, "unsafe_mount", "none of refuse, warn", "known are"),
     ("watchdog true", {"watchdog": True}, "watchdog", "True is none of", "known are"),
     ("driver with options", {"watchdog_driver": "softdog x=0"}, "watchdog_driver", "not a kernel module", "softdog"),
     (

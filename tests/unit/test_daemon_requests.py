@@ -75,7 +75,7 @@ class Reset:
         health = SimpleNamespace(objection=lambda: objection, gentle_s=lambda: 30.0)
         status: Any = SimpleNamespace(of=lambda vm: SimpleNamespace(health=health))
         nobody: Any = None
-        self.requests = Requests(nobody, self.loop, status, nobody, self.answers, nobody)
+        self.requests = Requests(nobody, self.loop, status, nobody, self.answers, nobody, {})
 
     def _handle(self, event: Any, now_s: float) -> None:
         self.ordered.append(event)

@@ -49,7 +49,15 @@ def test_the_file_that_is_written_to_stands_first(xml: str, found: Disk | None) 
 
 @pytest.mark.parametrize(
     "xml",
-    ["", "<domain", "<domain id='1'/>", domain(""), domain("<source file=''/>"), "<domain id='1'><devices/></domain>"],
+    [
+        "",
+        "<domain",
+        "<html/>",
+        "<domain id='1'/>",
+        domain(""),
+        domain("<source file=''/>"),
+        "<domain id='1'><devices/></domain>",
+    ],
 )
 def test_what_can_not_be_understood_is_an_error_and_nothing_is_recorded_of_it(xml: str) -> None:
     with pytest.raises(FailedError):

@@ -16,7 +16,7 @@ from typing import Any
 
 from .model import Vm
 
-OF_A_VM = frozenset({"image", "bridge", "domain", "memory", "fencer"})
+OF_A_VM = frozenset({"image", "overlay", "bridge", "domain", "memory", "fencer"})
 """The checks that concern one VM and not its node, which an older guard has told among its node's."""
 
 

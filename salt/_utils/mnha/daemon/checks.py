@@ -65,13 +65,13 @@ class Kind:
     look: Callable[[Sight], Check]
 
 
-STORAGE, DISK = "storage", "disk"
+STORAGE, MOUNT, DISK = "storage", "mount", "disk"
 
 CHECKS: Mapping[str, Kind] = {
     STORAGE: Kind(
         Of.NODE, "the folder with the images is the share, and can be written and read", lambda sight: sight.storage
     ),
-    "mount": Kind(Of.NODE, "locks there hold between nodes, and no write is given up", lambda sight: sight.mount),
+    MOUNT: Kind(Of.NODE, "locks there hold between nodes, and no write is given up", lambda sight: sight.mount),
     "image": Kind(Of.VM, "its image is there", lambda sight: sight.image),
     "overlay": Kind(Of.VM, "it last wrote to its image, not to an overlay of it", lambda sight: sight.overlay),
     "bridge": Kind(Of.VM, "the bridges of its NICs exist", lambda sight: probe.bridge(sight.vm["bridges"])),

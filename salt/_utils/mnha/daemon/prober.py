@@ -122,7 +122,9 @@ class Prober:
                 lack=self._lack(),
             )
         )
-        elsewhere = "" if self._lost_s is None and not self._is_paused() else self._storage_elsewhere()
+        # Where no node could start it, none does better.
+        is_asked = not overlaid and (self._lost_s is not None or self._is_paused())
+        elsewhere = self._storage_elsewhere() if is_asked else ""
         is_full = seen.storage.ok and bool(seen.storage.why)
         return AbilitySeen(checks.unable(self.checks), self._lost_s, elsewhere, storage_full=is_full)
 

@@ -95,6 +95,12 @@ def protect(
         changed=post,
         is_paused=lambda: guard.view.vm is Vm.PAUSED,
     )
+
+    def objection() -> str:
+        """Why the VM must not be started or resumed at this very moment."""
+        disk.refresh()
+        return prober.objection_by_now()
+
     hypervisor = LibvirtHypervisor(
         node.connection,
         name,
@@ -103,7 +109,7 @@ def protect(
         run_folder(node.config),
         node.slices,
         Route.of(node.config, vm),
-        prober.objection_by_now,
+        objection,
         post,
     )
     guard = Guard(

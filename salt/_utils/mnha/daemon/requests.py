@@ -123,7 +123,8 @@ class Requests:
         def objection() -> str:
             found = self._loop.guards[vm].vm_pid
             if meant in (None, found):
-                return self._status.of(vm).health.objection() if hangs else ""
+                # What could not be started again is not reset.
+                return self._status.disk_objection(vm) or (self._status.of(vm).health.objection() if hangs else "")
             return f"{vm} is not process {meant} any more, but {found or 'none'}: see the status"
 
         def gentle_s() -> float:

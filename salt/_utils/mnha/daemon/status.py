@@ -77,7 +77,7 @@ class Status:
 
     def disk_objection(self, vm: str) -> str:
         """Why no node could start the VM from its image, and none takes it; empty: that is no matter."""
-        return self._protected[vm].disk.objection()
+        return self._protected[vm].disk.known_objection()
 
     def of(self, vm: str) -> Protected:
         """One VM under guard."""

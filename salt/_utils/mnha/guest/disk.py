@@ -39,6 +39,8 @@ def running(xml: str) -> Disk | None:
         root = ET.fromstring(xml)
     except ET.ParseError as error:
         raise FailedError(f"libvirt's XML can't be read: {error}") from error
+    if root.tag != "domain":
+        raise FailedError(f"what libvirt gave is no domain: {root.tag}")
     if root.get("id") is None:  # what is defined only says nothing of what runs
         return None
     disk = next((one for one in root.iterfind("devices/disk") if one.get("device", "disk") == "disk"), None)

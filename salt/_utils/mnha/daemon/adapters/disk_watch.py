@@ -44,10 +44,18 @@ class DiskWatch:
         self._record.start()
         self.threads[0].start()
 
+    def refresh(self) -> None:
+        """Learn what was recorded until now; waits for Consul for a moment."""
+        self._record.refresh()
+
     def objection(self) -> str:
         """Why the VM must not be started from its image; empty: it may. Never waits."""
         if not self._record.is_known():
             return NOT_KNOWN.format(self._vm)
+        return self.known_objection()
+
+    def known_objection(self) -> str:
+        """As :meth:`objection`; that nothing is known is none: what is to be done can wait for a start's own look."""
         return disk.objection(self._record.value, self._vm, self._image)
 
     def accept(self) -> None:

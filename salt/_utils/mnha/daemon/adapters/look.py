@@ -71,7 +71,7 @@ def image(path: str) -> str:
     try:
         os.stat(path)
     except FileNotFoundError:
-        return f"the image {path} is missing: copy it there"
+        return f"the image {path} is missing: is the share mounted? If so, copy it there"
     except OSError as error:
         return f"{path} can't be looked at: {error.strerror}"
     return "" if os.path.isfile(path) else f"the image {path} is no file: copy it there"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ... import keys
 from ...errors import MnhaError
-from ..checks import STORAGE
+from ..checks import MOUNT, STORAGE
 from .consul import Servers, rows_of
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,11 @@ class OtherNodes:
 
 
 def with_storage(rows: list[dict[str, Any]]) -> set[str]:
-    """Of Consul's rows of the nodes' records, those nodes whose storage is well. What can't be read is not well."""
-    return {node for node, ok in said_of(STORAGE, rows).items() if ok is True}
+    """Of Consul's rows of the nodes' records, those nodes whose storage is well, and mounted such that a VM may be
+    started from it. What can't be read is not well.
+    """
+    mounted = said_of(MOUNT, rows)  # an older guard does not tell
+    return {node for node, ok in said_of(STORAGE, rows).items() if ok is True and mounted.get(node, True) is True}
 
 
 def said_of(check: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

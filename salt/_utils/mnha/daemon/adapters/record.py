@@ -72,6 +72,16 @@ class Record:
         self._read(number)
         return written is not None
 
+    def refresh(self) -> None:
+        """Ask the leader now, for the watch goes by a server's own copy, which may be late. Waits for Consul, some
+        seconds at the most; what is known holds if that does not answer.
+        """
+        number = self._servers.pick()
+        try:
+            self._read(number)
+        except MnhaError as error:
+            log.warning("%s is not asked for again: %s", self._key, error.message)
+
     def _watch(self) -> float:
         """Watch, one turn."""
         number, asked, self._index = self._servers.pick(), self._index, 0
@@ -82,7 +92,7 @@ class Record:
                 self._read(number)
         except MnhaError as error:
             self._servers.failed(number)
-            raise KnownFailure(f"{self._key} is not known: {error.message}", AGAIN_S) from error
+            raise KnownFailure(f"{self._key} can't be watched: {error.message}", AGAIN_S) from error
         except Exception:
             self._servers.failed(number)
             raise
