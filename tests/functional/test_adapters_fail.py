@@ -522,7 +522,8 @@ def probes(world: World) -> Case:
     for name, limit_s in (("PROBE_EVERY_S", 0.1), ("SETTLE_S", 0.0), ("HANGS_S", LIMIT_S)):
         world.patch.setattr(prober_module, name, limit_s)
     world.patch.setattr(prober_module, "ground", lambda folder, who, images: (Check(True), [Check(True)]))
-    world.patch.setattr(probe, "DISKS", ())
+    for disks in ("NODE_DISKS", "SALT_DISKS"):
+        world.patch.setattr(probe, disks, ())
     switch = world.switch(prober_module.checks, "look", 5)
     told = Told()
     vm = {"name": "v", "image": str(world.folder / "vm.img"), "bridges": [], "memory_mib": 1,
