@@ -576,7 +576,8 @@ def probes(world: World) -> Case:
     share = SimpleNamespace(
         look=lambda *_: Ground(Check(True), [Check(True)]), mount=lambda _: Check(True), keep=lambda *_: None
     )
-    world.patch.setattr(probe, "DISKS", ())
+    for disks in ("NODE_DISKS", "SALT_DISKS"):
+        world.patch.setattr(probe, disks, ())
     switch = world.switch(prober_module.checks, "look", 5)
     told = Told()
     vm = {"name": "v", "image": str(world.folder / "vm.img"), "bridges": [], "memory_mib": 1,
