@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -19,6 +21,7 @@ import pytest
 from lab.shell import wait_until
 from mnha.core.hang import Health
 from mnha.daemon.adapters import libvirt as libvirt_module
+from mnha.daemon.adapters import processes
 from mnha.daemon.adapters.health import GENTLE_S, GuestHealth
 from mnha.daemon.adapters.libvirt import Connection
 from mnha.daemon.adapters.processes import vcpu_turns
@@ -60,6 +63,17 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Connection:
     made.start()
     wait_until(lambda: made.error == "", PATIENCE_S, "it is not connected")
     return made
+
+
+def stop(qemu: subprocess.Popen[bytes]) -> None:
+    """Let it stand still: all its threads have taken notice."""
+    qemu.send_signal(signal.SIGSTOP)
+    states = [Path(path, "stat") for path in Path(f"/proc/{qemu.pid}/task").iterdir()]
+    wait_until(
+        lambda: all(state.read_text().rpartition(")")[2].split()[0] == "T" for state in states),
+        PATIENCE_S,
+        "a thread of it still runs",
+    )
 
 
 class Guest:
@@ -106,15 +120,31 @@ def test_the_turns_of_the_virtual_cpus_are_counted_and_stand_still_when_they_do(
     assert before is not None
     assert len(before) == 2
     wait_until(lambda: vcpu_turns(qemu.pid) != before, PATIENCE_S, "no virtual CPU runs")
-    qemu.send_signal(signal.SIGSTOP)
-    wait_until(lambda: vcpu_turns(qemu.pid) == vcpu_turns(qemu.pid), PATIENCE_S, "they do not stand still")
+    stop(qemu)
+    before = vcpu_turns(qemu.pid)
+    time.sleep(0.2)
+    assert vcpu_turns(qemu.pid) == before
     assert vcpu_turns(os.getpid()) is None, "no QEMU"
+
+
+def test_a_kernel_that_does_not_count_says_nothing_of_the_virtual_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tmp_path / "7" / "task" / "8"
+    task.mkdir(parents=True)
+    (task / "comm").write_text("CPU 0/KVM\n")
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    assert vcpu_turns(7) is None
+    (task / "schedstat").write_text("0 0 0\n")
+    assert vcpu_turns(7) is None
+    (task / "schedstat").write_text("120 30 2\n")
+    assert vcpu_turns(7) == {"8": "120 30 2\n"}
 
 
 def test_a_guest_whose_process_stands_still_hangs_after_three_rounds_and_is_not_asked_to_shut_down(
     guest: Guest, qemu: subprocess.Popen[bytes]
 ) -> None:
-    qemu.send_signal(signal.SIGSTOP)
+    stop(qemu)
     guest.code = libvirt.VIR_ERR_AGENT_UNRESPONSIVE
     assert not guest.rounds(2).hung
     hung = guest.rounds(2)  # in the first of all it may have run for a moment
@@ -141,7 +171,7 @@ def test_an_agent_that_is_gone_hangs_no_guest_that_lives(guest: Guest) -> None:
 def test_a_libvirtd_that_is_away_says_nothing_of_the_guest(
     guest: Guest, qemu: subprocess.Popen[bytes], code: int
 ) -> None:
-    qemu.send_signal(signal.SIGSTOP)
+    stop(qemu)
     guest.code = code
     told = guest.rounds(10)
     assert (told.hung, told.failures, told.still, told.answered) == (False, 0, 0, True)
@@ -158,7 +188,7 @@ def test_a_reboot_begins_a_new_boot_as_libvirt_tells_of_it(
     guest: Guest, qemu: subprocess.Popen[bytes], connection: Connection
 ) -> None:
     guest.code = libvirt.VIR_ERR_AGENT_UNRESPONSIVE
-    qemu.send_signal(signal.SIGSTOP)
+    stop(qemu)
     assert guest.rounds(3).failures == 3
     connection._on_reboot(None, connection.get().lookupByUUIDString(TEST_DOMAIN), None)
     assert guest.health.told() == Health()
@@ -178,7 +208,7 @@ def test_report_only_tells(
     guest = Guest(connection, qemu, on_hung="report")
     monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", guest.ping)
     guest.rounds(2)
-    qemu.send_signal(signal.SIGSTOP)
+    stop(qemu)
     guest.code = libvirt.VIR_ERR_AGENT_UNRESPONSIVE
     assert guest.rounds(5).hung
     assert guest.health.objection() == "on_hung is report: a guest that hangs is told of, and not reset"

@@ -53,7 +53,8 @@ def vcpu_turns(pid: int) -> dict[str, str] | None:
     """How often and how long each virtual CPU of a QEMU has run, by the kernel's count, as its `schedstat` has it: only
     that it differs means something. None where nobody can say.
 
-    libvirt has QEMU name its threads; the kernel counts each of their turns on a CPU.
+    libvirt has QEMU name its threads; the kernel counts each of their turns on a CPU. One that has never run is none:
+    a kernel that does not count says so of all.
     """
     turns = {}
     try:
@@ -62,7 +63,7 @@ def vcpu_turns(pid: int) -> dict[str, str] | None:
                 turns[task.name] = (task / "schedstat").read_text()
     except OSError:  # it ends, or this kernel does not count
         return None
-    return turns or None
+    return turns if any(text.split()[0] != "0" for text in turns.values()) else None
 
 
 def birth_of(pid: int) -> str:
