@@ -297,7 +297,11 @@ def _own_records(cluster: str) -> Any:
     guard_file = Path(__opts__.get("mnha_guard_file", GUARD_FILE))
     if not guard_file.is_file():
         return None
-    records = mnha.on_demand("master.records")
+    try:
+        records = mnha.on_demand("master.records")
+    except ImportError as error:  # Salt's Python is another one since an upgrade
+        log.warning("this node can't read Consul: %s; apply states.salt.packages here", error)
+        return None
     return records.of_this_node(cluster, guard_file, Path(__opts__.get("mnha_policy_token", records.POLICY_TOKEN_FILE)))
 
 

@@ -19,6 +19,7 @@ HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
 WORDS = {HEALTHY: "healthy", DEGRADED: "degraded", UNKNOWN: "unknown"}
 """What the exit codes of `mnha.status` mean."""
 GUARD_SILENT = "guard silent"
+NOT_LOADED = "is not available"
 SILENCES = {
     "down": "which is down",
     "minion silent": "whose minion is silent",
@@ -84,7 +85,7 @@ def status(
     :param why_silent: why no minion could be asked at all.
     """
     reports: dict[str, Any] = {
-        node: reply.value if reply.ok and isinstance(reply.value, dict) else {"errors": {"report": str(reply.value)}}
+        node: reply.value if reply.ok and isinstance(reply.value, dict) else {"errors": {"report": _unreported(reply)}}
         for node, reply in replies.items()
     }
     views = [one for one in (records or {}, *reports.values()) if one.get("vms") is not None]
@@ -110,6 +111,12 @@ def status(
     told = [*(f"{name} {vm['where']}" for name, vm in found["vms"].items()), *([doubt] if doubt else [])]
     return {"result": code != UNKNOWN, "code": code, "health": WORDS[code], "comment": "; ".join(told or reasons[:1]),
             "warnings": [*reasons, *_notes(view, records, reports)], **found}  # fmt: skip
+
+
+def _unreported(reply: Reply) -> str:
+    """What a minion says that has no report. Salt has no word for a module that it could not load but this."""
+    text = str(reply.value)
+    return f"{text} Salt there can't load this project's modules: apply its states" if NOT_LOADED in text else text
 
 
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
