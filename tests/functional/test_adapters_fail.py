@@ -1105,7 +1105,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Main]:
     settings["socket"] = str(tmp_path / "guard.sock")
     settings["fencer"] = {"socket": str(tmp_path / "fencer.sock"), "slices": str(tmp_path / "mnha.slice")}
     settings["vms"].append({**settings["vms"][0], "name": "other"})
-    daemon = Daemon(settings, {})
+    daemon = Daemon(settings, {}, tmp_path / "guard.json")
     thread = threading.Thread(target=daemon._work, daemon=True)
     thread.start()
     yield Main(daemon, thread)

@@ -21,14 +21,20 @@ PROGRAMS = (b"/usr/bin/consul\0agent", b"write_through.py")
 
 def processes(node: str) -> list[int]:
     """Those that are held up, as this machine numbers them."""
-    found = []
+    found: list[int] = []
     for group in cgroups.folders(node)[0].rglob("cgroup.procs"):
-        for pid in group.read_text().split():
-            with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if any(program in words for program in PROGRAMS):
-                    found.append(int(pid))
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in group.read_text().split() if _is_meant(pid)]
     return found
+
+
+def _is_meant(pid: str) -> bool:
+    """Whether a process is one of those programs."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return any(program in words for program in PROGRAMS)
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ from .requests import Requests
 from .server import Server, Subscribers
 from .settings import load
 from .status import Status
+from .successor import Successor, trials
 from .threads import Fault, Forever, faults
 from .turns import turns_of
 
@@ -67,9 +68,10 @@ class Daemon:
 
     :param config: what :func:`mnha.daemon.settings.load` returned.
     :param granted: what the fencer lets run: VM -> (until, K).
+    :param file: where the configuration was read from, and will be by the next guard.
     """
 
-    def __init__(self, config: dict[str, Any], granted: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(self, config: dict[str, Any], granted: Mapping[str, tuple[float, float]], file: Path) -> None:
         self._loop = Loop()
         self._node = Node(config, self._loop.guards, self._tell_of_maintenance, self._tell_of_consul)
         self._subscribers, self._answers = Subscribers(), Answers()
@@ -77,7 +79,7 @@ class Daemon:
         for name, protected in self._protected.items():
             self._loop.add(name, protected.guard)
         self._status = Status(self._node, self._protected, lambda: faults(self._threads()))
-        self._ending = Ending(self._loop)
+        self._ending, self._successor = Ending(self._loop), Successor(trials(file))
         disks = {name: protected.disk for name, protected in self._protected.items()}
         requests = Requests(self._node, self._loop, self._status, self._ending, self._answers, self._subscribers, disks)
         self._server = Server(Path(config["socket"]), requests.handlers(), requests.streamers())
@@ -104,6 +106,7 @@ class Daemon:
         yield from self._loop.faults
         yield from self._server.threads
         yield from self._node.threads
+        yield from self._successor.threads
         for protected in self._protected.values():
             yield from protected.threads
 
@@ -116,6 +119,7 @@ class Daemon:
         for protected in self._protected.values():
             protected.start()
         self._server.start()
+        self._successor.start()
         log.warning("guard %s of node %s, cluster %s", __version__, self._node.name, self._node.cluster)
         notify("READY=1")
         self._work()
@@ -201,9 +205,10 @@ def main() -> int:
         if arguments.check:
             return report(check(config), as_json=arguments.json)
         if arguments.only_try:
-            Daemon(config, {})
+            Daemon(config, {}, arguments.config)
             return 0
-        daemon = Daemon(config, fencer.granted(Path(config["fencer"]["socket"]), FENCER_WAIT_S))
+        granted = fencer.granted(Path(config["fencer"]["socket"]), FENCER_WAIT_S)
+        daemon = Daemon(config, granted, arguments.config)
         daemon.run()
     except MnhaError as error:
         log.critical("%s", error.message)

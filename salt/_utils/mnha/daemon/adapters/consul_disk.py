@@ -29,7 +29,9 @@ from .consul import Servers
 from .probe import Check
 from .processes import birth_of
 
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.5
+"""Each look writes a block, as often as the holder of a lease or two has Consul write."""
+STEP_S = 0.25
 LEAST_HANGS_S = 0.5
 """A disk that takes a write within this time does not hang, whatever the deadline: it is busy."""
 REST_S = 60.0
@@ -140,7 +142,7 @@ class ConsulDisk:
         """Look once, or go on with the look that is under way."""
         look = self._look = self._look or Look(self._folder)
         try:
-            said = look.result(LOOK_EVERY_S)
+            said = look.result(STEP_S)
         except OSError:
             look.close()
             self._look = None
@@ -154,9 +156,9 @@ class ConsulDisk:
     def _end_if_right(self, look: Look) -> None:
         """End the own server if the look takes too long, and the server leads and does not get on."""
         left_s = (look.since_s or boottime_s()) + self._hangs_s - boottime_s()
-        if left_s > LOOK_EVERY_S or self._leader_of(OWN) != self._nodes[OWN][1]:
+        if left_s > STEP_S or self._leader_of(OWN) != self._nodes[OWN][1]:
             return
-        if self._gets_on(max(left_s, LOOK_EVERY_S)) or look.is_over(0.0):
+        if self._gets_on(max(left_s, STEP_S)) or look.is_over(0.0):
             return
         hangs = f"the disk of {self._folder} hangs, and its server leads Consul"
         if why := self._spared():

@@ -1,7 +1,7 @@
 """Looks at a disk, as a program: ``write_through.py FILE``.
 
-For each line that comes in it writes FILE and waits until that is on the disk (fsync). Then it prints a line: empty, or
-what is wrong. It ends with its input.
+For each line that comes in it writes FILE and waits until that is on the disk (fdatasync, as Consul does). Then it
+prints a line: empty, or what is wrong. It ends with its input.
 
 What hangs in the kernel there can't be killed. So it is this process that hangs, and never the guard. It is begun once,
 and before: a program may not be readable from a disk that hangs. It imports next to nothing.
@@ -24,7 +24,7 @@ def write_through(path: str) -> str:
         return f"{os.path.dirname(path)} can't be written: {error.strerror}"
     try:
         os.pwrite(fd, os.urandom(512), 0)
-        os.fsync(fd)
+        os.fdatasync(fd)
     except OSError as error:
         return f"{os.path.dirname(path)} can't be written: {error.strerror}"
     finally:
