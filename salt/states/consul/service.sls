@@ -18,7 +18,6 @@ consul_running:
       - file: consul_unit
       - file: host_stamp
       - file: consul_realtime
-      - file: consul_cluster
       - file: consul_data_folder
       - file: consul_server_config
       - file: consul_secret_config
