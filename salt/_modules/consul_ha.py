@@ -403,7 +403,7 @@ def _version() -> tuple[int, int, int]:
 
 
 def _in_force() -> config.ClusterConfig:
-    """What Consul here was given: by that it is reached, whatever the pillar says."""
+    """What Consul here runs with: by that it is reached, whatever the pillar says."""
     return __salt__["mnha_config.in_force"]()
 
 

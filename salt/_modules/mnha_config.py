@@ -94,7 +94,7 @@ def cluster() -> config.ClusterConfig:
 
 
 def in_force() -> config.ClusterConfig:
-    """The configuration that was applied here last: what Consul and guard of this node were given, for other modules.
+    """The configuration that was applied here last: what Consul and guard of this node run with, for other modules.
 
     Before anything was applied it is the pillar's. `mnvm.config` is for the command line.
 
@@ -118,7 +118,7 @@ def in_force() -> config.ClusterConfig:
         checked.require_node(__opts__["id"])
     except (OSError, ValueError, MnhaError) as error:
         why = error.message if isinstance(error, MnhaError) else str(error)
-        raise CommandExecutionError(f"{path} can't be used: {why}; state.apply states.consul writes it anew") from error
+        raise CommandExecutionError(f"{path} can't be used: {why}; state.apply states.guard writes it anew") from error
     __context__[_CACHE_IN_FORCE] = (state, checked)
     return checked
 

@@ -427,7 +427,7 @@ def _plan(vm: str, *, alone: bool = False) -> dict[str, Any]:
 
 def _vm(vm: str | None) -> tuple[str, config.ClusterConfig]:
     """The VM meant (it may be left out where there is one only), and the configuration in force."""
-    cluster = __salt__["mnha_config.in_force"]()
+    cluster = config.load_mapping(get_config())
     if vm is None and len(cluster.vms) == 1:
         return next(iter(cluster.vms)), cluster
     if vm is None:

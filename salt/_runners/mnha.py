@@ -10,6 +10,7 @@ Consul directly where this machine is a node.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import logging
 import time
@@ -65,7 +66,8 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
             why_silent = error.message
         waited_s = time.monotonic() - began_s
         if lame := report.without_report(replies):
-            replies = report.explained(replies, _minions().each(lame, report.LOST, timeout_s=LOST_WAIT_S))
+            with contextlib.suppress(UnreachableError):
+                replies = report.explained(replies, _minions().each(lame, report.LOST, timeout_s=LOST_WAIT_S))
         view, renewed_s = reading.result(OWN_RECORDS_S, with_renewals=not replies) if reading else (None, {})
         return report.status(
             nodes, replies, now_s=time.time(), waited_s=waited_s, records=view, renewed_s=renewed_s,

@@ -78,7 +78,7 @@ def test_a_file_that_can_not_be_used_is_named_with_what_writes_it_anew(
     modules: Modules, tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "cluster.json").write_text(text)
-    with pytest.raises(Exception, match=r"(?s)cluster.json can't be used: .*state.apply states.consul writes it anew"):
+    with pytest.raises(Exception, match=r"(?s)cluster.json can't be used: .*state.apply states.guard writes it anew"):
         modules(example_pillar())["mnvm.config"]()
 
 

@@ -4,16 +4,6 @@ include:
 {%- set conf = salt['mnha_config.get']() %}
 {%- do salt['mnha_config.secrets']() %}
 
-# What is in force from here on. Modules reach Consul by it, and answer masters by it: not by the pillar that a minion
-# has in its memory.
-consul_cluster:
-  file.managed:
-    - name: /etc/mnha/cluster.json
-    - source: salt://states/consul/files/cluster.json
-    - template: jinja
-    - mode: '0600'
-    - makedirs: True
-
 consul_folder:
   file.directory:
     - name: /etc/mnha/consul

@@ -27,7 +27,6 @@ consul_running:
       - file: host_stamp
       - file: consul_realtime
       - consul_ha: consul_may_join
-      - file: consul_cluster
       - file: consul_data_folder
       - file: consul_server_config
       - file: consul_secret_config

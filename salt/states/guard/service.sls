@@ -30,6 +30,17 @@ guard_current:
     - name: mnha-guard
     - require:
       - service: guard_running
+
+# From here on it is in force: Consul and guard have begun with it. Modules reach Consul by it, and answer masters by it,
+# not by the pillar that a minion has in its memory.
+guard_in_force:
+  file.managed:
+    - name: /etc/mnha/cluster.json
+    - source: salt://states/guard/files/cluster.json
+    - template: jinja
+    - mode: '0600'
+    - require:
+      - guard: guard_current
 {%- for vm in salt['mnha_config.get']().cluster.vms %}
 
 guard_lease_{{ vm }}:
@@ -48,5 +59,5 @@ guard_configuration:
     - retry: {attempts: 20, interval: 2}
     - name: configuration
     - require:
-      - guard: guard_current
+      - file: guard_in_force
       - consul_ha: consul_role_policy

@@ -49,8 +49,8 @@ def test_a_changed_pillar_is_in_force_when_its_apply_has_ended_and_every_master_
 
 
 @pytest.mark.nightly
-def test_a_partial_apply_leaves_nothing_old_behind(scene: Scene) -> None:
-    """`mnha.stop` was refused by what a minion remembered of the pillar, after the states of Consul alone."""
+def test_a_wrong_pillar_in_the_memory_of_the_minions_refuses_no_verb(scene: Scene) -> None:
+    """`mnha.stop` was refused by what a minion remembered of the pillar."""
     cluster, path = scene.cluster, scene.cluster.file(MASTER, LAB_PILLAR)
     good = path.read_text()
     broken = read_pillar(path)

@@ -2,7 +2,7 @@
 cluster:
   file.managed:
     - name: {{ opts.mnha_cluster_file }}
-    - source: salt://states/consul/files/cluster.json
+    - source: salt://states/guard/files/cluster.json
     - template: jinja
 
 recorded:
