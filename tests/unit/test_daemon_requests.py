@@ -73,7 +73,7 @@ class Reset:
         )
         self.loop.add("mnvm", guard)
         health = SimpleNamespace(objection=lambda: objection, gentle_s=lambda: 30.0)
-        status: Any = SimpleNamespace(of=lambda vm: SimpleNamespace(health=health))
+        status: Any = SimpleNamespace(of=lambda vm: SimpleNamespace(health=health), disk_objection=lambda vm: "")
         nobody: Any = None
         self.requests = Requests(nobody, self.loop, status, nobody, self.answers, nobody, {})
 
