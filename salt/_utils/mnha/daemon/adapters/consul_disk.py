@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...core.timing import ELECTION_S, Timings
+from ...core.timing import Timings
 from ...errors import MnhaError, UnreachableError
 from ...fencer.slices import kill_each
 from ...host.clock import boottime_s
@@ -44,9 +44,10 @@ OWN = 0
 
 def hangs_s(timings: Timings) -> float:
     """How long a write may take, in seconds, until the disk below Consul's leader is said to hang: half of what the
-    deadline leaves beside a renewal and an election. The other half is for the looks and a longer election.
+    deadline leaves beside a renewal. A shorter stall costs nothing if it is left alone, while an election that nobody
+    needed may cost a VM; after a longer one a VM that has not lived through it is back sooner for the election.
     """
-    return max(LEAST_HANGS_S, (timings.deadline_s - timings.renew_s - ELECTION_S) / 2)
+    return max(LEAST_HANGS_S, (timings.deadline_s - timings.renew_s) / 2)
 
 
 class Look:
