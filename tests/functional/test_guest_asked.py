@@ -25,6 +25,7 @@ from mnha.daemon.adapters import processes
 from mnha.daemon.adapters.health import GENTLE_S, GuestHealth
 from mnha.daemon.adapters.libvirt import Connection
 from mnha.daemon.adapters.processes import vcpu_turns
+from tests.functional.test_adapters_fail import halt
 
 TEST_DOMAIN = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 PATIENCE_S = 20.0
@@ -54,7 +55,7 @@ def qemu() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def connection(monkeypatch: pytest.MonkeyPatch) -> Connection:
+def connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     for name in ("setKeepAlive", "registerCloseCallback", "unregisterCloseCallback"):
         monkeypatch.setattr(libvirt.virConnect, name, lambda *_: 0)
     for name, limit_s in (("ALIVE_S", 0.05), ("RECONNECT_S", 0.05), ("BEAT_MS", 50)):
@@ -62,7 +63,8 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Connection:
     made = Connection("test:///default")
     made.start()
     wait_until(lambda: made.error == "", PATIENCE_S, "it is not connected")
-    return made
+    yield made
+    halt(made.threads[1])
 
 
 def stop(qemu: subprocess.Popen[bytes]) -> None:

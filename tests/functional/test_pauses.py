@@ -21,6 +21,7 @@ from mnha.daemon.adapters import libvirt as libvirt_module
 from mnha.daemon.adapters import look as look_module
 from mnha.daemon.adapters.libvirt import Connection, mark_of
 from mnha.daemon.adapters.probe import ground
+from tests.functional.test_adapters_fail import halt
 from tests.functional.test_hypervisor import PATIENCE_S, Bench
 
 TEST_DOMAIN = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -58,7 +59,7 @@ def paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paused]:
     bench.hypervisor._connection = connection
     bench.qemu()
     made = Paused(bench, domain)
-    real_state = libvirt.virDomain.state
+    real_state, real_resume = libvirt.virDomain.state, libvirt.virDomain.resume
     monkeypatch.setattr(
         libvirt.virDomain,
         "state",
@@ -69,7 +70,9 @@ def paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paused]:
     made.seen(Vm.RUNNING)
     yield made
     if real_state(domain)[0] == 3:
-        domain.resume()
+        real_resume(domain)
+    for thread in (*bench.hypervisor.threads, connection.threads[1]):
+        halt(thread)
     bench.close()
 
 
@@ -141,7 +144,6 @@ def test_a_resume_that_fails_kills_nothing_and_a_kill_voids_one(
         pass
     assert event.vm is Vm.PAUSED
     assert paused.bench.processes[0].poll() is None
-    monkeypatch.undo()
 
 
 def test_a_resume_that_comes_after_a_kill_is_not_carried_out(paused: Paused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +159,6 @@ def test_a_resume_that_comes_after_a_kill_is_not_carried_out(paused: Paused, mon
     seen = paused.seen(Vm.OFF)
     assert seen.generation == 1
     assert not resumed
-    monkeypatch.undo()
 
 
 def test_a_folder_that_is_well_and_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
