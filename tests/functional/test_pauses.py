@@ -163,7 +163,7 @@ def test_a_resume_that_comes_after_a_kill_is_not_carried_out(paused: Paused, mon
 
 def test_a_folder_that_is_well_and_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vm.img").touch()
-    assert ground(tmp_path, "me", [tmp_path / "vm.img"])[0].why == ""
+    assert ground(tmp_path, "me", [tmp_path / "vm.img"], tmp_path, may_be_root=True).storage.why == ""
     full = SimpleNamespace(f_bavail=look_module.LEAST_ROOM_MIB - 1, f_frsize=1 << 20, f_blocks=1000)
     monkeypatch.setattr(os, "statvfs", lambda _path: full)
     assert look_module.room(str(tmp_path)) == f"{tmp_path} is full: less than 64 MiB are left; make room"

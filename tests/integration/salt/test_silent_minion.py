@@ -13,7 +13,7 @@ from tests.support.salt_cluster import wait_until
 
 from .conftest import NODES, World, frozen
 
-SALT_S = 2.5
+SALT_S = 4.5
 """What the two or three steps of a verb may take beside `salt-run` itself, on a busy machine: a silent minion that is
 waited for costs 7.5 s.
 """

@@ -120,11 +120,17 @@ def void_start(mark: Path) -> None:
 
 
 class Connection:
-    """A connection to libvirtd that comes back by itself, and its event loop."""
+    """A connection to libvirtd that comes back by itself, and its event loop.
+
+    It is used for events alone. Who calls libvirt has a connection of its own, one for each thread: a process in which
+    a connection ends under two threads that wait on it for an answer is ended by SIGSEGV (seen with libvirt 9.0, when
+    libvirtd had hung for longer than :meth:`_open` lets it).
+    """
 
     def __init__(self, uri: str = URI) -> None:
         self._uri = uri
         self._connection: Any = None
+        self._own = threading.local()
         self._listeners: list[Callable[[str, int, int], None]] = []
         self._io_listeners: list[Callable[[str, str], None]] = []
         self._reboot_listeners: list[Callable[[str], None]] = []
@@ -155,19 +161,29 @@ class Connection:
         self._reboot_listeners.append(listener)
 
     def get(self) -> Any:
-        """The libvirt connection.
+        """The libvirt connection of the thread that asks, and of no other.
 
         :raises FailedError: there is none now.
+        :raises libvirtError: none could be opened.
         """
-        connection = self._connection
-        if connection is None:
+        if self._connection is None:
             raise FailedError(f"libvirtd does not answer at {self._uri}: {self.error}")
+        own = getattr(self._own, "connection", None)
+        if own is None or own.isAlive() != 1:
+            self._own.connection = own = None  # closed with its last user
+            self._own.connection = own = self._open()
+        return own
+
+    def _open(self) -> Any:
+        """A new connection, which ends when libvirtd has not answered for 15 to 20 s."""
+        connection = libvirt.open(self._uri)
+        connection.setKeepAlive(5, 3)
         return connection
 
     def is_alive(self) -> bool:
-        """Whether the connection that was given out last still stands."""
+        """Whether the connection that was given to this thread last still stands. None is opened for that."""
         try:
-            return bool(self.get().isAlive() == 1)
+            return bool(self._own.connection.isAlive() == 1)
         except Exception:  # whatever it was, it can't be relied on
             return False
 
@@ -182,8 +198,7 @@ class Connection:
         connection, callbacks = None, list[int]()
         gone = threading.Event()
         try:
-            connection = libvirt.open(self._uri)
-            connection.setKeepAlive(5, 3)
+            connection = self._open()
             connection.registerCloseCallback(lambda _connection, _reason, _data: gone.set(), None)
             for event, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_io_error),
@@ -798,7 +813,7 @@ class LibvirtHypervisor:
                 self._note_resumed()
             elif self._pause and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION:
                 self._go_on(domain)
-            elif not self._arriving:
+            elif not self._arriving and state != libvirt.VIR_DOMAIN_SHUTOFF:
                 self._abort_orphan(domain)
         except (libvirt.libvirtError, FailedError, OSError) as error:
             log.info("libvirt does not tell the state of %s: %s", self.name, error)
