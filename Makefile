@@ -93,7 +93,7 @@ soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk 
 
 .PHONY: nightly
 nightly: $(STAMP) ## what is too long for CI or a matter of luck: marked tests, what the README offers, load, chaos, a million seeds
-	$(PY) -m pytest $(PYTEST_OPTIONS) -vv -m nightly tests/integration
+	$(PY) -m pytest $(PYTEST_OPTIONS) -vv -m nightly tests/functional tests/integration
 	$(MAKE) demo
 	$(MAKE) bench PEER=pacemaker BENCH_OPTIONS="--rounds 1"
 	$(MAKE) soak MINUTES=10

@@ -57,6 +57,7 @@ def test_a_wiped_server_counts_only_when_it_votes_and_the_status_tells_until_the
     assert voters.obstacle(rows(), "n2") == ""
 
 
+@pytest.mark.nightly
 def test_a_restart_waits_for_the_vote_of_a_server_that_was_wiped_before(cluster: ConsulCluster) -> None:
     """What an operator does who wipes one server and applies the states to the next at once."""
     cluster.wipe("n1")

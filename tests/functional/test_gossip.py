@@ -26,6 +26,7 @@ def cables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DelayedN
         yield found
 
 
+@pytest.mark.nightly
 def test_members_are_not_told_failed_at_200_ms_round_trip_and_a_dead_one_soon(
     cables: DelayedNetwork, tmp_path: Path
 ) -> None:

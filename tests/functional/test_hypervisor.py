@@ -285,7 +285,8 @@ def test_what_speaks_against_a_start_is_asked_when_nothing_is_left_but_to_begin(
     )  # fmt: skip
     connection = SimpleNamespace(defineXML=step("define", domain), lookupByUUIDString=step("look up", domain))
     opened = SimpleNamespace(
-        get=lambda: connection, is_alive=lambda: True, error="", listen=lambda _: None, listen_for_io_errors=lambda _: None
+        get=lambda: connection, is_alive=lambda: True, error="", listen=lambda _: None,
+        listen_for_io_errors=lambda _: None,
     )  # fmt: skip
     monkeypatch.setattr(bench.hypervisor, "_connection", opened)
     monkeypatch.setattr(bench.hypervisor, "_objection", step("objection", "the share is not mounted"))

@@ -56,6 +56,7 @@ def test_a_lost_package_is_told_with_the_modules_that_it_takes_along(node: Node,
     ]), printed  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_a_highstate_then_repairs_and_asks_for_another(node: Node) -> None:
     """Dry, for it would install for good; that it is what would be done is seen by its states."""
     env = node.lose("pydantic")
@@ -68,6 +69,7 @@ def test_a_highstate_then_repairs_and_asks_for_another(node: Node) -> None:
     assert code != 0
 
 
+@pytest.mark.nightly
 def test_modules_that_were_never_brought_are_no_lost_packages(tmp_path: Path) -> None:
     """A new node: they come with the run itself."""
     fresh = LocalSalt(tmp_path, example_with({}))

@@ -86,6 +86,7 @@ def test_an_environment_of_another_python_is_mended_and_what_may_still_be_used_s
     assert environment.apply() == []
 
 
+@pytest.mark.nightly
 def test_an_environment_whose_python_is_gone_is_mended(environment: Environment) -> None:
     for link in (environment.path / "bin").glob("python3*"):
         link.unlink()

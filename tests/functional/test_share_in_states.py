@@ -93,6 +93,7 @@ def test_the_states_fail_in_seconds_while_the_folder_hangs_and_say_why(
     print(f"state.apply states.storage with a folder that hangs took {lasted_s:.1f} s")
 
 
+@pytest.mark.nightly
 def test_a_dry_run_tells_that_an_image_would_be_given_away_and_leaves_it(tmp_path: Path) -> None:
     (tmp_path / "vm.img").touch(0o600)
     local = LocalSalt(tmp_path / "salt", {})

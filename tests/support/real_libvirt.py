@@ -7,6 +7,8 @@ and without.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,14 @@ class RealLibvirt:
     def images(self, *words: object) -> None:
         """Run `qemu-img` with these words."""
         subprocess.run(["qemu-img", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+    def send(self, what: signal.Signals) -> None:
+        """Send a signal to libvirtd."""
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                is_it = b"libvirtd" in (place / "cmdline").read_bytes()
+                if is_it and os.readlink(place / "root").startswith(str(self.folder)):
+                    os.kill(int(place.name), what)
 
     def is_up(self) -> bool:
         """Whether it answers."""
