@@ -21,4 +21,4 @@ def test_a_counter_example_is_short() -> None:
     steps = [line for line in "\n".join(failure.value.__notes__).splitlines() if line.startswith("state.")]
     done = [line for line in steps if "all_is_as_it_must_be" not in line]
     assert done[0].startswith("state.begin(")
-    assert 2 <= len(done) <= 5, done
+    assert 2 <= len(done) <= 6, done
