@@ -16,7 +16,7 @@ import yaml
 from mnha.secrets import store
 from tests.support.example import example_with
 from tests.support.fake_guard import FakeCluster
-from tests.support.salt_cluster import ROOT, SaltCluster
+from tests.support.salt_cluster import ROOT, SaltCluster, wait_until
 
 NODES = ["node1", "node2", "node3"]
 
@@ -104,11 +104,16 @@ class World:
         self.salt.stop()
         self.guards.stop()
 
+    def desire(self, run: str) -> None:
+        """Write the desired state, and wait until the guards know it: what they do then is not for an older one."""
+        self.put("vms/mnvm/desired", {"run": run})
+        wait_until(lambda: self.guards.desired == run, 20, f"the guards know that the VM is to be {run}")
+
     def reset(self) -> None:
         """A healthy cluster whose VM is stopped; the epoch goes on, so that no claim of an earlier test is in
         the way.
         """
-        self.put("vms/mnvm/desired", {"run": "stopped"})
+        self.desire("stopped")
         self.members(NODES)
         for guard in self.guards.guards.values():
             guard.vm, guard.orders, guard.fails_to_start, guard.silent = "off", [], False, False
@@ -147,7 +152,7 @@ def world(_world: World) -> World:
 @pytest.fixture
 def running(world: World) -> Iterator[None]:
     """node1 runs the VM and renews its lease."""
-    world.put("vms/mnvm/desired", {"run": "started"})
+    world.desire("started")
     world.guards.hold("node1")
     world.guards.guards["node1"].vm = "running"
     over = threading.Event()
