@@ -115,7 +115,7 @@ def report_only(scene: Scene) -> Iterator[None]:
 def test_a_vm_that_hangs_is_only_told_of_where_that_is_wanted(scene: Scene, tell: Callable[[str], None]) -> None:
     node = scene.holder
     eventually(lambda: answers(scene), GUEST_S, "the guest has answered its guard")
-    pid = scene.qemu_pid(node)
+    pid = eventually(lambda: scene.qemu_pid(node), 10, "the guard with the other setting answers")
     scene.cluster.run(node, ["kill", "-STOP", str(pid)], check=True)
     stopped_s = scene.witness.mark("SIGSTOP to QEMU", node)
     try:

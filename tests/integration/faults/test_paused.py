@@ -76,7 +76,8 @@ def test_a_vm_whose_disk_is_full_is_paused_told_and_goes_on_when_there_is_room(
     on_s = scene.cluster.boottime()
     scene.await_renewals()
     assert scene.qemu_pid(node) == pid
-    eventually(lambda: len(entries(scene, "resumed")) == before + 1, 10, "its tries are one entry of the history")
+    eventually(lambda: len(entries(scene, "resumed")) > before, 10, "its tries stand in the history")
+    assert len(entries(scene, "resumed")) <= before + 2, "from the third on they are counted in the second entry"
     assert scene.salt_run(node, "status")[1]["vms"]["mnvm"]["state"] == "running"
     tell(f"disk full (ENOSPC in QEMU): paused, and on again {on_s - well_s:.1f} s after there was room; same process")
 
