@@ -77,7 +77,7 @@ from mnha.daemon.main import Daemon
 from mnha.daemon.prober import Prober
 from mnha.daemon.server import Server
 from mnha.daemon.threads import Fault, Forever, KnownFailure, faults
-from mnha.errors import MnhaError
+from mnha.errors import FailedError, MnhaError
 from mnha.host.clock import boottime_s
 from mnha.secrets import store as secrets_store
 from tests.functional.test_hypervisor import Bench
@@ -447,10 +447,16 @@ def libvirt_connect(world: World) -> Case:
     switch = world.switch(libvirt, "open", SimpleNamespace())
     world.patch.setattr(libvirt.virConnect, "isAlive", lambda _: 0 if switch.failure else 1)
     world.begin(connection)
+
+    def works() -> bool:
+        with contextlib.suppress(FailedError, libvirt.libvirtError):
+            return connection.get().lookupByUUIDString(TEST_DOMAIN).name() == "test" and connection.is_alive()
+        return False
+
     return Case(
         connection.threads[1],
         switch,
-        lambda: connection.is_alive() and connection.get().lookupByUUIDString(TEST_DOMAIN).name() == "test",
+        works,
         lambda: connection.error,
         connection.is_alive,
     )
