@@ -4,13 +4,13 @@
 
 ===========  =========================================================================================================
 ``lab``      what needs the lab; shown as it goes, for it takes longest
-``rest``     lint, types, unit tests, then kernel and functional tests, then the simulation; shown when it has ended
+``loopback`` what needs this machine's kernel, Consul, libvirt or Salt, but no lab; shown when it has ended
+``idle``     lint, types, unit tests, the simulation; shown when it has ended
 ===========  =========================================================================================================
 
-Most of the lane ``rest`` runs at idle priority: it gets what the lab leaves, and the lab's timing does not notice. Its
-tests with timeouts run at normal priority, on one core: kernel tests, whose machines are pinned to the last one,
-functional tests, Salt on loopback, and those of the lab itself. They come after the lab has been made, which takes both
-cores, and before what loads the lab's nodes, which comes last there.
+The lane ``idle`` runs at idle priority: it gets what the others leave, and their timing does not notice. Of the lane
+``loopback`` the kernel tests come first, whose timing is the strictest, while the lab's image is made, which no timing
+depends on. What follows them keeps to one core.
 
 All logs are judged by the same rule: a lane fails if a command of it fails, if a test was skipped, or if none was
 passed. What failed, in any, is named last.
@@ -66,15 +66,14 @@ class Lane:
 
 LANES = (
     Lane("lab", ((*PYTEST, "-vv", *IN_THE_LAB),), live=True),
+    Lane("loopback", ((*PYTEST, "tests/kernel"), (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB))),
     Lane(
-        "rest",
+        "idle",
         (
             (*IDLE, str(BIN / "ruff"), "check", "."),
             (*IDLE, str(BIN / "ruff"), "format", "--check", "."),
             (*IDLE, str(BIN / "mypy")),
             (*IDLE, *PYTEST, "tests/unit"),
-            (*PYTEST, "tests/kernel"),
-            (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB),
             (*IDLE, *PYTEST, "tests/simulation"),
         ),
     ),
@@ -117,6 +116,7 @@ class Running:
         self.took_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name=lane.name)
         self._thread.start()
 
@@ -127,8 +127,10 @@ class Running:
 
     def stop(self) -> None:
         """End it: the command as by Ctrl-C, so that tests tidy up, then, after a while, by force."""
-        self._stopped = True
-        if (process := self._process) is None:
+        with self._starting:
+            self._stopped = True
+            process = self._process
+        if process is None:
             return
         process.send_signal(signal.SIGINT)
         try:
@@ -163,14 +165,18 @@ class Running:
 
     def _run(self, command: Sequence[str], log: IO[str]) -> int:
         """Run a command, its output into the log; returns its exit code."""
-        with subprocess.Popen(
-            (*INTERRUPTIBLE, *command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
-        ) as self._process:  # fmt: skip
-            assert self._process.stdout
-            while part := os.read(self._process.stdout.fileno(), 65536):
+        with self._starting:
+            if self._stopped:
+                return -signal.SIGINT
+            self._process = process = subprocess.Popen(
+                (*INTERRUPTIBLE, *command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+            )  # fmt: skip
+        with process:
+            assert process.stdout
+            while part := os.read(process.stdout.fileno(), 65536):
                 self._tell(log, part.decode(errors="replace"))
-        return self._process.returncode
+        return process.returncode
 
     def _tell(self, log: IO[str], text: str) -> None:
         log.write(text)

@@ -24,6 +24,8 @@ TIMINGS = PROFILES["default"]
 SLOW = Timings(renew_s=1.0, deadline_s=8.0, kill_s=16.0, lease_s=25.0)
 SLOWER = Timings(renew_s=1.0, deadline_s=16.0, kill_s=16.0, lease_s=35.0)
 """A Python that takes a second to begin on a node takes ten here, and more on a machine that is busy."""
+ROUNDS = 3
+"""A machine that does not get its turn is late: once, not three times in a row."""
 FENCER = """
 [Unit]
 DefaultDependencies=no
@@ -84,24 +86,27 @@ def test_a_node_whose_vm_outlives_its_lease_is_reset_before_anybody_may_take_it(
 
     The last renewal was asked for in the second before, so D + K after the strike is the latest that is allowed.
     """
-    with struck(consul, TIMINGS, fate) as machine:
-        end = machine.wait(BOOT_S + 120)
-    when = times(machine)
-    resets = [line.at_s for line in machine.console if RESET in line.text]
-    assert len(resets) == 1, f"{end.said[-3000:]}\n{end.console}"
-    after_s = resets[0] - when["struck"][0]
-    print(
-        f"{fate}: reset {after_s:.2f} s after; the VM wrote until {when['wrote'][-1] - when['struck'][0]:.2f} s after"
-    )
-    assert TIMINGS.reset_s - TIMINGS.renew_s - 1.2 < after_s < TIMINGS.reset_s + NOISE_S
+    for _ in range(ROUNDS):
+        with struck(consul, TIMINGS, fate) as machine:
+            end = machine.wait(BOOT_S + 120)
+        when = times(machine)
+        resets = [line.at_s for line in machine.console if RESET in line.text]
+        assert len(resets) == 1, f"{end.said[-3000:]}\n{end.console}"
+        after_s = resets[0] - when["struck"][0]
+        wrote_s = when["wrote"][-1] - when["struck"][0]
+        print(f"{fate}: reset {after_s:.2f} s after; the VM wrote until {wrote_s:.2f} s after")
+        assert TIMINGS.reset_s - TIMINGS.renew_s - 1.2 < after_s
+        if after_s < TIMINGS.reset_s + NOISE_S:
+            return
+    pytest.fail(f"it is always late, now by {after_s - TIMINGS.reset_s:.2f} s")
 
 
 @pytest.mark.parametrize("fate", ["guard_stopped", "guard_gone"])
 def test_a_vm_whose_guard_is_not_there_is_dead_at_its_moment_and_the_watchdog_is_stopped(
     consul: Path, fate: str
 ) -> None:
-    """A machine that does not get its turn kills late, though within K: once, not three times in a row."""
-    for _ in range(3):
+    """A machine that does not get its turn kills late, though within K."""
+    for _ in range(ROUNDS):
         with struck(consul, SLOW, fate) as machine:
             end = machine.wait(BOOT_S + 120)
         assert end.status == 0, f"{end.said[-3000:]}\n{end.console}"

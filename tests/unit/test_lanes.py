@@ -1,4 +1,4 @@
-"""The two lanes of all tests: judged by the same rule, stricter than pytest's, and never left running."""
+"""The lanes of all tests: judged by the same rule, stricter than pytest's, and never left running."""
 
 from __future__ import annotations
 
@@ -100,6 +100,16 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     assert time.monotonic() - began_s < STOP_S
     assert not lane.alive
     assert not running(mark)
+
+
+def test_a_lane_can_be_stopped_at_once(tmp_path: Path) -> None:
+    """Whether its first command is there yet or not."""
+    began_s = time.monotonic()
+    for _ in range(20):
+        with started([shell("one", "exec sleep 60", "exec sleep 60")], tmp_path, str) as (lane,):
+            pass
+        assert not lane.alive
+    assert time.monotonic() - began_s < STOP_S
 
 
 def running(mark: str) -> list[Path]:

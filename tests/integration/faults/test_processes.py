@@ -64,6 +64,7 @@ def test_a_fencer_that_remembers_nothing_kills_the_vm_and_it_is_started_again(
          f"QEMU began on its node after {began.at_s - sent_s:.2f} s")  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_a_vm_whose_process_stands_still_is_found_hung_and_reset_on_its_node(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:

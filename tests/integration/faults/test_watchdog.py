@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
+
 from lab import watchdog
 from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
@@ -81,6 +83,7 @@ def required(scene: Scene, node: str) -> Iterator[None]:
         )
 
 
+@pytest.mark.nightly
 def test_a_vm_whose_required_watchdog_breaks_goes_to_another_node_in_an_orderly_way(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:

@@ -109,10 +109,10 @@ def test_a_failover_does_not_wait_for_a_candidate_whose_minion_is_silent(world: 
     before = world.guards.lease["epoch"]
     world.desire("started")
     world.guards.hold("node1")
-    world.guards.guards["node1"].stop()
-    world.members(["node2", "node3"])
     try:
         with frozen(world, "node2"):
+            world.guards.guards["node1"].stop()
+            world.members(["node2", "node3"])
             wait_until(lambda: world.guards.lease["holder"] == "node3", 40, "node3 has the lease")
             record = wait_until(lambda: taken_after(world, before), 20, "it is recorded")
     finally:

@@ -77,6 +77,7 @@ def test_a_silent_minion_that_consul_still_sees_is_soon_given_up(world, running)
     assert warning == "node3: minion silent, but Consul sees the node alive: is salt-minion running there?"
 
 
+@pytest.mark.nightly  # to CI a minion that stands still is shown
 def test_a_killed_minion_is_silent(world, running) -> None:
     world.salt.daemon("node2").kill()
     try:
