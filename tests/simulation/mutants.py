@@ -32,10 +32,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from mnha.core import choose, pauses
 from mnha.core import decide as rules_of_decide
 from mnha.core import guard as guard_module
 from mnha.core import lease as rules
-from mnha.core import pauses
+from mnha.core.choose import Node
 from mnha.core.guard import Ask, Guard
 from mnha.core.model import Action, Decision, Lease, Pause, Phase, Run, Sighting, View, Vm
 from mnha.core.ports import Answered, Confirmed, Ended, LeaseSeen, Moved, Ordered, Outcome, StartFailed, VmSeen
@@ -548,6 +549,11 @@ def _given_up_each_time(view: View) -> str:
 _REAL_OBSTACLE, _REAL_GIVEN_UP = pauses.obstacle, pauses.given_up_reason
 
 
+def _nothing_in_doubt(node: Node, vm: str) -> str:
+    """What speaks against a node that gave the VM back: nothing."""
+    return ""
+
+
 def _launched_when_asked(self: Guard, _came_by: str, launch: Callable[[], None]) -> None:
     """Nobody looks whether the fencer has confirmed."""
     self._set(launched_epoch=self._epoch())
@@ -935,6 +941,10 @@ MUTANTS: dict[str, Mutant] = {
     "given_up_each_time": Mutant(
         "a VM whose disk fails everywhere goes from node to node",
         patches=((pauses, "given_up_reason", _given_up_each_time),),
+    ),
+    "who_gave_it_up_comes_first_again": Mutant(
+        "a node that gave a VM up is chosen before one that was not tried",
+        patches=((choose, "_doubt", _nothing_in_doubt),),
     ),
     "gentle_is_killed_at_once": Mutant(
         "a guest that may shut down before it is reset is killed at once", GentleIsKilledAtOnce

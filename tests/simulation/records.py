@@ -101,7 +101,13 @@ def record_of(process: GuardProcess) -> dict[str, Any]:
     """What a guard tells of its node."""
     view = process.guard.view
     checks = {"storage": {"ok": not view.unable, "why": view.unable}} if view.probed else {}
-    return {"checks": checks, "free_memory_mib": NEEDS.memory_mib, "cpus": NEEDS.cpus}
+    own = {"vm": view.vm.value, "failed_here": process.host.now_s() < view.last_until_s}
+    return {
+        "guard": {"vms": {NEEDS.vm: own}},
+        "checks": checks,
+        "free_memory_mib": NEEDS.memory_mib,
+        "cpus": NEEDS.cpus,
+    }
 
 
 def is_seen(host: Host, other: Host) -> bool:

@@ -76,6 +76,21 @@ def test_what_an_older_guard_tells_of_one_of_its_vms_puts_its_node_last_and_not_
     assert choose([doubtful], NEEDS).order == ("a",)
 
 
+def test_a_node_that_gave_the_vm_back_comes_last_for_that_vm_and_is_not_ruled_out():
+    failed = {**record(memory=65536), "guard": {"vms": {"mnvm": {"vm": "off", "checks": {}, "failed_here": True}}}}
+    nodes = [Node("a", failed, alive=True), fit("b")]
+    choice = choose(nodes, NEEDS, prefer=["a"])
+    assert choice.order == ("b", "a")
+    assert choice.reasons["a"].endswith("in doubt: it gave the VM back lately, which could not run there")
+    assert choose(nodes[:1], NEEDS).order == ("a",)
+
+
+@pytest.mark.parametrize("told", [1, "true", None, {}])
+def test_only_what_is_certain_puts_a_node_last(told):
+    guard = {"vms": {"mnvm": {"failed_here": told}}}
+    assert choose([Node("a", {**record(memory=65536), "guard": guard}, alive=True), fit("b")], NEEDS).order == ("a", "b")
+
+
 def test_what_an_older_guard_tells_of_its_node_rules_it_out_for_all():
     assert objection(of_older("a", ("mnvm", "other"), libvirt="dead"), NEEDS) == "check libvirt fails: dead"
 

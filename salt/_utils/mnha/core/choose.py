@@ -151,12 +151,24 @@ def objection(node: Node, needs: Needs, holder: str = "", room: Room | None = No
 
 
 def _doubt(node: Node, vm: str) -> str:
-    """What an older guard tells of one of its VMs without saying of which; empty if it tells of nothing.
+    """What speaks against a node that may well be able; empty if nothing does.
 
-    That guard itself knows whether it is this one: it takes the order, or refuses it at once.
+    It gave the VM back, since that could not run there; it may again, and is better than none. Or an older guard tells
+    of one of its VMs without saying of which: it knows itself, and takes the order, or refuses it at once.
     """
-    checks = node.record["checks"] if node.record else {}
+    record = node.record or {}
+    if _of_vm(record, vm).get("failed_here") is True:
+        return "it gave the VM back lately, which could not run there"
+    checks = record.get("checks", {})
     return _failing({name: checks[name] for name in sorted(OF_A_VM & set(checks))})
+
+
+def _of_vm(record: Mapping[str, Any], vm: str) -> Mapping[str, Any]:
+    """What a record's guard tells of a VM; empty if it can't be read."""
+    found: Any = record
+    for key in ("guard", "vms", vm):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _without_vms(checks: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,12 +218,8 @@ def _lack(room: Room, needs: Needs) -> str:
 
 def _is_counted(record: Mapping[str, Any] | None, vm: str) -> bool:
     """Whether a record's free memory is what the VM leaves: it is alive there, by the record."""
-    found: Any = record
-    for key in ("guard", "vms", vm, "vm"):
-        if not isinstance(found, Mapping) or key not in found:
-            return False
-        found = found[key]
-    return isinstance(found, str) and found != Vm.OFF
+    state = _of_vm(record or {}, vm).get("vm")
+    return isinstance(state, str) and state != Vm.OFF
 
 
 def _size(room: Room) -> tuple[int, int]:

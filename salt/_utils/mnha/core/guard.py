@@ -934,6 +934,7 @@ class Guard:
             "last_decision": json_of(self.last_decision),
             "last_fence": json_of(self.last_fence),
             "starts_failed": view.failed_starts,
+            "failed_here": now_s < view.last_until_s,
             "timeline": json_of(self.timeline),
         }
 

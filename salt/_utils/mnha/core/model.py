@@ -221,8 +221,8 @@ class View:
     :param ranking: all nodes, the preferred ones first.
     :param turns: the nodes that may do so, the best first, by the choice of :mod:`.placement`; None: it can't be made
         here.
-    :param last_until_s: a lease that was seen before this moment is left to the others first, as the VM did not start
-        here.
+    :param last_until_s: a lease that was seen before this moment is left to the others first, as the VM could not run
+        here. Masters leave it to them, too: the node's record says `failed_here`.
     :param maintenance: why this node, which could run the VM, is to take nothing without an order; empty when it may.
     """
 

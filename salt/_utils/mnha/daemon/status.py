@@ -92,6 +92,7 @@ class Status:
 
         :returns: the record as it is published: by it all nodes compare this one with others.
         """
+        now_s = boottime_s()
         record = {
             "v": 1,
             "node": self._node.name,
@@ -103,6 +104,7 @@ class Status:
                         "vm": p.guard.view.vm,
                         "came_by": p.guard.came_by,
                         "paused": {"why": p.guard.view.pause} if p.guard.view.pause else None,
+                        "failed_here": now_s < p.guard.view.last_until_s,
                         "checks": told(p.prober.checks, Of.VM),
                     }
                     for name, p in self._protected.items()
