@@ -87,8 +87,8 @@ def test_a_node_that_gave_the_vm_back_comes_last_for_that_vm_and_is_not_ruled_ou
 
 @pytest.mark.parametrize("told", [1, "true", None, {}])
 def test_only_what_is_certain_puts_a_node_last(told):
-    guard = {"vms": {"mnvm": {"failed_here": told}}}
-    assert choose([Node("a", {**record(memory=65536), "guard": guard}, alive=True), fit("b")], NEEDS).order == ("a", "b")
+    big = {**record(memory=65536), "guard": {"vms": {"mnvm": {"failed_here": told}}}}
+    assert choose([Node("a", big, alive=True), fit("b")], NEEDS).order == ("a", "b")
 
 
 def test_what_an_older_guard_tells_of_its_node_rules_it_out_for_all():
