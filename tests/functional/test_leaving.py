@@ -16,6 +16,7 @@ import pytest
 
 from mnha import config, keys
 from mnha.config.guard import LEAVE_S, guard_config
+from mnha.daemon import leaving
 from tests.support.consul_server import ConsulServer, binary, running
 from tests.support.example import ROOT, example_with
 from tests.support.fake_guard import FakeCluster, FakeGuard, Refusal
@@ -137,6 +138,26 @@ def test_the_next_node_is_tried_when_a_migration_fails_and_none_when_all_do(bed:
     bed.holder.vm, bed.holder.refuses = "running", ("node2", "node3")
     bed.stop("stopping")
     assert bed.orders[-1] == ("end", "")
+
+
+def test_two_vms_are_not_sent_to_one_node_that_has_room_for_one() -> None:
+    """The larger one is placed first."""
+    one, other = {"name": "small", "memory_mib": 4000, "cpus": 1}, {"name": "large", "memory_mib": 6000, "cpus": 1}
+    running = {"vm": "running", "desired": "started", "lease": None}
+    checks = {"storage": {"ok": True, "why": ""}}
+    records = {
+        keys.node(node): {"checks": checks, "free_memory_mib": mib, "cpus": 8}
+        for node, mib in (("node1", 20000), ("node2", 9000), ("node3", 8000))
+    }
+    told = leaving.choices(
+        {"node": "node1", "nodes": ["node1", "node2", "node3"], "vms": [one, other]},
+        {"peers": {"node2": {"alive": True}, "node3": {"alive": True}}, "vms": {"small": running, "large": running}},
+        records,
+    )
+    assert [(vm, choice.order) for vm, choice in told.items()] == [
+        ("large", ("node2", "node3")),
+        ("small", ("node3",)),
+    ]
 
 
 def test_nobody_is_asked_who_could_not_take_it_and_the_guard_ends_all_the_same(bed: Bed) -> None:

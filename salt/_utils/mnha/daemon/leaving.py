@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import keys
-from ..core import choose
+from ..core.choose import Choice, Node
 from ..core.guard import OUTCOME_S
-from ..core.model import Run, Vm
+from ..core.model import Phase, Run, Vm
+from ..core.placement import place_all
 from ..errors import MnhaError, UnreachableError
 from ..host.clock import boottime_s
 from . import client
 from .adapters.consul import Servers, rows_of
+from .turns import cluster_of
 
 log = logging.getLogger(__name__)
 
@@ -39,53 +41,52 @@ def leave(config: dict[str, Any]) -> None:
     except MnhaError as error:
         log.warning("no VM is migrated away: %s", error.message)
         return
-    for vm in config["vms"]:
-        seen = status["vms"][vm["name"]]
-        if seen["vm"] == Vm.RUNNING and seen["desired"] == Run.STARTED:
-            _migrate(config, vm, targets(config, vm, status["peers"], records), end_s)
+    for vm, choice in choices(config, status, records).items():
+        log.warning("%s: %s", vm, choice.sentence)
+        _migrate(config, vm, choice.order, end_s)
 
 
-def targets(
-    config: Mapping[str, Any], vm: Mapping[str, Any], peers: Mapping[str, Any], records: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """The nodes that a VM can be migrated to, best first: in the order in which they would take it over by themselves.
+def choices(config: Mapping[str, Any], status: Mapping[str, Any], records: Mapping[str, Any]) -> dict[str, Choice]:
+    """The running VMs, the largest first, each with the nodes that it can be migrated to, the best first: as they would
+    be taken over if this node were lost, all at once.
 
-    :param peers: whom Consul sees alive, as the guard's status has it.
+    :param status: the guard's.
     :param records: Consul's, by their keys relative to the cluster's.
     """
-    alive = {node: seen["alive"] for node, seen in peers.items()}
+    alive = {node: seen["alive"] for node, seen in status["peers"].items()}
     nodes = [
-        choose.Node(node, records.get(keys.node(node)), alive.get(node), records.get(keys.maintenance(node)))
+        Node(node, records.get(keys.node(node)), alive.get(node), records.get(keys.maintenance(node)))
         for node in config["nodes"]
     ]
-    needs = choose.Needs(vm["name"], vm["memory_mib"], vm["cpus"])
-    choice = choose.choose(nodes, needs, vm["ranking"], config["node"])
-    log.warning("%s: %s", vm["name"], choice.sentence)
-    return choice.order
+    vms, own = status["vms"], {"holder": config["node"], "phase": Phase.HELD}
+    here = [name for name in vms if vms[name]["vm"] == Vm.RUNNING and vms[name]["desired"] == Run.STARTED]
+    known = {name: (own if name in here else vms[name]["lease"], vms[name]["desired"]) for name in vms}
+    placed = place_all(cluster_of(config, nodes, known), here[0]) if here else {}
+    return {name: choice for name, choice in placed.items() if name in here}
 
 
-def _migrate(config: Mapping[str, Any], vm: Mapping[str, Any], order: tuple[str, ...], end_s: float) -> None:
+def _migrate(config: Mapping[str, Any], vm: str, order: tuple[str, ...], end_s: float) -> None:
     """Migrate a VM to the first node of which that succeeds."""
     for target in order:
         left_s = end_s - boottime_s()
         if left_s < LEAST_S:
-            log.warning("%s is not migrated: its time is over", vm["name"])
+            log.warning("%s is not migrated: its time is over", vm)
             return
-        log.warning("%s is migrated to %s, for %.0f s at the most", vm["name"], target, left_s)
+        log.warning("%s is migrated to %s, for %.0f s at the most", vm, target, left_s)
         try:
             client.request(
                 "migrate",
                 path=config["socket"],
                 timeout_s=left_s + 2 * OUTCOME_S + LEAST_S,
-                vm=vm["name"],
+                vm=vm,
                 target=target,
                 wait_s=left_s,
                 reason=f"{config['node']} goes down",
             )
         except MnhaError as error:
-            log.warning("%s was not migrated to %s: %s", vm["name"], target, error.message)
+            log.warning("%s was not migrated to %s: %s", vm, target, error.message)
         else:
-            log.warning("%s is on %s now", vm["name"], target)
+            log.warning("%s is on %s now", vm, target)
             return
 
 

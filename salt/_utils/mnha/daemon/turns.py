@@ -6,7 +6,7 @@ no other node a candidate; nodes that see different things may both come first, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.choose import Needs, Node
@@ -31,18 +31,24 @@ def turns_of(
     """
     if seen is None:
         return dict.fromkeys(guards)
+    views = {name: guard.view for name, guard in guards.items()}
+    known = {name: (vars(view.lease) if view.lease is not None else None, view.desired) for name, view in views.items()}
+    cluster = cluster_of(config, list(_nodes(config, guards.values(), own, seen, peers)), known)
+    return {name: place(cluster, name).order for name in guards}
+
+
+def cluster_of(config: Mapping[str, Any], nodes: Sequence[Node], known: Mapping[str, tuple[Any, Any]]) -> Cluster:
+    """What a placement of the configuration's VMs depends on.
+
+    :param known: VM -> its lease and its desired state, as :func:`mnha.core.placement.placed` takes them.
+    """
     vms = {
         vm["name"]: placed(
-            Needs(vm["name"], int(vm["memory_mib"]), int(vm["cpus"])),
-            vm.get("prefer", ()),
-            vars(lease) if (lease := guards[vm["name"]].view.lease) is not None else None,
-            guards[vm["name"]].view.desired,
+            Needs(vm["name"], int(vm["memory_mib"]), int(vm["cpus"])), vm.get("prefer", ()), *known[vm["name"]]
         )
         for vm in config["vms"]
     }
-    nodes = list(_nodes(config, guards.values(), own, seen, peers))
-    cluster = Cluster(nodes, vms, int(config.get("memory_reserve_mib", 0)))
-    return {name: place(cluster, name).order for name in guards}
+    return Cluster(nodes, vms, int(config.get("memory_reserve_mib", 0)))
 
 
 def _nodes(
