@@ -54,7 +54,16 @@ class FakeCluster:
         """Let `node` have the lease, freshly renewed."""
         with self.lock:
             self.lease.update(holder=node, phase="held", epoch=self.lease["epoch"] + 1 if epoch is None else epoch)
+            if node in self.guards:
+                self.guards[node].renews = False
             self.renew()
+
+    def keep(self) -> None:
+        """Renew the lease once a second if its holder was ordered to take it; what a test gave away, that renews."""
+        with self.lock:
+            holder = self.guards.get(self.lease["holder"])
+            if holder is not None and holder.is_there and holder.renews and self.age_s >= 1.0:
+                self.renew()
 
     def renew(self) -> None:
         with self.lock:
@@ -118,6 +127,7 @@ class FakeGuard:
         self.consul_reachable = True
         self.fails_to_start = False
         self.silent = False
+        self.renews = False
         self.starts_failed = 0
         self.watchdog = {"mode": "off", "device": None, "armed": False, "failing": False, "why": ""}
         self.last_fence: dict[str, Any] | None = None
@@ -234,6 +244,7 @@ class FakeGuard:
                 if lease["phase"] == "released" or world.age_s >= world.lease_s:
                     timeline["expired_s"] = world.touched_s + world.lease_s
                     world.hold(self.node)
+                    self.renews = True
                     break
             if boottime_s() > until_s:
                 raise Refusal("timeout", "the time given for the order is over")

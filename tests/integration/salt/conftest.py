@@ -75,6 +75,7 @@ class World:
         """Carry the fake guards' lease and records into the folder, and the wish back, which they obey."""
         told: dict[str, Any] = {}
         while not self._stop.wait(0.02):
+            self.guards.keep()
             with self.guards.lock:
                 lease = dict(self.guards.lease)
             self.put("vms/mnvm/lease", lease)

@@ -62,7 +62,7 @@ def test_a_migration_is_refused_at_once_and_says_why(silent_holder: World, nothi
     assert lasted_s < nothing_s + PATIENCE_S + PING_S + SALT_S
 
 
-@pytest.mark.nightly  # a master may be faster, and the fake that it orders does not renew what it takes
+@pytest.mark.nightly
 def test_a_start_while_the_holder_is_dead_takes_the_lease_over(world: World) -> None:
     world.desire("started")
     world.guards.hold("node1")
