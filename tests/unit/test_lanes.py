@@ -87,6 +87,15 @@ def test_the_lane_that_takes_longest_is_shown_as_it_goes(tmp_path: Path) -> None
     assert next(at_s for at_s, text in said if text.startswith("3 passed")) - began_s < 0.9
 
 
+def test_a_lane_that_is_idle_gets_what_others_leave(tmp_path: Path) -> None:
+    """Its own processes are idle, and so is its session among the others."""
+    said: list[str] = []
+    lane = Lane("one", (("sh", "-c", "chrt --pid $$; cat /proc/self/autogroup"),), live=True, idle=True)
+    run([lane], tmp_path, said.append)
+    assert "SCHED_IDLE" in "".join(said)
+    assert "nice 19" in "".join(said)
+
+
 def test_nothing_is_left_running(tmp_path: Path) -> None:
     mark = f"86399.{os.getpid()}"
     with (
