@@ -38,8 +38,8 @@ PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
 INTERRUPTIBLE = ("env", "--default-signal=INT")
 """Also where the one who started all ignores Ctrl-C, as a shell's background does."""
 IDLE = ("sh", "-c", 'echo 19 >/proc/self/autogroup; exec chrt --idle 0 "$@"', "idle")
-"""Each lane is a session, and to the scheduler a group that counts as much as any other, however idle what is in it: the
-group itself has to step back as well (sched(7), "The autogroup feature").
+"""Each lane is a session, and to the scheduler a group that counts as much as any other, however idle what is in it:
+the group itself has to step back as well (sched(7), "The autogroup feature").
 """
 IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "faults", "several"))
 BESIDE_THE_LAB = ("tests/integration/salt", "tests/integration/lab")
