@@ -74,7 +74,7 @@ from mnha.daemon.adapters.probe import Check, Ground
 from mnha.daemon.adapters.publisher import Publisher
 from mnha.daemon.adapters.record import Record
 from mnha.daemon.main import Daemon
-from mnha.daemon.prober import Prober
+from mnha.daemon.prober import Prober, Sources
 from mnha.daemon.server import Server
 from mnha.daemon.threads import Fault, Forever, KnownFailure, faults
 from mnha.errors import FailedError, MnhaError
@@ -588,10 +588,11 @@ def probes(world: World) -> Case:
     told = Told()
     vm = {"name": "v", "image": str(world.folder / "vm.img"), "bridges": [], "memory_mib": 1,
           "domain_xml": str(world.folder / "domain.xml")}  # fmt: skip
-    prober = Prober(
-        "n1", vm, share, is_running=lambda: True, qemu=lambda: 0, disk_error=str, libvirt_error=str, fencer_error=str,
-        watchdog_error=str, lack=str, disk=lambda: Check(True), storage_elsewhere=str, changed=told,
+    sources = Sources(
+        is_running=lambda: True, is_paused=lambda: False, qemu=lambda: 0, disk_error=str, libvirt_error=str,
+        fencer_error=str, watchdog_error=str, lack=str, disk=lambda: Check(True), storage_elsewhere=str,
     )  # fmt: skip
+    prober = Prober("n1", vm, share, sources, changed=told)
 
     def main_loop() -> None:
         """As it does."""

@@ -29,7 +29,7 @@ from mnha.daemon.adapters.other_nodes import said_of, with_storage
 from mnha.daemon.adapters.probe import NODE_DISKS, SALT_DISKS, Check, Disk, disks, ground
 from mnha.daemon.adapters.record import Record
 from mnha.daemon.adapters.share import Rules, Share
-from mnha.daemon.prober import STORAGE_LIMIT_S, Prober
+from mnha.daemon.prober import STORAGE_LIMIT_S, Prober, Sources
 from mnha.host.clock import boottime_s
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,11 +87,9 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
         "name": name, "image": str(folder / "vm.img"), "bridges": [], "domain_xml": str(tmp_path / "domain.xml"),
         "memory_mib": 1,
     }  # fmt: skip
-    return Prober(
-        "me",
-        vm,
-        Share("me", folder, record(tmp_path, None), Rules(declared=True)),
+    sources = Sources(
         is_running=lambda: True,
+        is_paused=lambda: False,
         qemu=lambda: 0,
         disk_error=str,
         libvirt_error=str,
@@ -100,8 +98,9 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
         lack=str,
         disk=lambda: Check(True),
         storage_elsewhere=lambda: "you",
-        changed=lambda seen: None,
     )
+    share = Share("me", folder, record(tmp_path, None), Rules(declared=True))
+    return Prober("me", vm, share, sources, changed=lambda seen: None)
 
 
 def test_hanging_storage_is_lost_from_the_begin_of_the_look_that_hangs_until_one_that_does_not(

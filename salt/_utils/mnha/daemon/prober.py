@@ -6,6 +6,7 @@ time says so.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -31,12 +32,12 @@ HANGS_S = 15.0
 """A look that takes longer hangs where nobody expected it, and what was seen before says nothing of now."""
 
 
-class Prober:
-    """Runs one VM's probes for ever; :attr:`checks` has the newest results, :meth:`unable` their sum.
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What others of this guard know of the VM and its node: each is asked anew with every probe, and answers at once.
 
-    :param vm: its part of the guard's configuration.
-    :param share: what the folder of its image must lie in.
     :param is_running: whether the VM runs here.
+    :param is_paused: whether it stands paused here.
     :param qemu: the process of the VM that runs here under this node's lease; 0: there is none.
     :param disk_error: why a start from its image must not be; empty where it may.
     :param libvirt_error: why libvirt does not answer, empty when it does.
@@ -46,32 +47,32 @@ class Prober:
     :param disk: the newest look at the disk of this node's Consul server.
     :param storage_elsewhere: the other nodes whose storage is well, for people; asked while it is not well here, or the
         VM is paused here.
+    """
+
+    is_running: Callable[[], bool]
+    is_paused: Callable[[], bool]
+    qemu: Callable[[], int]
+    disk_error: Callable[[], str]
+    libvirt_error: Callable[[], str]
+    fencer_error: Callable[[], str]
+    watchdog_error: Callable[[], str]
+    lack: Callable[[], str]
+    disk: Callable[[], Check]
+    storage_elsewhere: Callable[[], str]
+
+
+class Prober:
+    """Runs one VM's probes for ever; :attr:`checks` has the newest results, :meth:`unable` their sum.
+
+    :param vm: its part of the guard's configuration.
+    :param share: what the folder of its image must lie in.
     :param changed: called, in the prober's thread, when anything of it has changed.
-    :param is_paused: whether the VM stands paused here.
     """
 
     def __init__(
-        self,
-        node: str,
-        vm: dict[str, Any],
-        share: Share,
-        is_running: Callable[[], bool],
-        qemu: Callable[[], int],
-        disk_error: Callable[[], str],
-        libvirt_error: Callable[[], str],
-        fencer_error: Callable[[], str],
-        watchdog_error: Callable[[], str],
-        lack: Callable[[], str],
-        disk: Callable[[], Check],
-        storage_elsewhere: Callable[[], str],
-        changed: Callable[[AbilitySeen], None],
-        is_paused: Callable[[], bool] = lambda: False,
+        self, node: str, vm: dict[str, Any], share: Share, sources: Sources, changed: Callable[[AbilitySeen], None]
     ) -> None:
-        self._node, self._vm, self._share, self._qemu = node, vm, share, qemu
-        self._is_running, self._libvirt_error, self._changed = is_running, libvirt_error, changed
-        self._fencer_error, self._watchdog_error = fencer_error, watchdog_error
-        self._storage_elsewhere, self._lack, self._disk = storage_elsewhere, lack, disk
-        self._disk_error, self._is_paused = disk_error, is_paused
+        self._node, self._vm, self._share, self._sources, self._changed = node, vm, share, sources, changed
         self._ground: tuple[float, Ground | None] = (float("-inf"), None)
         self._seen: Ground | None = None
         self._lost_s: float | None = None
@@ -105,8 +106,9 @@ class Prober:
             self._lost_s = None
         elif self._lost_s is None and seen.lost:
             self._lost_s = began_s
-        error, unkept, unprotected = self._libvirt_error(), self._fencer_error(), self._watchdog_error()
-        overlaid = self._disk_error()
+        ask = self._sources
+        error, unkept, unprotected = ask.libvirt_error(), ask.fencer_error(), ask.watchdog_error()
+        overlaid = ask.disk_error()
         self.checks = checks.look(
             Sight(
                 self._vm,
@@ -117,14 +119,14 @@ class Prober:
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
                 watchdog=Check(not unprotected, unprotected),
-                disk=self._disk(),
-                running=self._is_running(),
-                lack=self._lack(),
+                disk=ask.disk(),
+                running=ask.is_running(),
+                lack=ask.lack(),
             )
         )
         # Where no node could start it, none does better.
-        is_asked = not overlaid and (self._lost_s is not None or self._is_paused())
-        elsewhere = self._storage_elsewhere() if is_asked else ""
+        is_asked = not overlaid and (self._lost_s is not None or ask.is_paused())
+        elsewhere = ask.storage_elsewhere() if is_asked else ""
         is_full = seen.storage.ok and bool(seen.storage.why)
         return AbilitySeen(checks.unable(self.checks), self._lost_s, elsewhere, storage_full=is_full)
 
@@ -133,7 +135,7 @@ class Prober:
         empty: nothing speaks against it. Never waits: of the storage it is asked only whether it still is what the
         newest look has seen.
         """
-        return self._share.objection(self._seen) or self._disk_error()
+        return self._share.objection(self._seen) or self._sources.disk_error()
 
     def objection_by_now(self) -> str:
         """As :meth:`objection`, for who may wait a moment: where something else was mounted since the newest look, the
@@ -207,7 +209,7 @@ class Prober:
     def _keep_share(self, image: Path, seen: Ground) -> None:
         """Leave the share's id, if that is this node's to do. Nobody waits for it."""
         try:
-            self._share.keep(image, self._qemu(), seen)
+            self._share.keep(image, self._sources.qemu(), seen)
         except Exception as error:
             self._share_fault.note(error)
         else:

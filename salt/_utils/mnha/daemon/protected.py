@@ -21,7 +21,7 @@ from .adapters.libvirt import LibvirtHypervisor
 from .adapters.migration import Route
 from .journal import GuardJournal
 from .node import Node
-from .prober import Prober
+from .prober import Prober, Sources
 from .reluctant import Reluctant
 from .settings import run_folder
 from .threads import Fault, Forever
@@ -79,11 +79,9 @@ def protect(
         node.record(keys.disk(name), f"{name}-disk"),
         lambda: _qemu(guard),
     )
-    prober = Prober(
-        node.name,
-        vm,
-        node.share,
+    sources = Sources(
         is_running=lambda: guard.view.vm is not Vm.OFF,
+        is_paused=lambda: guard.view.vm is Vm.PAUSED,
         qemu=lambda: _qemu(guard),
         disk_error=disk.objection,
         libvirt_error=lambda: node.connection.error,
@@ -92,9 +90,8 @@ def protect(
         lack=lambda: node.memory.lack(name),
         disk=node.consul_disk.check,
         storage_elsewhere=node.other_nodes.with_storage,
-        changed=post,
-        is_paused=lambda: guard.view.vm is Vm.PAUSED,
     )
+    prober = Prober(node.name, vm, node.share, sources, changed=post)
 
     def objection() -> str:
         """Why the VM must not be started or resumed at this very moment."""
