@@ -80,7 +80,7 @@ def record(tmp_path: Path, value: dict[str, Any] | None) -> Record:
     return Record(Servers([], tmp_path, tmp_path), "mnha/t/share", tmp_path / "share.json")
 
 
-def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
+def prober(folder: Path, tmp_path: Path, name: str = "mnvm", disk_error: str = "") -> Prober:
     """A prober that finds everything well but, maybe, the folder of its image."""
     (tmp_path / "domain.xml").touch()
     vm = {
@@ -91,7 +91,7 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm") -> Prober:
         is_running=lambda: True,
         is_paused=lambda: False,
         qemu=lambda: 0,
-        disk_error=str,
+        disk_error=lambda: disk_error,
         libvirt_error=str,
         fencer_error=str,
         watchdog_error=str,
@@ -270,8 +270,7 @@ def test_storage_that_is_not_the_share_is_not_lost_but_what_was_lost_stays_so(st
 
 
 def test_a_vm_that_no_node_could_start_waits_for_its_storage(storage: Storage, tmp_path: Path) -> None:
-    probing = prober(storage.folder, tmp_path)
-    probing._disk_error = lambda: "it writes to an overlay"
+    probing = prober(storage.folder, tmp_path, disk_error="it writes to an overlay")
     assert probing.probe().unable == "it writes to an overlay"
     assert probing.objection() == "it writes to an overlay"
     storage.hang()
