@@ -89,7 +89,7 @@ chaos: $(STAMP) ## random faults in the lab, judged: make chaos MINUTES=30 SEED=
 .PHONY: soak
 soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk latency" MINUTES=30
 	MNHA_SOAK_KINDS="$(KINDS)" MNHA_SOAK_MINUTES="$(MINUTES)" \
-	  $(PY) -m pytest $(PYTEST_OPTIONS) tests/integration/faults/test_false_failover.py
+	  $(PY) -m pytest $(PYTEST_OPTIONS) tests/integration/load/test_false_failover.py
 
 .PHONY: nightly
 nightly: $(STAMP) ## what is too long for CI or a matter of luck: marked tests, what the README offers, load, chaos, a million seeds

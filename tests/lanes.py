@@ -1,9 +1,10 @@
-"""All tests, in lanes at once: the lab waits most of its time, and the simulation computes meanwhile.
+"""All tests, in lanes at once: a lab waits most of its time, so there are two, and the simulation computes meanwhile.
 
     python -m tests.lanes            what `make test` and CI run
 
 ===========  =========================================================================================================
-``lab``      what needs the lab; shown as it goes, for it takes longest
+``faults``   what strikes a cluster in a lab; shown as it goes, for it takes longest
+``lab``      all else that needs a lab: another one, of its own name; shown when it has ended
 ``loopback`` what needs this machine's kernel, Consul, libvirt or Salt, but no lab; shown when it has ended
 ``idle``     lint, types, unit tests, the simulation; shown when it has ended
 ===========  =========================================================================================================
@@ -32,6 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from lab.settings import NAME_VARIABLE
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
@@ -41,7 +44,10 @@ IDLE = ("sh", "-c", 'echo 19 >/proc/self/autogroup; exec chrt --idle 0 "$@"', "i
 """Each lane is a session, and to the scheduler a group that counts as much as any other, however idle what is in it:
 the group itself has to step back as well (sched(7), "The autogroup feature").
 """
-IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "faults", "several"))
+STRUCK = ("tests/integration/faults", "tests/integration/load")
+"""What loads all cores comes last, when the other lab has come to its end."""
+ELSE_IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "several"))
+OTHER_LAB = ("env", f"{NAME_VARIABLE}=mnha-lab-2")
 BESIDE_THE_LAB = ("tests/integration/salt", "tests/integration/lab")
 """Real masters and minions on loopback, and labs that are made and removed."""
 FIRST_CORE = ("taskset", "--cpu-list", "0")
@@ -70,7 +76,8 @@ class Lane:
 
 
 LANES = (
-    Lane("lab", ((*PYTEST, "-vv", *IN_THE_LAB),), live=True),
+    Lane("faults", ((*PYTEST, "-vv", *STRUCK),), live=True),
+    Lane("lab", ((*OTHER_LAB, *PYTEST, "-vv", *ELSE_IN_THE_LAB),)),
     Lane("loopback", ((*PYTEST, "tests/kernel"), (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB))),
     Lane(
         "idle",

@@ -21,7 +21,7 @@ from tests.support import renewals
 from tests.support.load import CPU, DISK, LATENCY, Load
 from tests.support.scene import Scene
 
-from .test_network import assert_untouched
+from ..faults.test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
 MINUTES = float(os.environ.get("MNHA_SOAK_MINUTES") or 3)
