@@ -79,10 +79,11 @@ class World:
             with self.guards.lock:
                 lease = dict(self.guards.lease)
             self.put("vms/mnvm/lease", lease)
-            wish = self.get("vms/mnvm/desired").get("vms/mnvm/desired")
-            if wish:
-                self.guards.desired = wish["run"]
-                self.guards.obey()
+            with self.guards.lock:
+                wish = self.get("vms/mnvm/desired").get("vms/mnvm/desired")
+                if wish:
+                    self.guards.desired = wish["run"]
+                    self.guards.obey()
             for node, vm in self.guards.told().items():
                 if told.get(node) != vm:
                     told[node] = vm
@@ -109,6 +110,14 @@ class World:
         """Write the desired state, and wait until the guards know it: what they do then is not for an older one."""
         self.put("vms/mnvm/desired", {"run": run})
         wait_until(lambda: self.guards.desired == run, 20, f"the guards know that the VM is to be {run}")
+
+    def hold(self, node: str) -> None:
+        """The VM is to run, and `node` has its lease: in one step, for of one without the other all make something."""
+        with self.guards.lock:
+            self.guards.hold(node)
+            self.put("vms/mnvm/lease", dict(self.guards.lease))
+            self.put("vms/mnvm/desired", {"run": "started"})
+            self.guards.desired = "started"
 
     def reset(self) -> None:
         """A healthy cluster whose VM is stopped; the epoch goes on, so that no claim of an earlier test is in
@@ -153,8 +162,7 @@ def world(_world: World) -> World:
 @pytest.fixture
 def running(world: World) -> Iterator[None]:
     """node1 runs the VM and renews its lease."""
-    world.desire("started")
-    world.guards.hold("node1")
+    world.hold("node1")
     world.guards.guards["node1"].vm = "running"
     over = threading.Event()
 

@@ -7,8 +7,7 @@ from tests.support.salt_cluster import wait_until
 
 def holder_dies(world, node="node1"):
     """`node` has the lease and the VM, and is not heard of any more."""
-    world.put("vms/mnvm/desired", {"run": "started"})
-    world.guards.hold(node)
+    world.hold(node)
     world.guards.guards[node].stop()
     world.members([name for name in ("node1", "node2", "node3") if name != node])
 
@@ -104,7 +103,7 @@ def test_mistakes_are_named_with_a_remedy_and_a_failing_exit_code(world):
 
 
 def test_a_late_failover_order_changes_nothing(world):
-    world.guards.hold("node2")
+    world.hold("node2")
     former = str(world.guards.lease["epoch"] - 1)
     code, answer = world.run_json("mnha_policy.failover", "example", "mnvm", former, "node3")
     assert (code, answer["done"]) == (0, False)

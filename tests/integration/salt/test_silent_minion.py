@@ -64,8 +64,7 @@ def test_a_migration_is_refused_at_once_and_says_why(silent_holder: World, nothi
 
 @pytest.mark.nightly
 def test_a_start_while_the_holder_is_dead_takes_the_lease_over(world: World) -> None:
-    world.desire("started")
-    world.guards.hold("node1")
+    world.hold("node1")
     world.guards.guards["node1"].stop()
     world.members(["node2", "node3"])
     try:
@@ -79,8 +78,7 @@ def test_a_start_while_the_holder_is_dead_takes_the_lease_over(world: World) -> 
 
 
 def test_a_stop_while_the_holder_is_dead_ends_when_its_lease_has_expired(world: World) -> None:
-    world.desire("started")
-    world.guards.hold("node1")
+    world.hold("node1")
     world.guards.guards["node1"].stop()
     world.members(["node2", "node3"])
     try:
@@ -107,8 +105,7 @@ def taken_after(world: World, epoch: int) -> dict | None:
 def test_a_failover_does_not_wait_for_a_candidate_whose_minion_is_silent(world: World) -> None:
     """node2 would be the first to be ordered."""
     before = world.guards.lease["epoch"]
-    world.desire("started")
-    world.guards.hold("node1")
+    world.hold("node1")
     try:
         with frozen(world, "node2"):
             world.guards.guards["node1"].stop()
