@@ -1,12 +1,11 @@
-"""All tests, in lanes at once: a lab waits most of its time, so there are two, and the simulation computes meanwhile.
+"""All tests, in lanes at once: the lab waits most of its time, and the simulation computes meanwhile.
 
     python -m tests.lanes            what `make test` and CI run
 
 ===========  =========================================================================================================
-``faults``   what strikes a cluster in a lab; shown as it goes, for it takes longest
-``lab``      all else that needs a lab: another one, of its own name; shown when it has ended
-``loopback`` what needs this machine's kernel, Consul, libvirt or Salt, but no lab; shown when it has ended
-``idle``     lint, types, unit tests, the simulation; shown when it has ended
+``lab``      what needs the lab; shown as it goes, for it takes longest
+``loopback`` unit tests, and what needs this machine's kernel, Consul, libvirt or Salt; shown when it has ended
+``idle``     lint, types, the simulation; shown when it has ended
 ===========  =========================================================================================================
 
 The lane ``idle`` gets what the others leave, and their timing does not notice. Of the lane ``loopback`` the kernel
@@ -33,8 +32,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lab.settings import NAME_VARIABLE
-
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
@@ -44,10 +41,7 @@ IDLE = ("sh", "-c", 'echo 19 >/proc/self/autogroup; exec chrt --idle 0 "$@"', "i
 """Each lane is a session, and to the scheduler a group that counts as much as any other, however idle what is in it:
 the group itself has to step back as well (sched(7), "The autogroup feature").
 """
-STRUCK = ("tests/integration/faults", "tests/integration/load")
-"""What loads all cores comes last, when the other lab has come to its end."""
-ELSE_IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "several"))
-OTHER_LAB = ("env", f"{NAME_VARIABLE}=mnha-lab-2")
+IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security", "faults", "load", "several"))
 BESIDE_THE_LAB = ("tests/integration/salt", "tests/integration/lab")
 """Real masters and minions on loopback, and labs that are made and removed."""
 FIRST_CORE = ("taskset", "--cpu-list", "0")
@@ -76,16 +70,21 @@ class Lane:
 
 
 LANES = (
-    Lane("faults", ((*PYTEST, "-vv", *STRUCK),), live=True),
-    Lane("lab", ((*OTHER_LAB, *PYTEST, "-vv", *ELSE_IN_THE_LAB),)),
-    Lane("loopback", ((*PYTEST, "tests/kernel"), (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB))),
+    Lane("lab", ((*PYTEST, "-vv", *IN_THE_LAB),), live=True),
+    Lane(
+        "loopback",
+        (
+            (*PYTEST, "tests/kernel"),
+            (*PYTEST, "tests/unit"),
+            (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB),
+        ),
+    ),
     Lane(
         "idle",
         (
             (str(BIN / "ruff"), "check", "."),
             (str(BIN / "ruff"), "format", "--check", "."),
             (str(BIN / "mypy"),),
-            (*PYTEST, "tests/unit"),
             (*PYTEST, "tests/simulation"),
         ),
         idle=True,

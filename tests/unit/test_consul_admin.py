@@ -143,6 +143,7 @@ def test_three_nodes_at_once_restart_one_after_the_other(world: World) -> None:
 
 def test_nothing_is_restarted_while_another_server_is_down(world: World) -> None:
     world.down.add("node2")
+    world.look()
     with pytest.raises(RefusedError, match="node2"):
         turn(world, "node1", wait_s=0.5).run()
     assert world.restarts == []
