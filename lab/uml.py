@@ -31,7 +31,8 @@ from lab.settings import REPOSITORY
 KERNEL = "linux.uml"
 MODULES = Path("/usr/lib/uml/modules")
 MEMORY_MIB = 512
-NICENESS = -15
+AUTOGROUP, NICENESS = "/proc/self/autogroup", -15
+"""What counts to the scheduler beside other sessions, where the kernel groups them."""
 ENDED = "program ended with status "
 INIT = """#!/bin/bash
 # Process 1. The overlay's upper layer is this kernel's own memory.
@@ -258,11 +259,11 @@ def _command(folder: Path, serial: int) -> list[str]:
 
     It ends with the process that started it, should that be killed. On one CPU only: else it would be sent from one to
     the other with each system call, which makes it four times slower. It comes before whatever else wants that CPU, for
-    its own timing is what is looked at: its session does, which is to the scheduler what counts beside others.
+    its own timing is what is looked at.
     """
     cpu = max(os.sched_getaffinity(0))
     return [
-        "sh", "-c", f'echo {NICENESS} >/proc/self/autogroup; exec "$@"', "sh",
+        "sh", "-c", f'[ ! -e {AUTOGROUP} ] || echo {NICENESS} >{AUTOGROUP}; exec "$@"', "sh",
         "setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu),
         KERNEL, f"uml_dir={folder}", "umid=machine", f"mem={MEMORY_MIB}M",
         "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", "quiet", "panic=-1", "noreboot",

@@ -37,7 +37,7 @@ BIN = Path(sys.executable).parent
 PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
 INTERRUPTIBLE = ("env", "--default-signal=INT")
 """Also where the one who started all ignores Ctrl-C, as a shell's background does."""
-IDLE = ("sh", "-c", 'echo 19 >/proc/self/autogroup; exec chrt --idle 0 "$@"', "idle")
+IDLE = ("sh", "-c", '[ ! -e /proc/self/autogroup ] || echo 19 >/proc/self/autogroup; exec chrt --idle 0 "$@"', "idle")
 """Each lane is a session, and to the scheduler a group that counts as much as any other, however idle what is in it:
 the group itself has to step back as well (sched(7), "The autogroup feature").
 """
@@ -45,7 +45,7 @@ IN_THE_LAB = tuple(f"tests/integration/{name}" for name in ("cluster", "security
 BESIDE_THE_LAB = ("tests/integration/salt", "tests/integration/lab")
 """Real masters and minions on loopback, and labs that are made and removed."""
 FIRST_CORE = ("taskset", "--cpu-list", "0")
-"""The kernel tests' machines are pinned to the last one."""
+"""The lab, which is one group to the scheduler, has the other one."""
 
 CLOSING = re.compile(r"(?:=+ )?(no tests ran|(?:\d+ [a-z]+, )*\d+ [a-z]+) in [\d.]+s(?: \([\d:]+\))?(?: =+)?")
 """pytest's last line, such as "12 passed, 1 skipped in 0.34s", with or without a frame."""
@@ -75,7 +75,7 @@ LANES = (
         "loopback",
         (
             (*PYTEST, "tests/kernel"),
-            (*PYTEST, "tests/unit"),
+            (*FIRST_CORE, *PYTEST, "tests/unit"),
             (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB),
         ),
     ),

@@ -24,6 +24,7 @@ from salt.exceptions import CommandExecutionError
 import mnha
 from mnha import __version__
 from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, UnreachableError
+from mnha.master import failover as takeover
 from mnha.master import history as recorded
 from mnha.master import migration, report, verbs, wishes
 from mnha.master import minions as ask

@@ -143,6 +143,7 @@ def test_the_next_node_is_tried_when_a_migration_fails_and_none_when_all_do(bed:
 def test_two_vms_are_not_sent_to_one_node_that_has_room_for_one() -> None:
     """The larger one is placed first."""
     one, other = {"name": "small", "memory_mib": 4000, "cpus": 1}, {"name": "large", "memory_mib": 6000, "cpus": 1}
+    new = {"name": "new", "memory_mib": 8000, "cpus": 1}  # the guard began before it was configured
     running = {"vm": "running", "desired": "started", "lease": None}
     checks = {"storage": {"ok": True, "why": ""}}
     records = {
@@ -150,7 +151,7 @@ def test_two_vms_are_not_sent_to_one_node_that_has_room_for_one() -> None:
         for node, mib in (("node1", 20000), ("node2", 9000), ("node3", 8000))
     }
     told = leaving.choices(
-        {"node": "node1", "nodes": ["node1", "node2", "node3"], "vms": [one, other]},
+        {"node": "node1", "nodes": ["node1", "node2", "node3"], "vms": [one, other, new]},
         {"peers": {"node2": {"alive": True}, "node3": {"alive": True}}, "vms": {"small": running, "large": running}},
         records,
     )

@@ -1160,7 +1160,7 @@ Written by `python -m tests.simulation.mutants --write`; a test asserts that eac
 
 
 def table_of(found: Mapping[str, Caught]) -> str:
-    """The table as Markdown."""
+    """The table as Markdown; of the scenarios it has the first that catches a variant."""
     lines = [
         HEAD,
         "| variant | what is wrong | constructor | unit | scenario | machine | sweep |",
@@ -1168,8 +1168,7 @@ def table_of(found: Mapping[str, Caught]) -> str:
     ]
     for name, mutant in MUTANTS.items():
         caught = found[name]
-        more = f" and {len(caught.scenarios) - 1} more" if len(caught.scenarios) > 1 else ""
-        scenario = f"`{caught.scenarios[0]}`{more}" if caught.scenarios else ""
+        scenario = f"`{caught.scenarios[0]}`" if caught.scenarios else ""
         cells = [
             f"`{name}`",
             mutant.what,
@@ -1187,7 +1186,7 @@ def table_of(found: Mapping[str, Caught]) -> str:
 
 
 def written() -> dict[str, Caught]:
-    """What stands in the table; of the scenarios only the first."""
+    """What stands in the table."""
     rows = [line.split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     found = {}
     for row in rows:

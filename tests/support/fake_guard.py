@@ -189,6 +189,10 @@ class FakeGuard:
                 return self._take_over(request)
             case "stop" | "release":
                 return self.shut_down()
+            case "adopt_share":
+                return {"id": "an-id"}
+            case "accept_disk":
+                return {"vm": self.world.vm, "message": f"{self.world.vm} is started from its image again"}
             case "reset":
                 return {"message": "reset", "node": self.node}
         raise Refusal("invalid", f"the guard knows no {request['op']!r}")

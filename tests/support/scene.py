@@ -46,6 +46,7 @@ class Scene:
             data = json.loads(done.stdout)
         except ValueError:
             data = {}
+        assert isinstance(data, dict), f"{' '.join(words)}: {done.stdout}{done.stderr}"
         return done.returncode, data.get(CLUSTER_NAME, data), done.stdout + done.stderr
 
     def send(self, node: str, signal: str, unit: str) -> float:

@@ -93,7 +93,7 @@ def test_a_lane_that_is_idle_gets_what_others_leave(tmp_path: Path) -> None:
     lane = Lane("one", (("sh", "-c", "chrt --pid $$; cat /proc/self/autogroup"),), live=True, idle=True)
     run([lane], tmp_path, said.append)
     assert "SCHED_IDLE" in "".join(said)
-    assert "nice 19" in "".join(said)
+    assert "nice 19" in "".join(said) or not Path("/proc/self/autogroup").exists()
 
 
 def test_nothing_is_left_running(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class World:
         wait_until(lambda: self.guards.desired == run, 20, f"the guards know that the VM is to be {run}")
 
     def hold(self, node: str) -> None:
-        """The VM is to run, and `node` has its lease: in one step, for of one without the other all make something."""
+        """The VM is to run, and `node` has its lease: in one step, for each without the other is acted upon."""
         with self.guards.lock:
             self.guards.hold(node)
             self.put("vms/mnvm/lease", dict(self.guards.lease))

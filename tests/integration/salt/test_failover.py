@@ -59,6 +59,14 @@ def test_start_and_stop(world):
     assert world.guards.lease["phase"] == "released"
 
 
+def test_a_share_and_a_disk_are_accepted_by_the_guard_of_a_node(world):
+    code, answer = world.run_json("mnha.adopt_share", "node2")
+    assert (code, answer["id"]) == (0, "an-id"), answer
+    assert [order["op"] for order in world.guards.guards["node2"].orders] == ["adopt_share"]
+    code, answer = world.run_json("mnha.accept_disk")
+    assert (code, answer["comment"]) == (0, "mnvm is started from its image again"), answer
+
+
 def test_two_masters_order_different_nodes_and_one_is_refused(world):
     world.put("vms/mnvm/desired", {"run": "started"})
     epoch = world.guards.lease["epoch"]

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CONSUL_TIMEOUT_S = 2.0
 LEAST_S = 2.0
 """With less time left no migration is begun."""
+UNKNOWN = {"vm": Vm.UNKNOWN, "desired": None, "lease": None}
+"""What the guard tells of a VM that was configured since it began."""
 
 
 def leave(config: dict[str, Any]) -> None:
@@ -50,7 +52,7 @@ def choices(config: Mapping[str, Any], status: Mapping[str, Any], records: Mappi
     """The running VMs, the largest first, each with the nodes that it can be migrated to, the best first: as they would
     be taken over if this node were lost, all at once.
 
-    :param status: the guard's.
+    :param status: the guard's; of a VM that it does not know yet it says nothing.
     :param records: Consul's, by their keys relative to the cluster's.
     """
     alive = {node: seen["alive"] for node, seen in status["peers"].items()}
@@ -58,9 +60,10 @@ def choices(config: Mapping[str, Any], status: Mapping[str, Any], records: Mappi
         Node(node, records.get(keys.node(node)), alive.get(node), records.get(keys.maintenance(node)))
         for node in config["nodes"]
     ]
-    vms, own = status["vms"], {"holder": config["node"], "phase": Phase.HELD}
-    here = [name for name in vms if vms[name]["vm"] == Vm.RUNNING and vms[name]["desired"] == Run.STARTED]
-    known = {name: (own if name in here else vms[name]["lease"], vms[name]["desired"]) for name in vms}
+    vms = {vm["name"]: status["vms"].get(vm["name"], UNKNOWN) for vm in config["vms"]}
+    own = {"holder": config["node"], "phase": Phase.HELD}
+    here = [name for name, seen in vms.items() if seen["vm"] == Vm.RUNNING and seen["desired"] == Run.STARTED]
+    known = {name: (own if name in here else seen["lease"], seen["desired"]) for name, seen in vms.items()}
     placed = place_all(cluster_of(config, nodes, known), here[0]) if here else {}
     return {name: choice for name, choice in placed.items() if name in here}
 
