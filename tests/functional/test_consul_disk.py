@@ -16,7 +16,7 @@ from mnha.daemon.adapters import consul_disk
 from mnha.daemon.adapters.consul_disk import LOOK_EVERY_S, ConsulDisk, hangs_s, look_once
 from mnha.host.clock import boottime_s
 from tests.support.consul_server import binary
-from tests.support.hanging_consul import NODES, ConsulCluster, running
+from tests.support.hanging_consul import NODES, HangingCluster, hanging
 
 TIMINGS = PROFILES["fast"]
 LASTS_S = 4.0
@@ -31,22 +31,22 @@ def consul(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cluster(consul: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConsulCluster]:
+def cluster(consul: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingCluster]:
     monkeypatch.setattr(consul_disk, "REST_S", 0.0)
-    with running(consul, tmp_path) as servers:
+    with hanging(consul, tmp_path) as servers:
         yield servers
 
 
 class Watch:
     """What watches the disk of a node's server, beside that server."""
 
-    def __init__(self, cluster: ConsulCluster, node: str, folder: Path | None = None) -> None:
+    def __init__(self, cluster: HangingCluster, node: str, folder: Path | None = None) -> None:
         self.failing: set[str] = set()
         self.ended: list[tuple[float, str]] = []
-        member = cluster.members[node]
         nodes = [(node, NODES[node]), *((one, address) for one, address in NODES.items() if one != node)]
         self.disk = ConsulDisk(
-            cluster.servers(node), nodes, "x", TIMINGS, folder or member.disk.folder, member.group,
+            cluster.servers(node), nodes, "x", TIMINGS, folder or cluster.disks[node].folder,
+            cluster.groups[node],
             lambda: self.failing, lambda why: self.ended.append((boottime_s(), why)),
         )  # fmt: skip
         self.disk.start()
@@ -57,7 +57,7 @@ class Watch:
         return " ".join(thread.why for thread in self.disk.threads)
 
 
-def keep_writing(cluster: ConsulCluster, until: Callable[[], bool], timeout_s: float, what: str) -> None:
+def keep_writing(cluster: HangingCluster, until: Callable[[], bool], timeout_s: float, what: str) -> None:
     """Write all the time, as holders renew, until something is so."""
 
     def write_and_look() -> bool:
@@ -68,12 +68,12 @@ def keep_writing(cluster: ConsulCluster, until: Callable[[], bool], timeout_s: f
 
 
 def test_the_server_that_leads_is_ended_when_its_disk_hangs_and_another_one_leads(
-    cluster: ConsulCluster, capsys: pytest.CaptureFixture[str]
+    cluster: HangingCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leader = cluster.leader()
     watch = Watch(cluster, leader)
     hung_s = boottime_s()
-    cluster.members[leader].disk.hang()
+    cluster.disks[leader].hang()
     keep_writing(cluster, lambda: bool(watch.ended), hangs_s(TIMINGS) + AT_IDLE_S, "the server is ended")
     keep_writing(cluster, lambda: cluster.leader() not in ("", leader), 20, "another one leads")
     keep_writing(cluster, cluster.takes_writes, 10, "Consul takes writes")
@@ -81,65 +81,63 @@ def test_the_server_that_leads_is_ended_when_its_disk_hangs_and_another_one_lead
         print(f"\nended {watch.ended[0][0] - hung_s:.2f} s, written again {boottime_s() - hung_s:.2f} s after the hang")
     assert "hangs, and its server leads Consul: it was ended" in watch.faults()
     keep_writing(cluster, lambda: not watch.disk.check().ok, TIMINGS.lease_s + AT_IDLE_S, "the check tells")
-    wait_until(cluster.members[leader].has_ended, 10, "it is gone")
+    wait_until(lambda: cluster.has_ended(leader), 10, "it is gone")
     next_leader = cluster.leader()
     cluster.start(leader)
     end_s = time.monotonic() + LASTS_S
     keep_writing(cluster, lambda: time.monotonic() > end_s, LASTS_S + AT_IDLE_S, "it begins on a disk that hangs")
     assert cluster.leader() == next_leader
-    cluster.members[leader].disk.go_on()
+    cluster.disks[leader].go_on()
     wait_until(lambda: watch.disk.check().ok, 10, "the check is well again")
     assert len(watch.ended) == 1
 
 
-def test_a_server_that_does_not_lead_is_not_ended_and_its_disk_is_told(cluster: ConsulCluster) -> None:
+def test_a_server_that_does_not_lead_is_not_ended_and_its_disk_is_told(cluster: HangingCluster) -> None:
     leader = cluster.leader()
     follower = next(node for node in NODES if node != leader)
     watch = Watch(cluster, follower)
-    cluster.members[follower].disk.hang()
+    cluster.disks[follower].hang()
     keep_writing(cluster, lambda: not watch.disk.check().ok, TIMINGS.lease_s + AT_IDLE_S, "the check tells")
     assert "hangs: nothing is written there" in watch.disk.check().why
     assert cluster.leader() == leader
     assert watch.ended == []
-    assert not look_once(cluster.members[follower].disk.folder, 0.5).ok
+    assert not look_once(cluster.disks[follower].folder, 0.5).ok
 
 
 @pytest.mark.parametrize("why", ["gone", "ill"])
-def test_a_server_without_which_there_would_be_no_quorum_is_not_ended(cluster: ConsulCluster, why: str) -> None:
+def test_a_server_without_which_there_would_be_no_quorum_is_not_ended(cluster: HangingCluster, why: str) -> None:
     leader = cluster.leader()
     follower = next(node for node in NODES if node != leader)
     watch = Watch(cluster, leader)
     if why == "ill":
         watch.failing = {follower}
     else:
-        process = cluster.members[follower].process
-        assert process
-        process.kill()
-        process.wait()
-    cluster.members[leader].disk.hang()
+        cluster.processes[follower].kill()
+        cluster.processes[follower].wait()
+    cluster.disks[leader].hang()
     keep_writing(cluster, lambda: "not ended: only" in watch.faults(), LASTS_S + AT_IDLE_S, "it is told")
     time.sleep(LASTS_S)
     assert watch.ended == []
-    cluster.members[leader].disk.go_on()
+    cluster.disks[leader].go_on()
     keep_writing(cluster, cluster.takes_writes, 20, "it goes on")
 
 
 def test_a_server_is_not_ended_again_as_soon_as_it_runs(
-    cluster: ConsulCluster, monkeypatch: pytest.MonkeyPatch
+    cluster: HangingCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consul_disk, "REST_S", 3600.0)
     leader = cluster.leader()
     watch = Watch(cluster, leader)
-    cluster.members[leader].disk.hang()
+    cluster.disks[leader].hang()
     keep_writing(cluster, lambda: "not ended: it runs only since" in watch.faults(), LASTS_S + AT_IDLE_S, "told")
     assert watch.ended == []
 
 
-def test_a_leader_that_gets_on_is_not_ended_whatever_its_disk_seems_to_do(cluster: ConsulCluster) -> None:
+def test_a_leader_that_gets_on_is_not_ended_whatever_its_disk_seems_to_do(cluster: HangingCluster) -> None:
     leader = cluster.leader()
     follower = next(node for node in NODES if node != leader)
-    watch = Watch(cluster, leader, cluster.members[follower].disk.folder)
-    cluster.members[follower].disk.hang()
+    watch = Watch(cluster, leader, cluster.disks[follower].folder)
+    cluster.disks[follower].hang()
     end_s = time.monotonic() + LASTS_S
     keep_writing(cluster, lambda: time.monotonic() > end_s, LASTS_S + AT_IDLE_S, "some time")
     assert watch.ended == []

@@ -34,7 +34,7 @@ class ConsulCluster:
     ) -> None:  # fmt: skip
         self.folder, self.addresses = folder, dict(addresses)
         self._consul, self._prefix, self._options = consul, prefix, dict(options or {})
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         plan = store.Plan("t", "t", {node: [address] for node, address in self.addresses.items()}, False)
         store.bootstrap(folder / "secrets", plan)
         self.ca_file = folder / "n1/ca.pem"
@@ -44,22 +44,26 @@ class ConsulCluster:
             for file, name in (("ca", "ca"), ("node", "certificate"), ("node-key", "key")):
                 (folder / node / f"{file}.pem").write_text(mine[name])
 
+    def data(self, node: str) -> Path:
+        """Where a server keeps its data."""
+        return self.folder / node / "data"
+
     def start(self, node: str) -> None:
         folder, address = self.folder / node, self.addresses[node]
         peers = [other for name, other in self.addresses.items() if name != node]
         text = product.to_json(product.server_config(product.Server(node, "t", address, peers), VERSION))
         config = json.loads(text.replace(product.TLS_FOLDER, str(folder)))
-        config |= {"data_dir": str(folder / "data"), "acl": {"enabled": False}, "client_addr": address,
+        config |= {"data_dir": str(self.data(node)), "acl": {"enabled": False}, "client_addr": address,
                    "addresses": {"https": address}, **self._options}  # fmt: skip
         (folder / "server.json").write_text(json.dumps(config))
         with (folder / "log").open("ab") as log:
-            self._processes[node] = subprocess.Popen(
+            self.processes[node] = subprocess.Popen(
                 [*self._prefix(node), self._consul, "agent", "-config-file", folder / "server.json"],
                 stdout=log, stderr=log,
             )  # fmt: skip
 
     def kill(self, node: str) -> None:
-        process = self._processes.pop(node, None)
+        process = self.processes.pop(node, None)
         if process is not None:
             process.kill()
             process.wait()
@@ -67,10 +71,10 @@ class ConsulCluster:
     def wipe(self, node: str) -> None:
         """As when its disk was replaced: it is killed, has no data, and begins anew."""
         self.kill(node)
-        shutil.rmtree(self.folder / node / "data")
+        shutil.rmtree(self.data(node))
 
     def stop(self) -> None:
-        for node in list(self._processes):
+        for node in list(self.processes):
             self.kill(node)
 
     def client(self, *nodes: str) -> ConsulClient:

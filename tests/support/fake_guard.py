@@ -15,6 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+BACK_OFF_S = 10.0
+"""After a failed start, as the real guard."""
+
 
 class Refusal(Exception):
     """An error object of the protocol."""
@@ -90,7 +93,7 @@ class FakeCluster:
     def told(self) -> dict[str, dict[str, Any]]:
         """What each guard that is there writes into Consul of its VM."""
         return {
-            node: {"state": guard.status()["vms"][self.vm]["state"], "vm": guard.vm}
+            node: {"state": guard.status()["vms"][self.vm]["state"], "vm": guard.vm, "failed_here": guard.backs_off}
             for node, guard in self.guards.items()
             if guard.is_there
         }
@@ -129,6 +132,7 @@ class FakeGuard:
         self.silent = False
         self.renews = False
         self.starts_failed = 0
+        self.not_before_s = 0.0
         self.watchdog = {"mode": "off", "device": None, "armed": False, "failing": False, "why": ""}
         self.last_fence: dict[str, Any] | None = None
         self.health: dict[str, Any] = {"hung": False, "why": ""}
@@ -176,6 +180,11 @@ class FakeGuard:
                     answer = {"v": 1, "ok": False, "error": {"kind": refusal.kind, "message": refusal.message}}
                 stream.write(json.dumps(answer).encode() + b"\n")
                 stream.flush()
+
+    @property
+    def backs_off(self) -> bool:
+        """Whether it could not start the VM a while ago: it takes nothing, and masters ask others first."""
+        return boottime_s() < self.not_before_s
 
     # -- requests -----------------------------------------------------------------------------------------------
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -230,6 +239,8 @@ class FakeGuard:
     def _take_over(self, request: dict[str, Any]) -> dict[str, Any]:
         """Wait until the lease may be taken; void when it is renewed or taken by another."""
         world = self.world
+        if self.backs_off:
+            raise Refusal("refused", f"{self.node} could not start the VM and backs off")
         index, until_s = world.lease["index"], boottime_s() + request["wait_s"]
         timeline = {"ordered_s": boottime_s()}
         if world.lease["phase"] != "released" and world.age_s < world.deadline_s:
@@ -257,6 +268,7 @@ class FakeGuard:
         time.sleep(world.start_s)
         if self.fails_to_start:
             self.starts_failed += 1
+            self.not_before_s = boottime_s() + BACK_OFF_S
             world.release()
             raise Refusal("failed", f"{self.node} could not start the VM: as told")
         self.vm = "running"

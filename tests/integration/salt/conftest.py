@@ -127,6 +127,7 @@ class World:
         self.members(NODES)
         for guard in self.guards.guards.values():
             guard.vm, guard.orders, guard.fails_to_start, guard.silent = "off", [], False, False
+            guard.not_before_s = 0.0
         self.guards.hold("node1", self.guards.lease["epoch"] + 10)
         self.guards.release()
 
