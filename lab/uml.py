@@ -27,8 +27,11 @@ from pathlib import Path
 from types import TracebackType
 
 from lab.settings import REPOSITORY
+from lab.shell import run
 
 KERNEL = "linux.uml"
+REGISTERS = Path(__file__).with_name("uml_registers.c")
+"""What has to be loaded into it, so that it runs on processors that are newer than it is."""
 MODULES = Path("/usr/lib/uml/modules")
 MEMORY_MIB = 512
 AUTOGROUP, NICENESS = "/proc/self/autogroup", -15
@@ -131,6 +134,7 @@ class Machine:
             for name, text in self._scripts.items():
                 (folder / name).write_text(text if name == "program" else self._filled(text), encoding="utf-8")
                 (folder / name).chmod(0o755)
+            run(["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", folder / "registers.so", REGISTERS])
             read, write = os.pipe()
             self._process = subprocess.Popen(
                 _command(folder, write), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -264,7 +268,7 @@ def _command(folder: Path, serial: int) -> list[str]:
     cpu = max(os.sched_getaffinity(0))
     return [
         "sh", "-c", f'[ ! -e {AUTOGROUP} ] || echo {NICENESS} >{AUTOGROUP}; exec "$@"', "sh",
-        "setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu),
+        "setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu), "env", f"LD_PRELOAD={folder}/registers.so",
         KERNEL, f"uml_dir={folder}", "umid=machine", f"mem={MEMORY_MIB}M",
         "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", "quiet", "panic=-1", "noreboot",
         "console=tty0", "con=null", "con0=null,fd:1", "ssl=null", f"ssl0=null,fd:{serial}",
