@@ -88,6 +88,7 @@ def kill_up_after(seconds: float, said: str, env: Mapping[str, str]) -> bool:
     return alive
 
 
+@pytest.mark.nightly
 @needs_root
 @pytest.mark.usefixtures("clean_machine")
 def test_down_removes_what_a_killed_up_has_made_at_any_moment():
