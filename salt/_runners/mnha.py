@@ -46,7 +46,7 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
     """How the cluster is: VMs, nodes, guards, Consul. Exit code 0: healthy; 1: degraded, or a VM is not as desired; 2:
     not known, or no quorum.
 
-    Ends as soon as all nodes that Consul sees have answered, or the rest is silent for longer than the answers took; a
+    Ends as soon as all nodes have answered, or the rest is silent for as long again as the answers took; a
     holder that has just renewed is waited for. On a node it reads Consul itself, and needs neither master nor minions.
 
     CLI Example:

@@ -205,11 +205,13 @@ def test_a_report_that_failed_is_a_warning():
     assert "node1: Traceback" in found["warnings"]
 
 
-def test_nobody_waits_for_a_node_that_consul_has_lost():
+def test_a_node_that_consul_has_lost_is_waited_for_as_long_as_others_for_its_server_alone_may_have_ended():
     replies = {"node1": Reply("node1", one_report("node1", ["node1", "node2"]), True, after_s=0.2)}
-    assert not report.heard_enough(replies, 0.2)
     replies["node2"] = Reply("node2", {"errors": {}}, True, after_s=0.3)
-    assert report.heard_enough(replies, 0.3)
+    assert not report.heard_enough(replies, 0.89)
+    assert report.heard_enough(replies, 0.91)
+    replies["node3"] = Reply("node3", one_report("node3"), True, after_s=0.5)
+    assert report.heard_enough(replies, 0.5)
     assert not report.heard_enough({"node1": Reply("node1", "Traceback", False, after_s=0.2)}, 0.2)
 
 

@@ -45,16 +45,16 @@ RENEWED_S = 3.0
 
 
 def heard_enough(replies: Mapping[str, Reply], waited_s: float) -> bool:
-    """Whether nobody is worth waiting for any more: every node that Consul sees alive has answered; or the rest
-    has been silent for as long again as the answers took, for a node that has just lost its power is seen alive
-    for some seconds.
+    """Whether nobody is worth waiting for any more: every node has answered; or the rest has been silent for as long
+    again as the answers took. Consul's word does not shorten that: it sees a node failed whose server alone has ended,
+    and one alive that has just lost its power.
 
     :param waited_s: since the question.
     """
     if not replies:
         return waited_s >= SILENCE_S
     last_s = max(reply.after_s for reply in replies.values())
-    if _all_living(replies):
+    if _is_everybody(replies):
         return True
     return waited_s - last_s >= max(PATIENCE_S, last_s) and not _is_holder_missing(replies, waited_s)
 
@@ -79,12 +79,12 @@ def _why_no_report(node: str, reply: Reply) -> str:
     return f"its minion has none of this project's modules: `salt {node} state.apply` brings them"
 
 
-def _all_living(replies: Mapping[str, Reply]) -> bool:
-    """Whether every node that Consul sees alive has answered."""
+def _is_everybody(replies: Mapping[str, Reply]) -> bool:
+    """Whether every node that Consul knows has answered."""
     for reply in replies.values():
         members = reply.value.get("members") if reply.ok and isinstance(reply.value, dict) else None
         if members:
-            return {row["node"] for row in members if row["status"] == "alive"} <= set(replies)
+            return {row["node"] for row in members} <= set(replies)
     return False
 
 
