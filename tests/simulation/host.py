@@ -232,10 +232,9 @@ class Host:
         """It goes on."""
         if boot == self.boot and self.power and not self.is_frozen:
             self.world.check_writers(f"{self.name} thaws")
-            if self.fencer is not None:
-                self.fencer.go_on()
-            if self.process is not None:
-                self.process.go_on()
+            for process in (self.fencer, self.process):
+                if process is not None:
+                    self.engine.after(0, process.go_on)
 
     # ---- the guard's process
 
@@ -351,16 +350,15 @@ class GuardProcess(Process):
         self.post(self.world.lease_seen(lease, index, self.host.now_s(), asked_s))
 
     def post(self, event: Event) -> None:
-        """An adapter has an event. Of a process that stands still, the adapters do too: they receive it afterwards."""
+        """An adapter has an event. Of a process that stands still, the adapters do too: they receive it afterwards.
+
+        It is taken in a moment of its own: who posts goes on, whatever the process meets with in it.
+        """
         if not self.alive:
             return
-        if self.stands_still:
-            self._queue.append((event, False))
-        elif self.busy:
-            self._queue.append((event, True))
-        else:
-            self._deliver(event)
-            self._drain()
+        self._queue.append((event, not self.stands_still))
+        if not self.busy and not self.stands_still:
+            self.engine.after(0, self._drain)
 
     def go_on(self) -> None:
         """The process goes on."""

@@ -81,6 +81,11 @@ class Stage:
         self.world.engine.run_until(self.begun_us + us(at_s))
         self.world.check()
 
+    def happen(self, function: Callable[..., None], *words: str) -> None:
+        """Do something, as one of the world's events."""
+        self.world.engine.after(0, function, self, *words)
+        self.world.engine.run_until(self.world.engine.now)
+
     def until_us(self, seconds: str) -> int:
         """So many seconds from now, on the engine's clock."""
         return self.world.engine.now + us(float(seconds))
@@ -444,7 +449,7 @@ class Scenario:
             for at_s, sentence in timeline:
                 stage.run_until(at_s)
                 function, words = find_deed(sentence)
-                function(stage, *words)
+                stage.happen(function, *words)
         return stage
 
     def check(self, seed: int) -> None:

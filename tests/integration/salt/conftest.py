@@ -51,8 +51,12 @@ class World:
         self.members(NODES)
 
     def put(self, key: str, value: Any) -> None:
-        path = self.folder / "kv" / key.replace("/", "%")
-        new = path.with_name(path.name + ".new")
+        self._write(self.folder / "kv" / key.replace("/", "%"), value)
+
+    @staticmethod
+    def _write(path: Path, value: Any) -> None:
+        """Replace a file as a whole: minions read it at any moment."""
+        new = path.with_name(f"{path.name}.{threading.get_ident()}.new")  # the mirror writes as well as the test
         new.write_text(json.dumps(value))
         new.replace(path)
 
@@ -69,17 +73,15 @@ class World:
 
     def members(self, alive: list[str]) -> None:
         rows = [{"node": node, "address": "", "status": "alive" if node in alive else "failed"} for node in NODES]
-        (self.folder / "members.json").write_text(json.dumps(rows))
+        self._write(self.folder / "members.json", rows)
 
     def _mirror(self) -> None:
         """Carry the fake guards' lease and records into the folder, and the wish back, which they obey."""
         told: dict[str, Any] = {}
         while not self._stop.wait(0.02):
             self.guards.keep()
-            with self.guards.lock:
-                lease = dict(self.guards.lease)
-            self.put("vms/mnvm/lease", lease)
-            with self.guards.lock:
+            with self.guards.lock:  # not a lease that is old by the time it is written
+                self.put("vms/mnvm/lease", dict(self.guards.lease))
                 wish = self.get("vms/mnvm/desired").get("vms/mnvm/desired")
                 if wish:
                     self.guards.desired = wish["run"]

@@ -7,8 +7,8 @@ What it guarantees
 What it does not
     - A node whose *kernel* stands still for longer than L and then goes on (a suspended or frozen host) runs its VM for
       the moment until its fencer is scheduled. Only an armed watchdog covers it.
-    - A guard *and* a fencer that are both stopped (SIGSTOP) while their VM runs on, with no watchdog. One of them may
-      be: each kills at the deadline without the other.
+    - A guard *and* a fencer that are both stopped (SIGSTOP), or both end and can't be started again, while their VM
+      runs on, with no watchdog. One of them may be: each kills at the deadline without the other.
     - Clocks (CLOCK_BOOTTIME) that run apart by more than :data:`mnha.core.timing.SKEW`.
     - A QEMU that can't be killed (uninterruptible sleep in I/O) on a node with no watchdog.
     - A VM that is started around the guard, on a node with no guard. On a node with one it is killed.
