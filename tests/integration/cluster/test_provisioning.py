@@ -29,7 +29,10 @@ def apply(cluster: Cluster, target: str, *arguments: str, master: str = MASTER) 
 
 
 def failed(states: States) -> list[str]:
-    return [f"{state['__id__']}: {state['comment']}" for state in states.values() if state["result"] is False]
+    """What failed; a state that could not even be called has no `__id__`."""
+    return [
+        f"{state.get('__id__', key)}: {state['comment']}" for key, state in states.items() if state["result"] is False
+    ]
 
 
 def changed(states: States) -> dict[str, Any]:
