@@ -57,9 +57,10 @@ def test_a_lost_package_is_told_with_the_modules_that_it_takes_along(node: Node,
 
 
 @pytest.mark.nightly
-def test_a_highstate_then_repairs_and_asks_for_another(node: Node) -> None:
+@pytest.mark.parametrize("package", ["consul", "pydantic"])
+def test_a_highstate_then_repairs_and_asks_for_another(node: Node, package: str) -> None:
     """Dry, for it would install for good; that it is what would be done is seen by its states."""
-    env = node.lose("pydantic")
+    env = node.lose(package)
     assert node.salt.call("state.show_top", env=env)[1] == {"base": ["states.salt.repaired"]}
     code, states, printed = node.salt.call("state.apply", "test=True", env=env)
     assert isinstance(states, dict), printed
