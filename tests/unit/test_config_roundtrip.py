@@ -68,6 +68,20 @@ def vms(draw: st.DrawFn, nodes: list[str], index: int) -> dict[str, Any]:
     return vm | draw(st.fixed_dictionaries({}, optional=optional))
 
 
+def host_networks(nodes: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    links = st.sampled_from([["eth0", "eth1"], {node: [f"en{i}"] for i, node in enumerate(nodes)}])
+    bond = st.fixed_dictionaries({"links": links}, optional={"mode": st.integers(0, 6), "miimon_ms": st.just(50)})
+    storage = {"device": st.just("bond0"), "prefix": st.just(24), "mtu": st.sampled_from([1500, 9000])}
+    gateway = st.sampled_from(["192.168.93.1", dict.fromkeys(nodes, "192.168.93.1")])
+    return st.fixed_dictionaries(
+        {"bonds": st.fixed_dictionaries({"bond0": bond})},
+        optional={
+            "storage": st.fixed_dictionaries(storage, optional={"gateway": gateway, "bridge": st.just("br0")}),
+            "data": st.fixed_dictionaries({"device": st.just("em1")}, optional={"vlan": st.integers(1, 4094)}),
+        },
+    )
+
+
 @st.composite
 def pillars(draw: st.DrawFn) -> dict[str, Any]:
     nodes = draw(st.sampled_from([3, 5]).flatmap(lambda n: st.lists(names, min_size=n, max_size=n, unique=True)))
@@ -97,6 +111,7 @@ def pillars(draw: st.DrawFn) -> dict[str, Any]:
         ),
         "salt": st.just({"masters_on_nodes": False, "masters": ["salt.example.org", "10.9.9.9"]}),
         "packages": st.just({"pip": {"no_index": True, "find_links": "/srv/wheels"}}),
+        "networks": host_networks(nodes),
     }
     cluster |= draw(st.fixed_dictionaries({}, optional=optional))
     return {"mnha": {"cluster": cluster}}
@@ -146,6 +161,10 @@ places = st.sampled_from(
         *[["vms", "mnvm", "networks", 0, key] for key in ("mac", "address", "netmask", "gateway", "management")],
         ["packages"],
         ["salt"],
+        ["networks"],
+        *[["networks", key] for key in ("bonds", "storage", "data")],
+        *[["networks", "bonds", "bond0", key] for key in ("links", "mode", "primary")],
+        *[["networks", "storage", key] for key in ("device", "vlan", "bridge", "mtu", "prefix", "gateway")],
     ]
 )
 
@@ -154,6 +173,9 @@ places = st.sampled_from(
 @given(places, json_values)
 def test_garbage_anywhere_gives_faults_and_never_another_error(place: list[str | int], garbage: Any) -> None:
     pillar = example_pillar()
+    pillar["mnha"]["cluster"]["networks"] = {
+        "bonds": {"bond0": {"links": ["eth0", "eth1"]}}, "storage": {"device": "bond0", "prefix": 24},
+    }  # fmt: skip
     here: Any = pillar["mnha"]
     for key in (way := ["cluster", *place])[:-1]:
         here = here.setdefault(key, {}) if isinstance(here, dict) else here[key]

@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "keys": set(),
     "core": {"errors"},
-    "host": set(),
+    "host": {"errors"},
     "config": {"errors", "core", "host"},
     "secrets": {"errors", "host"},
     "consul": {"errors", "keys"},

@@ -11,7 +11,7 @@ import posixpath
 import re
 import uuid as uuid_module
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import Fault
 
@@ -26,6 +26,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 PerNode = str | dict[str, str]
 """A value that is either one for all nodes, or one for each node by the node's name."""
+LinksPerNode = tuple[str, ...] | dict[str, tuple[str, ...]]
+T = TypeVar("T")
 
 
 class Wrong(ValueError):
@@ -188,6 +190,45 @@ def check_relative_path(value: Any) -> str:
     return path
 
 
+BOND_MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
+"""By the number that the kernel gives them."""
+
+
+def bond_mode(value: Any) -> Any:
+    """A bond's mode by its name, also where it is given by its number; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(BOND_MODES):
+        return BOND_MODES[value]
+    return value
+
+
+def check_links(value: Any) -> tuple[str, ...]:
+    """The names of one or more network interfaces, each once."""
+    if not isinstance(value, list | tuple):
+        raise Wrong(f"{show(value)} is not a list", "write a list of interfaces, also around a single one: [eth0]")
+    if not value:
+        raise Wrong("is empty", "name the interfaces, as `ip link` shows them")
+    faults: list[Fault] = []
+    links: list[str] = []
+    for index, single in enumerate(value):
+        try:
+            links.append(check_interface_name(single))
+        except Wrong as wrong:
+            faults.extend(Fault(str(index), single, fault.problem, fault.remedy) for fault in wrong.faults)
+    twice = sorted({name for name in links if links.count(name) > 1})
+    if twice:
+        faults.append(Fault("", value, f"names {', '.join(twice)} twice", "name every interface once"))
+    if faults:
+        raise Wrong(faults=tuple(faults))
+    return tuple(links)
+
+
+def check_links_per_node(value: Any) -> LinksPerNode:
+    """The same interfaces on all nodes, or a mapping ``{node: [interface, …]}`` where they are called differently."""
+    if not isinstance(value, Mapping):
+        return check_links(value)
+    return _each_node(value, check_links)
+
+
 def check_per_node(value: Any, check: Callable[[Any], str]) -> PerNode:
     """One value for all nodes, or one for each: a mapping ``{node: value}``, or ``"value@node, value@node"``.
 
@@ -197,15 +238,20 @@ def check_per_node(value: Any, check: Callable[[Any], str]) -> PerNode:
         value = _split_per_node(value)
     if not isinstance(value, Mapping):
         return check(value)
+    return _each_node(value, check)
+
+
+def _each_node(value: Mapping[Any, Any], check: Callable[[Any], T]) -> dict[str, T]:
+    """A mapping from nodes, each value checked."""
     if not value:
         raise Wrong("the mapping names no node", "give one value for each node, or a single value")
-    result: dict[str, str] = {}
+    result: dict[str, T] = {}
     faults: list[Fault] = []
     for node, single in value.items():
         try:
             result[check_node_name(node)] = check(single)
         except Wrong as wrong:
-            faults.extend(Fault(str(node), single, fault.problem, fault.remedy) for fault in wrong.faults)
+            faults.extend(Fault(join(node, f.path), single, f.problem, f.remedy) for f in wrong.faults)
     if faults:
         raise Wrong(faults=tuple(faults))
     return result
@@ -224,7 +270,7 @@ def _split_per_node(text: str) -> dict[str, str]:
     return result
 
 
-def value_at(value: PerNode, node: str) -> str:
+def value_at(value: T | dict[str, T], node: str) -> T:
     """The value in force at `node`. A node that a mapping does not name is a :class:`KeyError`; `load` excludes it."""
     return value[node] if isinstance(value, dict) else value
 

@@ -7,26 +7,40 @@ unknown keys. What concerns several keys at once is in :mod:`.rules`; no :class:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..core.timing import PROFILES, Timings
 from ..errors import InputError
 from . import fields, rules
-from .fields import PerNode, Wrong
-
-
-def _per_node(check: Callable[[Any], str]) -> BeforeValidator:
-    return BeforeValidator(lambda value: fields.check_per_node(value, check))
-
-
-def _tuple(value: Any) -> Any:
-    """YAML has lists only; the model keeps tuples, because they can't be changed afterwards."""
-    if isinstance(value, list | tuple):
-        return tuple(value)
-    raise Wrong(f"{fields.show(value)} is not a list", "write a list, also around a single value: [value]")
+from .fields import Wrong
+from .host_networks import HostNetworks
+from .kinds import (
+    AbsolutePath,
+    AddressPerNode,
+    ClusterName,
+    Host,
+    InterfaceName,
+    IPv4,
+    ListenAddressPerNode,
+    Mac,
+    ModuleName,
+    NetmaskPerNode,
+    NodeName,
+    Port,
+    RelativePath,
+    Seconds,
+    SecondsOrOff,
+    Section,
+    Sha256,
+    Suite,
+    Text,
+    Url,
+    Uuid,
+    VmName,
+    as_tuple,
+)
 
 
 def _off(value: Any) -> Any:
@@ -48,34 +62,7 @@ def _profiles() -> str:
     )
 
 
-ClusterName = Annotated[str, BeforeValidator(fields.check_cluster_name)]
-NodeName = Annotated[str, BeforeValidator(fields.check_node_name)]
-VmName = Annotated[str, BeforeValidator(fields.check_vm_name)]
-InterfaceName = Annotated[str, BeforeValidator(fields.check_interface_name)]
-ModuleName = Annotated[str, BeforeValidator(fields.check_module_name)]
-IPv4 = Annotated[str, BeforeValidator(fields.check_ipv4)]
-Host = Annotated[str, BeforeValidator(fields.check_host)]
-Mac = Annotated[str, BeforeValidator(fields.check_mac)]
-Uuid = Annotated[str, BeforeValidator(fields.check_uuid)]
-Url = Annotated[str, BeforeValidator(fields.check_url)]
-Suite = Annotated[str, BeforeValidator(fields.check_suite)]
-Sha256 = Annotated[str, BeforeValidator(fields.check_sha256)]
-AbsolutePath = Annotated[str, BeforeValidator(fields.check_absolute_path)]
-RelativePath = Annotated[str, BeforeValidator(fields.check_relative_path)]
-Text = Annotated[str, BeforeValidator(lambda value: fields.check_text(value, "a text"))]
-AddressPerNode = Annotated[PerNode, _per_node(fields.check_ipv4)]
-NetmaskPerNode = Annotated[PerNode, _per_node(fields.check_netmask)]
-ListenAddressPerNode = Annotated[PerNode, _per_node(fields.check_listen_address)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
-SecondsOrOff = Annotated[float, Field(ge=0, le=86400)]
 TimingsOrProfile = Annotated[str | dict[str, float], BeforeValidator(_timings)]
-
-
-class Section(BaseModel):
-    """What all sections have in common."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Node(Section):
@@ -146,10 +133,10 @@ class Salt(Section):
     """Who the nodes' masters are."""
 
     masters_on_nodes: bool = Field(True, description="Every node is a master too (hot-hot, one shared key).")
-    masters: Annotated[tuple[Host, ...], BeforeValidator(_tuple)] = Field(
+    masters: Annotated[tuple[Host, ...], BeforeValidator(as_tuple)] = Field(
         (), description="Addresses of masters outside the cluster, besides or instead."
     )
-    pillar_files: Annotated[tuple[Text, ...], BeforeValidator(_tuple)] = Field(
+    pillar_files: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = Field(
         (),
         description="Files of the pillar tree, or patterns (*), that the nodes' masters get besides those that their "
         "own pillar is made of.",
@@ -231,10 +218,10 @@ class Vm(Section):
     )
     image: RelativePath = Field(description="The disk image, a file in image_folder.")
     image_format: Literal["qcow2", "raw"] = Field("qcow2", description="qcow2 or raw.")
-    networks: Annotated[tuple[Network, ...], BeforeValidator(_tuple)] = Field(
+    networks: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = Field(
         description="Its network interfaces, in the guest's order."
     )
-    dns: Annotated[tuple[IPv4, ...], BeforeValidator(_tuple)] = Field((), description="The guest's name servers.")
+    dns: Annotated[tuple[IPv4, ...], BeforeValidator(as_tuple)] = Field((), description="The guest's name servers.")
     health: Health = Field(Health(), description="How the guard finds out that it hangs.")
     restarts: Restarts = Field(
         Restarts(), description="How often it is started again in place before another node gets it."
@@ -242,7 +229,7 @@ class Vm(Section):
     stop_timeout_s: Seconds = Field(
         120.0, description="How long the guest may take to shut down when it is told to; then it is killed."
     )
-    prefer: Annotated[tuple[NodeName, ...], BeforeValidator(_tuple)] = Field(
+    prefer: Annotated[tuple[NodeName, ...], BeforeValidator(as_tuple)] = Field(
         (), description="Nodes in the order in which they are chosen when all else is equal."
     )
     boot: Boot | None = Field(None, description="Direct kernel boot; left out: from the image.")
@@ -338,6 +325,11 @@ class ClusterConfig(Section):
     minimum_size: bool = Field(True, description="false: VMs below 4 CPUs and 8192 MiB are allowed (for tests).")
     nodes: dict[NodeName, Node] = Field(
         description="Three or five KVM hosts. The key is minion id, hostname and Consul node name at once."
+    )
+    networks: HostNetworks | None = Field(
+        None,
+        description="The hosts' own networks, which the states make. Left out: they are there already, and nothing of "
+        "them is touched.",
     )
     consul: Consul = Field(Consul(), description="The quorum's store, a server on every node.")
     migration: Migration = Field(Migration(), description="Live migration between the nodes.")

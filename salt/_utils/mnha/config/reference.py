@@ -24,7 +24,7 @@ HEADER = """\
 # salt/_utils/mnha/config/model.py. `salt-run mnha.check_config` checks a pillar against them.
 """
 WIDTH = 118
-_PLACEHOLDER = {"nodes": "NODE", "vms": "VM"}
+_PLACEHOLDER = {"nodes": "NODE", "vms": "VM", "bonds": "BOND"}
 """What stands for a name that the operator chooses, by the key of the mapping."""
 
 

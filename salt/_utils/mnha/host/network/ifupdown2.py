@@ -1,0 +1,106 @@
+"""The files of ifupdown2, and what it says of them. Pure.
+
+Why ifupdown2: it changes a running network to what the files say, in place where that can be done (docs of the
+alternatives' faults stand in docs/networks.md).
+
+It has traps, which this module knows:
+
+- It takes a port that it does not know out of a bridge, such as a VM's, unless `bridge-ports-condone-regex` names it.
+- It exits with 0 after errors: what counts is what it says when it is asked to check.
+- It does not check gateways, and makes a route to one that is in no network of the host (`onlink`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ...errors import FailedError
+from .wanted import Bond, Bridge, Device, Vlan
+
+HEADER = "# Written by state.apply from the pillar (mnha:cluster:networks): what is changed here is overwritten.\n"
+PORTS_OF_VMS = "^(vnet|tap|macvtap)[0-9]+$"
+"""The ports that libvirt puts into a bridge, and takes out again."""
+OPENING = re.compile(r"\s*(iface|auto|allow-\S+|no-auto-down|no-scripts|mapping|source|source-directory)\b(.*)")
+
+
+def text(devices: Sequence[Device]) -> str:
+    """The stanzas of `devices`, in their order."""
+    return HEADER + "".join(f"\n{_stanza(device)}" for device in devices)
+
+
+def _stanza(device: Device) -> str:
+    lines = [f"auto {device.name}", f"iface {device.name} inet {'static' if device.address else 'manual'}"]
+    lines += [f"    {key} {value}" for key, value in _attributes(device)]
+    return "\n".join(lines) + "\n"
+
+
+def _attributes(device: Device) -> Iterator[tuple[str, str]]:
+    if device.address:
+        yield "address", device.address
+    if device.gateway:
+        yield "gateway", device.gateway
+    match device:
+        case Bond():
+            yield "bond-slaves", " ".join(device.links)
+            yield "bond-mode", device.mode
+            for key, value in device.options.items():
+                yield f"bond-{key.replace('_', '-')}", value
+        case Vlan():
+            yield "vlan-raw-device", device.below
+            yield "vlan-id", str(device.tag)
+        case Bridge():
+            yield "bridge-ports", device.port
+            yield "bridge-ports-condone-regex", PORTS_OF_VMS
+            yield "bridge-stp", "off"
+            yield "bridge-fd", "0"
+    yield "mtu", str(device.mtu)
+
+
+def without(text_: str, names: Iterable[str]) -> str:
+    """What is left of a file of interfaces(5) when the stanzas of some devices are taken out; comments stay."""
+    gone, kept, inside = set(names), [], False
+    for line in text_.splitlines(keepends=True):
+        opening = OPENING.match(line)
+        if opening:
+            word, rest = opening[1], opening[2].split()
+            inside = word == "iface" and bool(rest) and rest[0] in gone
+            if word == "auto" or word.startswith(("allow-", "no-")):
+                left = [name for name in rest if name not in gone]
+                if len(left) < len(rest):
+                    if left:
+                        kept.append(f"{word} {' '.join(left)}\n")
+                    continue
+        if not inside or (not opening and not line.strip()) or line.lstrip().startswith("#"):
+            kept.append(line)
+    return "".join(kept)
+
+
+def declared(text_: str) -> set[str]:
+    """The devices that a file of interfaces(5) has stanzas of."""
+    openings = [OPENING.match(line) for line in text_.splitlines()]
+    return {rest[0] for one in openings if one and one[1] == "iface" and (rest := one[2].split())}
+
+
+def differences(said: str) -> list[str]:
+    """What `ifquery --check -o json` finds different from the files, a sentence each; empty if nothing is.
+
+    :raises FailedError: it has said something else.
+    """
+    try:
+        found = json.loads(said)
+    except ValueError:
+        raise FailedError(f"ifquery has not said how the network is: {said.strip()[:200] or 'nothing'}") from None
+    if not isinstance(found, list):
+        raise FailedError(f"ifquery has not said how the network is: {said.strip()[:200]}")
+    return [sentence for one in found for sentence in _differences(one)]
+
+
+def _differences(one: dict[str, Any]) -> Iterator[str]:
+    if one.get("status") == "pass":
+        return
+    config, status = one.get("config", {}), one.get("config_status", {})
+    wrong = [f"{key} {config.get(key)}" for key, state in status.items() if state not in ("pass", "unknown")]
+    yield f"{one.get('name')}: {', '.join(wrong) or one.get('status')}"
