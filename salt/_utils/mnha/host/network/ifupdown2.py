@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import FailedError
@@ -104,3 +104,26 @@ def _differences(one: dict[str, Any]) -> Iterator[str]:
     config, status = one.get("config", {}), one.get("config_status", {})
     wrong = [f"{key} {config.get(key)}" for key, state in status.items() if state not in ("pass", "unknown")]
     yield f"{one.get('name')}: {', '.join(wrong) or one.get('status')}"
+
+
+MAIN, OWN = "/etc/network/interfaces", "/etc/network/interfaces.d/mnha"
+EMPTY = "auto lo\niface lo inet loopback\n"
+SOURCED = re.compile(r"^\s*source(-directory)?\s+/etc/network/interfaces\.d\b", re.MULTILINE)
+
+
+def files_with(current: Mapping[str, str], devices: Sequence[Device]) -> dict[str, str]:
+    """The files of the network as they are to be: OWN has all stanzas of `devices`, and no other file has one.
+
+    :param current: the text of each file by its path, MAIN and those in the folder beside it.
+    """
+    names = [device.name for device in devices]
+    files = {path: without(text_, names) for path, text_ in current.items() if path != OWN}
+    main = files.get(MAIN, EMPTY)
+    if not SOURCED.search(main):
+        main = f"{main.rstrip()}\n\nsource /etc/network/interfaces.d/*\n"
+    return files | {MAIN: main, OWN: text(devices)}
+
+
+def made(current: Mapping[str, str]) -> set[str]:
+    """The devices that an earlier configuration has made."""
+    return declared(current.get(OWN, ""))

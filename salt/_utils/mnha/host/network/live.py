@@ -186,3 +186,20 @@ def _team(name: str, read: Callable[[str], str]) -> Team:
         partner=read(f"{folder}/ad_partner_mac") or None if mode == "802.3ad" else None,
         aggregator=_number(read(f"{folder}/ad_aggregator")),
     )
+
+
+def default_routes() -> list[tuple[str, str]]:
+    """Device and gateway of each default route of this host.
+
+    :raises OSError: the kernel can't be asked.
+    """
+    from pyroute2 import IPRoute
+
+    with IPRoute() as netlink:
+        names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in netlink.get_links()}
+        routes = [message for message in netlink.get_routes(family=2) if not message["dst_len"]]
+    return [
+        (names[device], gateway)
+        for message in routes
+        if (gateway := message.get_attr("RTA_GATEWAY")) and (device := message.get_attr("RTA_OIF")) in names
+    ]

@@ -1,0 +1,203 @@
+"""A change of a host's network, all or nothing.
+
+The network as it is now is kept, and a timer of systemd's is armed that brings it back. Then the files are changed and
+applied, and what has come of it is judged. Only if all is well the timer is disarmed. Whatever happens in between, the
+end of this process and of Salt included, the old network is back when the timer is over, or when the host boots.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import FailedError, MnhaError, RefusedError
+from . import ifupdown2, live
+from .refusals import refusals
+from .wanted import Device
+
+BEFORE = Path("/var/lib/mnha/network/before")
+"""The network before a change, from its beginning until it is confirmed or taken back: the file `whole` says so."""
+BACK = "/usr/lib/mnha/network-back"
+UNIT = "mnha-network-back"
+LIMIT_S = 60.0
+"""After so long a change that was not confirmed is taken back."""
+JUDGED_S = 30.0
+"""So long all that is wanted may take to come up: LACP 3 s, a bridge's port none, a switch's spanning tree 30 s."""
+MARGIN_S = 5.0
+"""So long before the old network comes back nothing is confirmed any more."""
+AGAIN_S = 0.5
+COMMAND_S = 45.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has come of a change.
+
+    :param changes: the difference of each file that was changed.
+    :param faults: why it was taken back, a sentence each; empty: it holds.
+    :param took_s: how long it took.
+    """
+
+    changes: Mapping[str, str] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+    took_s: float = 0.0
+
+
+def files() -> dict[str, str]:
+    """The files of the network, by path."""
+    main = Path(ifupdown2.MAIN)
+    found = [main, *sorted(main.with_name("interfaces.d").glob("*"))]
+    return {str(path): path.read_text(encoding="utf-8", errors="surrogateescape") for path in found if path.is_file()}
+
+
+def changes(devices: Sequence[Device]) -> dict[str, str]:
+    """What a change to `devices` would do to the files: the difference of each.
+
+    :raises RefusedError: it would take something away from somebody; with all reasons.
+    """
+    current = files()
+    reasons = refusals(live.look(), devices, ifupdown2.made(current))
+    if reasons:
+        raise RefusedError("the network is not changed: " + "; ".join(reasons))
+    return _differences(current, ifupdown2.files_with(current, devices))
+
+
+def _differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    return {
+        path: "".join(difflib.unified_diff(current.get(path, "").splitlines(True), text.splitlines(True), n=1))
+        for path, text in wanted.items()
+        if current.get(path) != text
+    }
+
+
+def unlike() -> list[str]:
+    """In what the network differs from the files, a sentence each.
+
+    :raises FailedError: ifupdown2 does not say.
+    """
+    return ifupdown2.differences(_run(["ifquery", "--all", "--check", "--format=json"], check=False))
+
+
+def apply(devices: Sequence[Device], judge: Callable[[], list[str]], limit_s: float = LIMIT_S) -> Outcome:
+    """Have the host's network be `devices`.
+
+    :param judge: what is wrong with the new network, a sentence each; asked again until nothing is, or too long.
+    :param limit_s: after so long the old network comes back, whatever happens.
+    :raises RefusedError: it would take something away from somebody, or another change is not confirmed yet.
+    :raises FailedError: it could not begin; nothing was changed.
+    """
+    began_s = time.monotonic()
+    current = files()
+    found = changes(devices)
+    if not found and not unlike():
+        return Outcome()
+    if (BEFORE / "whole").exists():
+        raise RefusedError(f"another change of the network is not confirmed yet: wait {LIMIT_S:g} s, or run {BACK}")
+    _keep(live.look())
+    _arm(limit_s)
+    faults = _change(current, ifupdown2.files_with(current, devices), judge, began_s + min(JUDGED_S, limit_s / 2))
+    if not faults and time.monotonic() - began_s > limit_s - MARGIN_S:
+        faults = [f"it took longer than the {limit_s:g} s after which the old network comes back"]
+    if faults:
+        _run(["systemctl", "start", f"{UNIT}.service"], check=False)
+    else:
+        (BEFORE / "whole").unlink()
+    _run(["systemctl", "stop", f"{UNIT}.timer"], check=False)
+    return Outcome(found, faults, time.monotonic() - began_s)
+
+
+def _change(
+    current: Mapping[str, str], wanted: Mapping[str, str], judge: Callable[[], list[str]], end_s: float
+) -> list[str]:
+    """Write and apply the files; what is wrong then."""
+    try:
+        for path, text in wanted.items():
+            if current.get(path) != text:
+                _write(Path(path), text)
+        said = _run(["ifreload", "--all"], check=False)
+    except (OSError, FailedError) as error:
+        return [str(error)]
+    while True:
+        try:
+            faults = [*unlike(), *judge()]
+        except (OSError, MnhaError) as error:
+            faults = [str(error)]
+        if not faults:
+            return []
+        if time.monotonic() > end_s:
+            return [*faults, *(f"ifreload: {line}" for line in said.splitlines() if line.startswith("error"))]
+        time.sleep(AGAIN_S)
+
+
+def _keep(there: Mapping[str, live.Interface]) -> None:
+    """Keep the network as it is. `whole` comes last: what was kept in part is not brought back."""
+    shutil.rmtree(BEFORE, ignore_errors=True)
+    kept = BEFORE / "network"
+    kept.mkdir(parents=True)
+    main = Path(ifupdown2.MAIN)
+    if main.exists():
+        shutil.copy2(main, kept / main.name)
+    if main.with_name("interfaces.d").is_dir():
+        shutil.copytree(main.with_name("interfaces.d"), kept / "interfaces.d", symlinks=True)
+    _write(BEFORE / "live", "".join(f"{line}\n" for line in commands(there.values(), live.default_routes())))
+    _write(BEFORE / "whole", "")
+    os.sync()
+
+
+def commands(there: Iterable[live.Interface], routes: Iterable[tuple[str, str]]) -> list[str]:
+    """The commands that give a host its addresses and its default routes again, where the files do not. Pure.
+
+    :param routes: device and gateway of each default route.
+    """
+    found = []
+    for one in there:
+        if one.up and one.addresses:
+            found.append(f"ip link set {one.name} up")
+            found += [f"ip address replace {address} dev {one.name}" for address in one.addresses]
+    return found + [f"ip route replace default via {gateway} dev {device}" for device, gateway in routes]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    with new.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def _arm(limit_s: float) -> None:
+    """Have systemd bring the old network back in a while.
+
+    :raises FailedError: it does not; nothing is changed then.
+    """
+    _run(["systemctl", "reset-failed", f"{UNIT}.service", f"{UNIT}.timer"], check=False)
+    _run(["systemctl", "stop", f"{UNIT}.timer"], check=False)
+    _run([
+        "systemd-run", f"--unit={UNIT}", f"--on-active={limit_s}", "--timer-property=AccuracySec=100ms",
+        "--service-type=oneshot", "--collect", BACK,
+    ])  # fmt: skip
+
+
+def _run(words: Sequence[str], *, check: bool = True) -> str:
+    """Run a command; what it prints.
+
+    :raises FailedError: it is missing, takes too long, or, with `check`, fails.
+    """
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=COMMAND_S
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FailedError(f"{words[0]}: {error}") from None
+    if check and done.returncode:
+        raise FailedError(f"{words[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    return done.stdout or done.stderr
