@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..host.network.reach import Network
 from ..host.network.wanted import Bond, Bridge, Device, Nic, Vlan
 from . import host_networks
 from .fields import value_at
 from .model import ClusterConfig
-from .network_rules import HASHED, LACP, ROLES
+from .network_rules import ADDRESSED, HASHED, LACP, ROLES
 
 
 def devices(cluster: ClusterConfig, node: str) -> tuple[Device, ...]:
@@ -66,3 +67,23 @@ def _bond(name: str, bond: host_networks.Bond, node: str, mtu: int) -> Bond:
         if delay_ms:
             options[key] = str(delay_ms)
     return Bond(name, mtu, links=value_at(bond.links, node), mode=bond.mode, options=options)
+
+
+def networks(cluster: ClusterConfig, node: str) -> tuple[Network, ...]:
+    """The networks in which `node` is to have an address, with who is to answer there.
+
+    :raises InputError: the cluster has no such node.
+    """
+    cluster.require_node(node)
+    own = {device.address: device for device in devices(cluster, node) if device.address}
+    found = []
+    for role in ADDRESSED:
+        network = getattr(cluster.networks, role, None)
+        if network is None:
+            continue
+        address = getattr(cluster.nodes[node], role)
+        device = own[f"{address}/{network.prefix}"]
+        peers = {name: getattr(peer, role) for name, peer in cluster.nodes.items() if name != node}
+        gateway = value_at(network.gateway, node) if network.gateway is not None else None
+        found.append(Network(role, device.name, address, network.mtu, gateway, peers))
+    return tuple(found)
