@@ -33,6 +33,9 @@ MARGIN_S = 5.0
 """So long before the old network comes back nothing is confirmed any more."""
 AGAIN_S = 0.5
 COMMAND_S = 45.0
+RUN = Path("/run/network")
+BUSY = 89
+"""ifupdown2's exit code when it runs already."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,20 @@ def apply(devices: Sequence[Device], judge: Callable[[], list[str]], limit_s: fl
     if not faults and time.monotonic() - began_s > limit_s - MARGIN_S:
         faults = [f"it took longer than the {limit_s:g} s after which the old network comes back"]
     if faults:
-        _run(["systemctl", "start", f"{UNIT}.service"], check=False)
+        faults += _took_back()
     else:
         (BEFORE / "whole").unlink()
     _run(["systemctl", "stop", f"{UNIT}.timer"], check=False)
     return Outcome(found, faults, time.monotonic() - began_s)
+
+
+def _took_back() -> list[str]:
+    """Have the old network brought back now; what is wrong about it."""
+    try:
+        _run(["systemctl", "start", f"{UNIT}.service"])
+    except FailedError as error:
+        return [f"the old network is not back yet: {error}"]
+    return []
 
 
 def _change(
@@ -120,7 +132,7 @@ def _change(
         for path, text in wanted.items():
             if current.get(path) != text:
                 _write(Path(path), text)
-        said = _run(["ifreload", "--all"], check=False)
+        said = _reload(end_s)
     except (OSError, FailedError) as error:
         return [str(error)]
     while True:
@@ -132,6 +144,19 @@ def _change(
             return []
         if time.monotonic() > end_s:
             return [*faults, *(f"ifreload: {line}" for line in said.splitlines() if line.startswith("error"))]
+        time.sleep(AGAIN_S)
+
+
+def _reload(end_s: float) -> str:
+    """Have ifupdown2 make of the network what the files say; what it prints. It is waited for where it is busy already.
+
+    It says that also where the folder of its lock is missing, which its service makes: not yet, if it is new here.
+    """
+    RUN.mkdir(exist_ok=True)
+    while True:
+        done = _done(["ifreload", "--all"])
+        if done.returncode != BUSY or time.monotonic() > end_s:
+            return done.stderr
         time.sleep(AGAIN_S)
 
 
@@ -183,8 +208,22 @@ def _arm(limit_s: float) -> None:
     _run(["systemctl", "stop", f"{UNIT}.timer"], check=False)
     _run([
         "systemd-run", f"--unit={UNIT}", f"--on-active={limit_s}", "--timer-property=AccuracySec=100ms",
+        "--timer-property=DefaultDependencies=no", "--property=DefaultDependencies=no",
         "--service-type=oneshot", "--collect", BACK,
     ])  # fmt: skip
+
+
+def _done(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A command that has ended.
+
+    :raises FailedError: it is missing, or takes too long.
+    """
+    try:
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=COMMAND_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FailedError(f"{words[0]}: {error}") from None
 
 
 def _run(words: Sequence[str], *, check: bool = True) -> str:
@@ -192,12 +231,7 @@ def _run(words: Sequence[str], *, check: bool = True) -> str:
 
     :raises FailedError: it is missing, takes too long, or, with `check`, fails.
     """
-    try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=COMMAND_S
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FailedError(f"{words[0]}: {error}") from None
+    done = _done(words)
     if check and done.returncode:
         raise FailedError(f"{words[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout or done.stderr

@@ -1,0 +1,244 @@
+"""Run in a machine with two cables to a neighbour (`cables.sh`), by `test_network.py`: the layer of the hosts'
+networks, from an interface with an address to a bridge on a bond with LACP. Each goes on where the one before ended.
+"""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnha.host.network import transaction
+from tests.support.example import example_pillar
+from tests.support.local_salt import LocalSalt
+
+ADDRESS, NEIGHBOUR, GATEWAY = "192.168.93.3/24", "192.168.93.4", "192.168.93.1"
+BEFORE = f"""\
+auto lo
+iface lo inet loopback
+
+auto eth0
+iface eth0 inet static
+    address {ADDRESS}
+"""
+NETWORKS: dict[str, Any] = {
+    "bonds": {"bond0": {"links": ["eth0", "eth1"]}},
+    "storage": {"device": "bond0", "bridge": "br_bond0", "mtu": 9000, "prefix": 24, "gateway": GATEWAY},
+}
+LIMIT_S = 20.0
+
+
+def run(*words: str, check: bool = True) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def neighbour(*commands: str) -> None:
+    """Commands of `ip` for the neighbour."""
+    for command in commands:
+        run("ip", "-n", "neighbour", *command.split())
+
+
+def until(question: Callable[[], object], limit_s: float, what: str) -> None:
+    end_s = time.monotonic() + limit_s
+    while not question():
+        assert time.monotonic() < end_s, f"not within {limit_s:g} s: {what}"
+        time.sleep(0.2)
+
+
+def answers(size: int = 56) -> bool:
+    """Whether the neighbour answers a packet of that size that may not be taken apart."""
+    words = ["ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-s", str(size), NEIGHBOUR]
+    return subprocess.run(words, capture_output=True, timeout=20, check=False).returncode == 0
+
+
+def devices() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()} - {"lo", "bonding_masters"}
+
+
+class Host:
+    """This machine, with a minion that has no master."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._salt, self._runs = folder, None, 0
+
+    def pillar(self, change: Callable[[dict[str, Any]], None] = lambda networks: None) -> LocalSalt:
+        """A minion whose pillar wants the networks with a change."""
+        pillar = example_pillar()
+        cluster = pillar["mnha"]["cluster"]
+        cluster["networks"] = copy.deepcopy(NETWORKS)
+        cluster["vms"]["mnvm"]["networks"][0]["bridge"] = "br_bond0"
+        change(cluster["networks"])
+        if self._salt is None:
+            self._salt = LocalSalt(self.folder, pillar)
+            self._salt.here("saltutil.sync_all")
+        else:
+            self._salt.write_pillar(pillar)
+            self._salt.here("saltutil.refresh_pillar")
+        return self._salt
+
+    def apply(
+        self, change: Callable[[dict[str, Any]], None] = lambda networks: None, *, test: bool = False
+    ) -> dict[str, Any]:
+        """What came of the state of the networks when its layer was applied; the others of the layer are well."""
+        salt = self.pillar(change)
+        states = salt.here("state.apply", "states.network", test=test)
+        assert isinstance(states, dict), states
+        (own,) = [one for tag, one in states.items() if tag.startswith("hostnet_")]
+        others = {tag: one["comment"] for tag, one in states.items() if one["result"] is False and one is not own}
+        assert others == {}
+        return own
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    Path("/etc/network/interfaces").write_text(BEFORE)
+    run("mkdir", "-p", "/run/network")
+    run("ifreload", "--all")
+    until(answers, 10, "the neighbour answers")
+    return Host(tmp_path_factory.mktemp("salt"))
+
+
+def as_before(limit_s: float = 10.0) -> None:
+    """All is as before any change, within that time."""
+    main, own = Path("/etc/network/interfaces"), Path("/etc/network/interfaces.d/mnha")
+    until(lambda: main.read_text() == BEFORE and not own.exists(), limit_s, "the files are as before")
+    until(lambda: devices() == {"eth0", "eth1"}, limit_s, f"the devices are as before: {devices()}")
+    # A bond that nobody answers by LACP any more uses one of its links, the neighbour's the one that leads nowhere now.
+    neighbour("link set eth1 down")
+    until(answers, limit_s, "the neighbour answers: " + run("ip", "address"))
+    neighbour("link set eth1 up")
+
+
+def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
+    found = host.apply(test=True)
+    assert found["result"] is None, found
+    assert sorted(found["changes"]) == ["/etc/network/interfaces", "/etc/network/interfaces.d/mnha"]
+    assert "+    bond-slaves eth0 eth1" in found["changes"]["/etc/network/interfaces.d/mnha"]["diff"]
+    as_before()
+
+
+def test_an_interface_that_is_not_there_is_refused_before_anything_is_touched(host: Host) -> None:
+    found = host.apply(lambda networks: networks["bonds"]["bond0"].update(links=["eth0", "eth7"]))
+    assert found["result"] is False
+    assert "there is no interface eth7 here" in found["comment"]
+    as_before()
+
+
+def test_a_gateway_that_does_not_answer_brings_the_old_network_back(host: Host) -> None:
+    began_s = time.monotonic()
+    found = host.apply(lambda networks: networks["storage"].update(gateway="192.168.93.250"))
+    assert found["result"] is False, found
+    assert "the old network is back: the gateway (192.168.93.250) does not answer in the storage" in found["comment"]
+    as_before()
+    print(f"wrong gateway: back after {time.monotonic() - began_s:.1f} s")
+
+
+def test_a_switch_without_lacp_brings_the_old_network_back(host: Host) -> None:
+    neighbour("link set eth0 nomaster", "link set eth1 nomaster", "link set eth0 up")
+    neighbour("address flush dev bond0")
+    neighbour(*(f"address add {one}/24 dev eth0" for one in (NEIGHBOUR, GATEWAY)))
+    until(answers, 10, "the neighbour answers")
+    found = host.apply()
+    assert found["result"] is False, found
+    assert "no switch answers bond0 by LACP" in found["comment"]
+    as_before()
+    neighbour("address flush dev eth0")
+    for link in ("eth0", "eth1"):
+        neighbour(f"link set {link} down", f"link set {link} master bond0", f"link set {link} up")
+    neighbour(*(f"address add {one}/24 dev bond0" for one in (NEIGHBOUR, GATEWAY)))
+    until(answers, 10, "the neighbour answers")
+
+
+def test_whoever_is_killed_in_the_middle_of_a_change_leaves_the_old_network(host: Host) -> None:
+    """By systemd's timer."""
+    salt = host.pillar(lambda networks: networks["storage"].update(gateway="192.168.93.250"))
+    program = str(Path(sys.executable).with_name("salt-call"))
+    change = subprocess.Popen(
+        [program, "--local", "-c", str(salt.etc), "hostnet.apply", f"limit_s={LIMIT_S}"], stdout=subprocess.DEVNULL
+    )
+    until(lambda: "br_bond0" in devices(), 60, "the network is changed")
+    change.kill()
+    change.wait()
+    assert (transaction.BEFORE / "whole").exists()
+    as_before(LIMIT_S + 15)
+    assert not (transaction.BEFORE / "whole").exists()
+
+
+def test_a_change_that_is_well_holds(host: Host) -> None:
+    began_s = time.monotonic()
+    found = host.apply()
+    assert found["result"] is True, found
+    print(f"the change: {found['comment']}; in all {time.monotonic() - began_s:.1f} s")
+    assert {"bond0", "br_bond0"} <= devices()
+    assert answers(8972)
+    assert not (transaction.BEFORE / "whole").exists()
+    assert run("systemctl", "list-units", "--all", "--plain", "--no-legend", f"{transaction.UNIT}.*") == ""
+
+
+def test_the_second_time_nothing_changes(host: Host) -> None:
+    found = host.apply()
+    assert (found["result"], found["changes"]) == (True, {}), found
+    assert host.apply(test=True)["result"] is True
+
+
+def test_the_bond_is_shown_as_the_old_suite_did_and_how_it_is(host: Host) -> None:
+    salt = host.pillar()
+    lines = salt.here("bond.list").splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")] == ["Bond Name", "SLAVE(s)", "BONDING_OPTS"]
+    assert [cell.strip() for cell in lines[2].split("|")] == [
+        "bond0", "eth0 eth1", "mode=802.3ad miimon=100 xmit_hash_policy=layer2+3 lacp_rate=fast",
+    ]  # fmt: skip
+    (status,) = salt.here("bond.status").values()
+    assert status["carrier"]
+    assert status["lacp"]["heard"]
+    assert {link: one["passes"] for link, one in status["links"].items()} == {"eth0": True, "eth1": True}
+    assert salt.here("hostnet.problems") == []
+
+
+def test_a_vms_port_stays_in_its_bridge_while_that_is_changed(host: Host) -> None:
+    run("ip", "tuntap", "add", "vnet0", "mode", "tap")
+    run("ip", "link", "set", "vnet0", "master", "br_bond0", "up")
+    found = host.apply(lambda networks: networks["bonds"]["bond0"].update(xmit_hash_policy="layer3+4"))
+    assert found["result"] is True, found
+    assert Path("/sys/class/net/vnet0/master").resolve().name == "br_bond0"
+    run("ip", "link", "del", "vnet0")
+    assert host.apply()["result"] is True
+
+
+def test_jumbo_frames_that_do_not_arrive_are_told_and_taken_back(host: Host) -> None:
+    def smaller(networks: dict[str, Any]) -> None:
+        networks["storage"].update(mtu=1500)
+
+    assert host.apply(smaller)["result"] is True
+    for link in ("a0", "b0", "a1", "b1"):
+        run("ip", "-n", "cable", "link", "set", link, "mtu", "1500")
+    found = host.apply()
+    for link in ("a0", "b0", "a1", "b1"):
+        run("ip", "-n", "cable", "link", "set", link, "mtu", "9000")
+    assert found["result"] is False, found
+    assert f"packets of 9000 bytes do not arrive at node2 ({NEIGHBOUR}) in the storage network" in found["comment"]
+    until(answers, 10, "the old network is back")
+    assert host.apply()["result"] is True
+    assert answers(8972)
+
+
+def test_one_link_may_be_cut_and_both_silent_ones_are_told(host: Host) -> None:
+    salt = host.pillar()
+    run("ip", "-n", "cable", "link", "set", "a0", "down")
+    until(lambda: not salt.here("bond.status")["bond0"]["links"]["eth0"]["passes"], 5, "one link is down")
+    assert salt.here("hostnet.problems") == []
+    assert answers()
+    run("ip", "-n", "cable", "link", "set", "a0", "up")
+    until(lambda: salt.here("bond.status")["bond0"]["links"]["eth0"]["passes"], 20, "it is back")
+    for link in ("a0", "b0", "a1", "b1"):
+        run("ip", "netns", "exec", "cable", "tc", "filter", "del", "dev", link, "ingress")
+    until(lambda: any("bond0" in text for text in salt.here("hostnet.problems")), 20, "the silence is told")
+    assert salt.here("bond.status")["bond0"]["carrier"], "to the kernel nothing has happened"
