@@ -1,4 +1,5 @@
-"""This host's own networks: bonds, bridges, VLANs and addresses, as the pillar has them under `mnha:cluster:networks`.
+"""This host's own networks: bonds, bridges, VLANs and addresses, as the pillar has them under `mnha:cluster:networks`,
+and as states of this host ask for more (`bond.present`, `netbridge.present`).
 
 They are changed as a whole or not at all: what came of a change is looked at, by carrier, LACP, and who answers, and if
 anything is wrong the old network comes back, also without Salt (`mnha.host.network.transaction`).
@@ -7,16 +8,22 @@ anything is wrong the old network comes back, also without Salt (`mnha.host.netw
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
 from mnha.config import devices as wanted_devices
+from mnha.config import own_networks
 from mnha.errors import MnhaError
 from mnha.host.network import live, owners, reach, transaction
 
 __virtualname__ = "hostnet"
 RUNNING = ("running", "paused")
+OWN_FILE = "/etc/mnha/networks.json"
+"""What states of this host ask for (`mnha_networks_file` of the minion configuration overrides the path)."""
+_OWN = "hostnet.own"
 
 
 def __virtual__():
@@ -24,7 +31,7 @@ def __virtual__():
 
 
 def wanted() -> list[dict[str, Any]]:
-    """The devices that the pillar wants here, each after those that it lies on; empty: it says nothing of them.
+    """The devices that are wanted here, each after those that it lies on; empty: nothing is said of them.
 
     CLI Example:
 
@@ -36,7 +43,7 @@ def wanted() -> list[dict[str, Any]]:
 
 
 def names() -> list[str]:
-    """The names of the devices that the pillar wants here.
+    """The names of the devices that are wanted here.
 
     CLI Example:
 
@@ -60,6 +67,95 @@ def list_() -> dict[str, dict[str, Any]]:
 
 
 __func_alias__ = {"list_": "list"}
+
+
+def want(kind: str, name: str, test: bool = False, **given: Any) -> dict[str, Any]:
+    """Note that this host is to have a bond or a bridge, beside those of the pillar; returns the changes of what is
+    noted. `hostnet.apply` makes the network so.
+
+    kind
+        bonds or bridges
+    name
+        its name
+    test
+        tell what would change
+    given
+        what it is to be: see the states `bond.present` and `netbridge.present`
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 hostnet.want bonds bond7 links='[eth6, eth7]'
+    """
+    own = _own()
+    try:
+        asked = own_networks.check(kind, name, {key: value for key, value in given.items() if key[:2] != "__"})
+        _note(own | {kind: own[kind] | {name: asked}}, test)
+    except MnhaError as error:
+        raise CommandExecutionError(str(error)) from error
+    old = own[kind].get(name)
+    return {} if old == asked else {name: {"old": old, "new": asked}}
+
+
+def unwant(kind: str, name: str, test: bool = False) -> dict[str, Any]:
+    """Note that this host is to have a bond or a bridge no more; returns the changes of what is noted.
+
+    kind
+        bonds or bridges
+    name
+        its name
+    test
+        tell what would change
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 hostnet.unwant bonds bond7
+    """
+    own = _own()
+    if name not in own[kind]:
+        if name in names():
+            raise CommandExecutionError(f"{name} is wanted by the pillar (mnha:cluster:networks): take it out there")
+        return {}
+    try:
+        _note(own | {kind: {key: value for key, value in own[kind].items() if key != name}}, test)
+    except MnhaError as error:
+        raise CommandExecutionError(str(error)) from error
+    return {name: {"old": own[kind][name], "new": None}}
+
+
+def _own_file() -> Path:
+    return Path(__opts__.get("mnha_networks_file") or OWN_FILE)
+
+
+def _own() -> dict[str, dict[str, Any]]:
+    """What states of this host ask for; in a dry run also what they would."""
+    if _OWN in __context__:
+        return __context__[_OWN]
+    try:
+        found = json.loads(_own_file().read_text(encoding="utf-8"))
+        if found["v"] != own_networks.VERSION:
+            raise ValueError(f"version {found['v']}")
+        return {kind: dict(found[kind]) for kind in own_networks.KINDS}
+    except FileNotFoundError:
+        return {kind: {} for kind in own_networks.KINDS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CommandExecutionError(f"{_own_file()} can't be read: {error}; remove it and apply the states") from error
+
+
+def _note(own: dict[str, dict[str, Any]], test: bool) -> None:
+    """Keep what is asked for, if it can be made together with all else that is.
+
+    :raises ConfigurationError: it can't.
+    """
+    own_networks.devices(own, _of_cluster(), __opts__["id"])
+    if test:
+        __context__[_OWN] = own
+        return
+    __context__.pop(_OWN, None)
+    transaction.write(_own_file(), json.dumps({"v": own_networks.VERSION, **own}, indent=2) + "\n")
 
 
 def problems() -> list[str]:
@@ -102,7 +198,7 @@ def apply(test: bool = False, force: bool = False, limit_s: float = transaction.
         salt node1 hostnet.apply test=True
     """
     devices = _wanted()
-    if not devices:
+    if not devices and not transaction.has_made():
         return {"changes": {}, "faults": [], "took_s": 0.0}
     if reasons := owners.others():
         raise CommandExecutionError("the network is not changed: " + "; ".join(reasons))
@@ -112,17 +208,38 @@ def apply(test: bool = False, force: bool = False, limit_s: float = transaction.
             return {"changes": found, "faults": [], "took_s": 0.0}
         if not force:
             _require_no_vm()
-        cluster = __salt__["mnha_config.cluster"]()
-        networks = wanted_devices.networks(cluster, __opts__["id"])
-        judge = reach.Reach(networks, devices, _masters())
+        judge = reach.Reach(_networks(devices), devices, _masters())
         outcome = transaction.apply(devices, judge.faults, float(limit_s))
     except (OSError, MnhaError) as error:
         raise CommandExecutionError(str(error)) from error
     return {"changes": dict(outcome.changes), "faults": list(outcome.faults), "took_s": round(outcome.took_s, 2)}
 
 
-def _wanted() -> tuple[Any, ...]:
+def _of_cluster() -> tuple[Any, ...]:
+    """The devices of the cluster's networks; none on a host that is no node of a cluster."""
+    if not __pillar__.get("mnha"):
+        return ()
     return wanted_devices.devices(__salt__["mnha_config.cluster"](), __opts__["id"])
+
+
+def _wanted() -> tuple[Any, ...]:
+    try:
+        return own_networks.devices(_own(), _of_cluster(), __opts__["id"])
+    except MnhaError as error:
+        raise CommandExecutionError(str(error)) from error
+
+
+def _networks(devices: tuple[Any, ...]) -> tuple[reach.Network, ...]:
+    """Those in which this host is to have an address: the cluster's, and those of its own states."""
+    theirs = ()
+    if __pillar__.get("mnha"):
+        theirs = wanted_devices.networks(__salt__["mnha_config.cluster"](), __opts__["id"])
+    known = {one.device for one in theirs}
+    return theirs + tuple(
+        reach.Network(one.name, one.name, one.address.partition("/")[0], one.mtu, one.gateway)
+        for one in devices
+        if one.address and one.name not in known
+    )
 
 
 def _look() -> dict[str, live.Interface]:

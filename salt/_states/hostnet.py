@@ -22,8 +22,8 @@ def __virtual__():
 
 
 def applied(name: str, force: bool = False) -> dict[str, Any]:
-    """The networks are as the pillar wants them. A change holds only if all in reach before is in reach after it; else
-    the state fails, says why, and the old network is back.
+    """The networks are as the pillar and the states of this host want them. A change holds only if all in reach before
+    is in reach after it; else the state fails, says why, and the old network is back.
 
     name
         anything
@@ -39,7 +39,46 @@ def applied(name: str, force: bool = False) -> dict[str, Any]:
         comment = "the old network is back: " + "; ".join(done["faults"])
         return {"name": name, "result": False, "changes": {}, "comment": comment}
     if not done["changes"]:
-        return {"name": name, "result": True, "changes": {}, "comment": "the networks are as the pillar wants them"}
+        return {"name": name, "result": True, "changes": {}, "comment": "the networks are as they are wanted"}
     changes = {path: {"diff": diff} for path, diff in done["changes"].items()}
     comment = "would be changed" if test else f"changed and confirmed within {done['took_s']:g} s"
     return {"name": name, "result": None if test else True, "changes": changes, "comment": f"the networks {comment}"}
+
+
+def wanted(name: str, kind: str, **given: Any) -> dict[str, Any]:
+    """This host is to have a bond or a bridge, beside those of the pillar: see `bond.present`, `netbridge.present`.
+
+    name
+        its name
+    kind
+        bonds or bridges
+    given
+        what it is to be
+    """
+    return _noted("hostnet.want", kind, name, "is wanted", given)
+
+
+def unwanted(name: str, kind: str) -> dict[str, Any]:
+    """This host is not to have a bond or a bridge any more that a state has asked for.
+
+    name
+        its name
+    kind
+        bonds or bridges
+    """
+    return _noted("hostnet.unwant", kind, name, "is not wanted", {})
+
+
+def _noted(function: str, kind: str, name: str, what: str, given: dict[str, Any]) -> dict[str, Any]:
+    test = bool(__opts__["test"])
+    try:
+        changes = __salt__[function](kind, name, test=test, **given)
+    except CommandExecutionError as error:
+        return {"name": name, "result": False, "changes": {}, "comment": str(error)}
+    if not changes:
+        comment = f"{name} {what}, as noted before"
+    elif test:
+        comment = f"it would be noted that {name} {what}; hostnet.applied would make the network so"
+    else:
+        comment = f"it is noted that {name} {what}; hostnet.applied makes the network so"
+    return {"name": name, "result": None if test and changes else True, "changes": changes, "comment": comment}

@@ -17,3 +17,8 @@ ip -n neighbour link add bond0 type bond mode 802.3ad miimon 100 lacp_rate fast
 for i in 0 1; do ip -n neighbour link set eth$i mtu 9000 down master bond0 && ip -n neighbour link set eth$i up; done
 ip -n neighbour link set bond0 mtu 9000 up && ip -n neighbour address add 192.168.93.4/24 dev bond0 || exit 6
 ip -n neighbour address add 192.168.93.1/24 dev bond0 || exit 7
+# And two more, without a switch in between: the neighbour is 10.7.0.1 there.
+ip -n neighbour link add br7 type bridge && ip -n neighbour address add 10.7.0.1/24 dev br7 && ip -n neighbour link set br7 up
+for i in 2 3; do
+  ip link add eth$i type veth peer name c$i netns neighbour && ip -n neighbour link set c$i master br7 up || exit 8
+done

@@ -77,7 +77,8 @@ class Host:
         cluster["vms"]["mnvm"]["networks"][0]["bridge"] = "br_bond0"
         change(cluster["networks"])
         if self._salt is None:
-            self._salt = LocalSalt(self.folder, pillar)
+            (self.folder / "root").mkdir()
+            self._salt = LocalSalt(self.folder / "salt", pillar, roots=(self.folder / "root",))
             self._salt.here("saltutil.sync_all")
         else:
             self._salt.write_pillar(pillar)
@@ -110,7 +111,7 @@ def as_before(limit_s: float = 10.0) -> None:
     """All is as before any change, within that time."""
     main, own = Path("/etc/network/interfaces"), Path("/etc/network/interfaces.d/mnha")
     until(lambda: main.read_text() == BEFORE and not own.exists(), limit_s, "the files are as before")
-    until(lambda: devices() == {"eth0", "eth1"}, limit_s, f"the devices are as before: {devices()}")
+    until(lambda: devices() == {"eth0", "eth1", "eth2", "eth3"}, limit_s, f"the devices are as before: {devices()}")
     # A bond that nobody answers by LACP any more uses one of its links, the neighbour's the one that leads nowhere now.
     neighbour("link set eth1 down")
     until(answers, limit_s, "the neighbour answers: " + run("ip", "address"))
@@ -242,3 +243,75 @@ def test_one_link_may_be_cut_and_both_silent_ones_are_told(host: Host) -> None:
         run("ip", "netns", "exec", "cable", "tc", "filter", "del", "dev", link, "ingress")
     until(lambda: any("bond0" in text for text in salt.here("hostnet.problems")), 20, "the silence is told")
     assert salt.here("bond.status")["bond0"]["carrier"], "to the kernel nothing has happened"
+
+
+OWN = """
+include:
+  - states.network.tools
+
+bond7:
+  bond.present:
+    - links: [eth2, eth3]
+    - mode: active-backup
+
+br_bond7:
+  netbridge.present:
+    - port: bond7
+    - address: 10.7.0.3/24
+
+networks:
+  hostnet.applied:
+    - require:
+      - sls: states.network.tools
+      - bond: bond7
+      - netbridge: br_bond7
+"""
+
+GONE = """
+bond7:
+  bond.absent: []
+
+br_bond7:
+  netbridge.absent: []
+
+networks:
+  hostnet.applied:
+    - order: last
+"""
+
+
+def own(salt: LocalSalt, text: str, *, test: bool = False) -> dict[str, dict[str, Any]]:
+    """What came of a host's own states, by their name; those of the tools are left out."""
+    (salt.folder.parent / "root/own.sls").write_text(text)
+    states = salt.here("state.apply", "own", test=test)
+    assert isinstance(states, dict), states
+    kept = ("bond_", "netbridge_", "hostnet_")
+    found = {one["__id__"]: one for tag, one in states.items() if tag.startswith(kept)}
+    assert found, states
+    return found
+
+
+def test_a_hosts_own_states_add_a_bond_and_a_bridge_and_take_them_away(host: Host) -> None:
+    for link in ("a0", "b0", "a1", "b1"):  # the cables that the test before left cut
+        other = ("b" if link[0] == "a" else "a") + link[1]
+        words = ["ingress", "matchall", "action", "mirred", "egress", "redirect", "dev", other]
+        run("ip", "netns", "exec", "cable", "tc", "filter", "add", "dev", link, *words)
+    salt = host.pillar()
+    until(lambda: salt.here("hostnet.problems") == [], 20, "the cables are well again")
+    before = devices()
+    dry = own(salt, OWN, test=True)
+    assert {name: one["result"] for name, one in dry.items()} == {"bond7": None, "br_bond7": None, "networks": None}, (
+        dry
+    )
+    assert "+    bond-slaves eth2 eth3" in dry["networks"]["changes"]["/etc/network/interfaces.d/mnha"]["diff"]
+    assert devices() == before
+    made = own(salt, OWN)
+    assert all(one["result"] is True and one["changes"] for one in made.values()), made
+    assert run("ping", "-c", "1", "-W", "2", "10.7.0.1")
+    again = own(salt, OWN)
+    assert all(one["result"] is True and not one["changes"] for one in again.values()), again
+    assert host.apply()["changes"] == {}, "the cluster's own layer keeps them"
+    gone = own(salt, GONE)
+    assert all(one["result"] is True and one["changes"] for one in gone.values()), gone
+    assert devices() == before
+    assert "wanted by the pillar" in own(salt, "bond0:\n  bond.absent: []\n")["bond0"]["comment"]

@@ -3,29 +3,8 @@
 {%- set conf = salt['mnha_config.get']() %}
 {%- if conf.cluster.networks %}
 
-network_packages:
-  pkg.installed:
-    - pkgs:
-      - bridge-utils
-      - ifupdown2
-      - iputils-ping
-
-network_back:
-  file.managed:
-    - name: /usr/lib/mnha/network-back
-    - source: salt://states/network/files/network-back
-    - mode: '0755'
-    - makedirs: True
-
-network_back_at_boot:
-  file.managed:
-    - name: /etc/systemd/system/mnha-network-back-at-boot.service
-    - source: salt://states/network/files/mnha-network-back-at-boot.service
-  service.enabled:
-    - name: mnha-network-back-at-boot
-    - require:
-      - file: network_back_at_boot
-      - file: network_back
+include:
+  - states.network.tools
 
 network_applied:
   hostnet.applied:
@@ -35,14 +14,13 @@ network_applied:
 {%- endif %}
 {%- for vm in conf.cluster.vms.values() %}
 {%-   for network in vm.networks %}
-{%-     set bridge = network.bridge %}
-{%-     if bridge not in salt['hostnet.names']() %}
-{%-       set present = salt['file.directory_exists']('/sys/class/net/' ~ bridge ~ '/bridge') %}
-{%-       set remedy = 'is missing on ' ~ conf.node ~ ': create it, with the address of the host on it, and apply again' %}
 
 network_bridge_{{ network.mac }}:
-  test.{{ 'succeed' if present else 'fail' }}_without_changes:
-    - name: {{ ('bridge ' ~ bridge ~ ' ' ~ ('is there' if present else remedy)) | json }}
+  netbridge.there:
+    - name: {{ network.bridge }}
+{%-     if conf.cluster.networks %}
+    - require:
+      - hostnet: network_applied
 {%-     endif %}
 {%-   endfor %}
 {%- endfor %}

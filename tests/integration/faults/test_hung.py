@@ -59,7 +59,7 @@ def test_a_guest_whose_agent_is_gone_is_told_of_and_left_alone(scene: Scene, tel
     """It stops itself; the guest's init would start one that ends."""
     eventually(lambda: answers(scene), GUEST_S, "the guest has answered its guard")
     pid = scene.qemu_pid(scene.holder)
-    in_guest(scene, "kill -STOP $PPID")
+    in_guest(scene, "sleep 1; kill -STOP $PPID")  # not before it has answered
     gone_s = scene.witness.mark("agent stopped", scene.holder)
     has_passed(scene, gone_s, SILENT_S)
     health = scene.status(scene.holder)["health"]

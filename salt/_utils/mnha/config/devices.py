@@ -25,8 +25,10 @@ def devices(cluster: ClusterConfig, node: str) -> tuple[Device, ...]:
     found: dict[str, Device] = {}
     for name, bond in cluster.networks.bonds.items():
         mtu = _mtu_below(networks, name, node)
-        found |= {link: Nic(link, mtu) for link in value_at(bond.links, node)}
-        found[name] = _bond(name, bond, node, mtu)
+        links = value_at(bond.links, node)
+        primary = None if bond.primary is None else value_at(bond.primary, node)
+        found |= {link: Nic(link, mtu) for link in links}
+        found[name] = bond_of(name, bond, links, primary, mtu)
     for network in networks.values():
         name = value_at(network.device, node)
         found.setdefault(name, Nic(name, _mtu_below(networks, name, node)))
@@ -55,18 +57,19 @@ def _way_out(networks: dict[str, host_networks.HostNetwork], role: str, node: st
     return value_at(gateways[role], node) if next(iter(gateways), None) == role else None
 
 
-def _bond(name: str, bond: host_networks.Bond, node: str, mtu: int) -> Bond:
+def bond_of(name: str, bond: host_networks.BondOptions, links: tuple[str, ...], primary: str | None, mtu: int) -> Bond:
+    """A bond as a device, with the options that its mode has."""
     options = {"miimon": str(bond.miimon_ms)}
     if bond.mode in HASHED:
         options["xmit_hash_policy"] = bond.xmit_hash_policy or "layer2+3"
     if bond.mode == LACP:
         options["lacp_rate"] = bond.lacp_rate or "fast"
-    if bond.primary is not None:
-        options["primary"] = value_at(bond.primary, node)
+    if primary is not None:
+        options["primary"] = primary
     for key, delay_ms in (("updelay", bond.updelay_ms), ("downdelay", bond.downdelay_ms)):
         if delay_ms:
             options[key] = str(delay_ms)
-    return Bond(name, mtu, links=value_at(bond.links, node), mode=bond.mode, options=options)
+    return Bond(name, mtu, links=links, mode=bond.mode, options=options)
 
 
 def networks(cluster: ClusterConfig, node: str) -> tuple[Network, ...]:

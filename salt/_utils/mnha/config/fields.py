@@ -110,6 +110,19 @@ def check_ipv4(value: Any) -> str:
     return str(address)
 
 
+def check_interface_address(value: Any) -> str:
+    """A host's IPv4 address in its network, with the prefix's length."""
+    text = check_text(value, "an IPv4 address with a prefix")
+    remedy = "write it with the prefix's length, such as 192.168.93.3/24"
+    address, slash, prefix = text.partition("/")
+    if not slash or not prefix.isdigit() or not 8 <= int(prefix) <= 30:
+        raise Wrong(f"{show(value)} has no prefix of a network of hosts (8 to 30)", remedy)
+    one = ipaddress.IPv4Interface(f"{check_ipv4(address)}/{int(prefix)}")
+    if one.ip in (one.network.network_address, one.network.broadcast_address):
+        raise Wrong(f"{address} is no host's address in {one.network}", "give one in between")
+    return str(one)
+
+
 def check_listen_address(value: Any) -> str:
     """An IPv4 address a server may listen on: a host's own, loopback or 0.0.0.0."""
     if value in ("0.0.0.0", "127.0.0.1"):

@@ -16,13 +16,9 @@ InterfacePerNode = Annotated[PerNode, per_node(check_interface_name)]
 Milliseconds = Annotated[int, Field(ge=0, le=60_000)]
 
 
-class Bond(Section):
-    """Several links of a host as one."""
+class BondOptions(Section):
+    """How several links of a host are used as one."""
 
-    links: Links = Field(
-        description="The network interfaces in it, the same on all nodes, or {node: [interface, …]} where they are "
-        "called differently."
-    )
     mode: Annotated[
         Literal["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"],
         BeforeValidator(bond_mode),
@@ -38,11 +34,20 @@ class Bond(Section):
         description="How often the switch is asked to send LACP's packets: fast, once a second, so that a link that "
         "has fallen silent is not used after 3 s; slow, each 30 s: after 90 s. For 802.3ad. Left out: fast.",
     )
+    updelay_ms: Milliseconds = Field(0, description="So long a link must have its carrier before it is used.")
+    downdelay_ms: Milliseconds = Field(0, description="So long a link without carrier is used on.")
+
+
+class Bond(BondOptions):
+    """Several links of a host as one."""
+
+    links: Links = Field(
+        description="The network interfaces in it, the same on all nodes, or {node: [interface, …]} where they are "
+        "called differently."
+    )
     primary: InterfacePerNode | None = Field(
         None, description="The link that is used while it is well, in the modes that use one (active-backup, …)."
     )
-    updelay_ms: Milliseconds = Field(0, description="So long a link must have its carrier before it is used.")
-    downdelay_ms: Milliseconds = Field(0, description="So long a link without carrier is used on.")
 
 
 class HostNetwork(Section):

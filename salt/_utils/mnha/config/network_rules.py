@@ -69,7 +69,7 @@ def _of_each_node(cluster: Mapping_) -> Iterator[Fault]:
     found = [network for network in networks if network is not None]
     yield from _values_of_each_node(cluster, bonds, nodes)
     for name, bond in bonds.items():
-        yield from _mode(name, bond, nodes)
+        yield from of_mode(join("networks", "bonds", name), name, bond, nodes)
     links = {name: _links(bond, nodes) for name, bond in bonds.items()}
     yield from _one_use_of_each_link(links, found, nodes)
     yield from _one_name_for_each(links, found, nodes)
@@ -141,9 +141,9 @@ def _values_of_each_node(cluster: Mapping_, bonds: Mapping_, nodes: list[str]) -
             )
 
 
-def _mode(name: str, bond: Mapping_, nodes: list[str]) -> Iterator[Fault]:
+def of_mode(path: str, name: str, bond: Mapping_, nodes: list[str]) -> Iterator[Fault]:
     """The options that a mode has, and no others: the kernel ignores or refuses them, each in its way."""
-    mode, path = bond_mode(bond.get("mode", LACP)), join("networks", "bonds", name)
+    mode = bond_mode(bond.get("mode", LACP))
     if mode not in BOND_MODES:
         return
     for key, modes in (("xmit_hash_policy", HASHED), ("lacp_rate", (LACP,)), ("primary", WITH_PRIMARY)):

@@ -79,6 +79,11 @@ def _differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[
     }
 
 
+def has_made() -> bool:
+    """Whether the files have devices of an earlier configuration."""
+    return bool(ifupdown2.made(files()))
+
+
 def unlike() -> list[str]:
     """In what the network differs from the files, a sentence each.
 
@@ -96,6 +101,8 @@ def apply(devices: Sequence[Device], judge: Callable[[], list[str]], limit_s: fl
     :raises FailedError: it could not begin; nothing was changed.
     """
     began_s = time.monotonic()
+    if missing := [tool for tool in (BACK, "ifreload", "ifquery") if shutil.which(tool) is None]:
+        raise RefusedError(f"the network is not changed without {', '.join(missing)}: apply states.network.tools")
     current = files()
     found = changes(devices)
     if not found and not unlike():
@@ -131,7 +138,7 @@ def _change(
     try:
         for path, text in wanted.items():
             if current.get(path) != text:
-                _write(Path(path), text)
+                write(Path(path), text)
         said = _reload(end_s)
     except (OSError, FailedError) as error:
         return [str(error)]
@@ -170,8 +177,8 @@ def _keep(there: Mapping[str, live.Interface]) -> None:
         shutil.copy2(main, kept / main.name)
     if main.with_name("interfaces.d").is_dir():
         shutil.copytree(main.with_name("interfaces.d"), kept / "interfaces.d", symlinks=True)
-    _write(BEFORE / "live", "".join(f"{line}\n" for line in commands(there.values(), live.default_routes())))
-    _write(BEFORE / "whole", "")
+    write(BEFORE / "live", "".join(f"{line}\n" for line in commands(there.values(), live.default_routes())))
+    write(BEFORE / "whole", "")
     os.sync()
 
 
@@ -188,8 +195,8 @@ def commands(there: Iterable[live.Interface], routes: Iterable[tuple[str, str]])
     return found + [f"ip route replace default via {gateway} dev {device}" for device, gateway in routes]
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a whole file, or none."""
+def write(path: Path, text: str) -> None:
+    """Write a whole file, or none; it outlives a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     with new.open("w", encoding="utf-8", errors="surrogateescape") as file:
