@@ -18,9 +18,5 @@ network_applied:
 network_bridge_{{ network.mac }}:
   netbridge.there:
     - name: {{ network.bridge }}
-{%-     if conf.cluster.networks %}
-    - require:
-      - hostnet: network_applied
-{%-     endif %}
 {%-   endfor %}
 {%- endfor %}
