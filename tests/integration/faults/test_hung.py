@@ -114,8 +114,12 @@ def report_only(scene: Scene) -> Iterator[None]:
 @pytest.mark.usefixtures("report_only")
 def test_a_vm_that_hangs_is_only_told_of_where_that_is_wanted(scene: Scene, tell: Callable[[str], None]) -> None:
     node = scene.holder
-    eventually(lambda: answers(scene), GUEST_S, "the guest has answered its guard")
-    pid = eventually(lambda: scene.qemu_pid(node), 10, "the guard with the other setting answers")
+    # Not the guard before it, which has just been told to go: a guest that has never answered is not found hung.
+    eventually(
+        lambda: scene.status(node)["health"]["on_hung"] == "report", 10, "the guard with the other setting is there"
+    )
+    eventually(lambda: answers(scene), GUEST_S, "the guest has answered it")
+    pid = scene.qemu_pid(node)
     scene.cluster.run(node, ["kill", "-STOP", str(pid)], check=True)
     stopped_s = scene.witness.mark("SIGSTOP to QEMU", node)
     try:
