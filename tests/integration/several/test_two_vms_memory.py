@@ -141,7 +141,7 @@ def test_a_stopped_vm_without_its_image_keeps_nobody_from_taking_over_the_other(
     assert sorted(status["vms"][VM_NAME]["candidates"]) == sorted(scene.others), printed
     assert status["vms"][SECOND]["candidates"] == [], printed
     cut_s = scene.witness.mark("power cut", scene.holder, at_ns=two.poweroff(scene.holder))
-    scene.witness.wait_for("QEMU began", 4 * TIMINGS.lease_s, after_s=cut_s)
+    scene.witness.wait_for("started", 4 * TIMINGS.lease_s, after_s=cut_s)
     moments = scene.witness.failover(cut_s)
     assert moments.expired_s is not None, scene.witness.table()
     assert moments.qemu_s is not None, scene.witness.table()
