@@ -74,7 +74,8 @@ hypervisor_tls_socket:
     - makedirs: True
     - mode: '0644'
 
-# libvirtd takes the sockets that are there when it starts; so its start is what starts this one.
+# libvirtd takes the sockets that are there when it starts; so its start is what starts this one. And it is tried for as
+# long as it can't start: systemd would give it up after five times within a second, for good.
 hypervisor_tls_wanted:
   file.managed:
     - name: /etc/systemd/system/libvirtd.service.d/mnha.conf
@@ -83,5 +84,8 @@ hypervisor_tls_wanted:
         # Listens at {{ conf.own.storage }}:{{ conf.cluster.migration.port }}.
         [Unit]
         Wants=libvirtd-tls.socket
+        StartLimitIntervalSec=0
+        [Service]
+        RestartSec=1
     - makedirs: True
     - mode: '0644'

@@ -55,8 +55,9 @@ def immovable(scene: Scene) -> Iterator[None]:
     scene.cluster.run(scene.holder, ["mv", KEY, f"{KEY}.away"], check=True)
     yield
     scene.cluster.run(scene.holder, ["mv", f"{KEY}.away", KEY], check=True)
-    # Since its boot it could not start: who asks for a start gets the end of the attempt that is under way.
-    scene.cluster.run(scene.holder, ["systemctl", "restart", "libvirtd"], check=True)
+    eventually(
+        lambda: scene.guard(scene.holder)["checks"]["libvirt"]["ok"], BOOT_S, "libvirtd, which could not start, has"
+    )
 
 
 @pytest.mark.usefixtures("immovable")
