@@ -23,6 +23,8 @@ from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
 from mnha.errors import DeadlineError, MnhaError, RefusedError
+from mnha.fencer import main as fencer
+from mnha.fencer.slices import KernelSlices
 from mnha.master import certificates, checks, following
 from mnha.master import history as recorded
 
@@ -53,6 +55,26 @@ def status(timeout_s: float = 2.0) -> dict[str, Any]:
         salt node1 guard.status
     """
     return _run(lambda: _request("status", timeout_s=float(timeout_s)))
+
+
+def vms_here() -> list[str]:
+    """The VMs that are alive on this node, by the kernel's word, whether its guard answers or not; none on a host that
+    has no fencer yet.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.vms_here
+    """
+    file = Path(__opts__.get("mnha_fencer_file") or fencer.CONFIG)
+    if not file.exists():
+        return []
+    try:
+        slices = KernelSlices(Path(fencer.load(file)["slices"]))
+        return sorted(vm for vm in slices.names() if not slices.is_empty(vm))
+    except (OSError, MnhaError) as error:
+        raise CommandExecutionError(f"which VMs run on {__opts__['id']} is not known: {error}") from error
 
 
 def takeover(epoch: int, vm: str | None = None, wait_s: float = 30.0, reason: str = "") -> dict[str, Any]:

@@ -20,7 +20,6 @@ from mnha.errors import MnhaError
 from mnha.host.network import live, owners, reach, transaction
 
 __virtualname__ = "hostnet"
-RUNNING = ("running", "paused")
 OWN_FILE = "/etc/mnha/networks.json"
 """What states of this host ask for (`mnha_networks_file` of the minion configuration overrides the path)."""
 _OWN = "hostnet.own"
@@ -256,14 +255,9 @@ def _masters() -> list[str]:
 
 
 def _require_no_vm() -> None:
-    """That no protected VM runs here. A guard that is not there yet guards none."""
-    try:
-        vms = __salt__["guard.status"](timeout_s=2.0)["vms"]
-    except CommandExecutionError:
-        return
-    here = [name for name, vm in vms.items() if vm["vm"] in RUNNING]
-    if here:
+    """That no protected VM runs here."""
+    if vms := __salt__["guard.vms_here"]():
         raise CommandExecutionError(
-            f"the network is not changed while {', '.join(here)} runs here, for its disk would be cut off: "
+            f"the network is not changed while {', '.join(vms)} runs here, for its disk would be cut off: "
             f"`salt-run mnha.maintenance {__opts__['id']} on` moves it away; or `force=True`"
         )

@@ -5,6 +5,7 @@ networks, from an interface with an address to a bridge on a bond with LACP. Eac
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mnha.fencer.slices import KernelSlices
 from mnha.host.network import transaction
 from tests.support.example import example_pillar
 from tests.support.local_salt import LocalSalt
@@ -214,6 +216,31 @@ def test_a_vms_port_stays_in_its_bridge_while_that_is_changed(host: Host) -> Non
     assert found["result"] is True, found
     assert Path("/sys/class/net/vnet0/master").resolve().name == "br_bond0"
     run("ip", "link", "del", "vnet0")
+    assert host.apply()["result"] is True
+
+
+def test_the_network_is_not_changed_under_a_vm_unless_that_is_forced(host: Host) -> None:
+    """By the kernel's word: its guard is not there, and could not be asked."""
+    folder = Path("/sys/fs/cgroup/mnha.slice")
+    KernelSlices(folder).open("mnvm")
+    vm = subprocess.Popen(["sleep", "600"])
+    (KernelSlices(folder).path("mnvm") / "cgroup.procs").write_text(str(vm.pid))
+    fencer = {"v": 1, "socket": "", "memory": "", "mark": "", "slices": str(folder), "watchdog": "off", "vms": ["mnvm"]}
+    Path("/etc/mnha").mkdir(exist_ok=True)
+    Path("/etc/mnha/fencer.json").write_text(json.dumps(fencer | {"watchdog_device": ""}))
+
+    def other(networks: dict[str, Any]) -> None:
+        networks["bonds"]["bond0"].update(xmit_hash_policy="layer3+4")
+
+    try:
+        assert host.apply()["result"] is True, "nothing is to be changed"
+        found = host.apply(other)
+        assert (found["result"], found["changes"]) == (False, {}), found
+        assert "the network is not changed while mnvm runs here" in found["comment"]
+        assert host.pillar(other).here("hostnet.apply", force=True)["faults"] == []
+    finally:
+        vm.kill()
+        vm.wait()
     assert host.apply()["result"] is True
 
 
