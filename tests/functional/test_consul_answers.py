@@ -254,9 +254,11 @@ def settled(limit: int) -> int:
     return descriptors()
 
 
-@pytest.mark.parametrize("answer", [CUT, Say(after_s=1.0), Say(200, "no json"), Say(500, "no leader")])
+@pytest.mark.parametrize(
+    "answer", [CUT, Say(after_s=1.0), Say(200, "no json"), Say(500, "no leader"), Say(200, "x" * 99, trickles_s=0.05)]
+)
 def test_connecting_again_and_again_leaves_nothing_open(server: Scripted, answer: Say) -> None:
-    servers = server.servers()
+    servers, failed = server.servers(), []
     with collector_off():
         before = descriptors()
         for number in range(12):
@@ -264,8 +266,9 @@ def test_connecting_again_and_again_leaves_nothing_open(server: Scripted, answer
             server.token_file.write_text(f"t{number}\n")
             try:
                 servers.read(0, 0.4, lambda consul: consul.kv.get("k"))
-            except UnreachableError:
-                assert number % 2
+            except UnreachableError as error:
+                failed.append((number % 2, error))  # kept: nothing is closed by being forgotten
+        assert [odd for odd, _ in failed] == [1] * 6
         assert settled(before + 2) <= before + 2, "one connection, with its two ends"
 
 

@@ -37,7 +37,7 @@ SERVE = """
 import sys, mfusepy
 from pathlib import Path
 from lab.storage import Passed
-mfusepy.FUSE(Passed(Path(sys.argv[1])), sys.argv[2], foreground=True, direct_io=True)
+mfusepy.FUSE(Passed(Path(sys.argv[1])), sys.argv[2], foreground=True, direct_io=True, attr_timeout=0, entry_timeout=0)
 """
 
 

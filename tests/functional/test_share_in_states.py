@@ -89,6 +89,7 @@ def test_the_states_fail_in_seconds_while_the_folder_hangs_and_say_why(
     by_id = {one["__id__"]: one for one in states.values()}
     assert f"{storage.folder} does not answer within 8 s (fuse" in by_id["storage_image_folder"]["comment"]
     assert by_id["storage_image_mnvm"]["result"] is False
+    assert "requisite failed" in by_id["storage_image_mnvm"]["comment"], "it is asked once"
     assert lasted_s < share.LIMIT_S + SALT_S
     print(f"state.apply states.storage with a folder that hangs took {lasted_s:.1f} s")
 

@@ -148,7 +148,9 @@ records = (
 )
 nodes = st.lists(
     st.builds(Node, names, records, st.sampled_from([True, True, False, None]), st.none() | st.just({"by": "x"}))
-    | st.builds(fit, names, memory=st.sampled_from([8192, 16384])),
+    | st.builds(fit, names, memory=st.sampled_from([8192, 16384]))
+    | st.builds(dataclasses.replace, st.builds(fit, names), alive=st.sampled_from([False, None]))
+    | st.builds(dataclasses.replace, st.builds(fit, names), maintenance=st.just({"by": "x"})),
     unique_by=lambda node: node.name,
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ from tests.support.salt_cluster import wait_until
 
 from .conftest import NODES, World, frozen
 
-SALT_S = 4.5
+SALT_S = 6.0
 """What the two or three steps of a verb may take beside `salt-run` itself, on a busy machine: a silent minion that is
 waited for costs 7.5 s.
 """
@@ -45,7 +47,7 @@ def test_a_start_of_what_runs_there_is_told_from_consul(silent_holder: World, no
     code, answer, lasted_s = timed(silent_holder, "mnha.start")
     assert (code, answer["node"]) == (0, "node1"), answer
     assert answer["comment"].startswith("mnvm runs on node1, epoch ")
-    assert lasted_s < nothing_s + PATIENCE_S + SALT_S + 1.0, "one renewal is waited for"
+    assert lasted_s < nothing_s + PATIENCE_S + SALT_S
 
 
 def test_a_start_is_ordered_from_a_node_whose_minion_answers(world: World, nothing_s: float) -> None:
@@ -77,15 +79,33 @@ def test_a_start_while_the_holder_is_dead_takes_the_lease_over(world: World) -> 
     assert world.guards.guards[answer["node"]].vm == "running"
 
 
-def test_a_stop_while_the_holder_is_dead_ends_when_its_lease_has_expired(world: World) -> None:
+@contextlib.contextmanager
+def dead_once_it_is_not_wanted(world: World) -> Iterator[None]:
+    """node1 has the VM, and dies when it is known that the VM is not wanted: however long it took to say so, until then
+    its lease does not expire, for which the masters would have another node take it.
+    """
+    over = threading.Event()
+
+    def renew() -> None:
+        while world.guards.desired != "stopped" and not over.wait(0.2):
+            world.guards.renew()
+
     world.hold("node1")
     world.guards.guards["node1"].stop()
     world.members(["node2", "node3"])
+    thread = threading.Thread(target=renew)
+    thread.start()
     try:
-        with frozen(world, "node1"):
-            code, answer, _ = timed(world, "mnha.stop")
+        yield
     finally:
+        over.set()
+        thread.join()
         world.guards.guards["node1"].start()
+
+
+def test_a_stop_while_the_holder_is_dead_ends_when_its_lease_has_expired(world: World) -> None:
+    with dead_once_it_is_not_wanted(world), frozen(world, "node1"):
+        code, answer, _ = timed(world, "mnha.stop")
     assert code == 0, answer
     assert "node1 has not given its lease back, but nobody has renewed that" in answer["comment"]
 

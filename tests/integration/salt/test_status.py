@@ -17,8 +17,10 @@ from tests.support.consul_server import running as consul_running
 from .conftest import frozen
 
 NODES = ("node1", "node2", "node3")
-OTHER_S = 1.5
-"""What a `salt-run` may take beside its own start-up and what it waits for."""
+WAIT = "wait_s=60"
+"""So long a status would wait for whoever is silent."""
+SOON_S = 30.0
+"""Within that time, on any machine, it has not waited for him. How long it takes is measured in `tests/bench`."""
 
 
 def test_a_vm_that_runs_as_desired_is_healthy(world, running) -> None:
@@ -53,17 +55,17 @@ def test_without_consul_it_is_not_known(world, running) -> None:
     assert answer["comment"] == "mnvm runs on node1; nobody could ask Consul"
 
 
-def test_a_dead_node_is_down_and_not_waited_for(world, running, nothing_s) -> None:
+def test_a_dead_node_is_down_and_not_waited_for(world, running) -> None:
     world.members(["node1", "node2"])
     began_s = time.monotonic()
     with frozen(world, "node3"):
-        done = world.salt.run("m1", "mnha.status")
+        done = world.salt.run("m1", "mnha.status", WAIT)
         lasted_s = time.monotonic() - began_s
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"node3 +down +failed +- +no", done.stdout), done.stdout
     assert "! node3: down: Consul says failed" in done.stdout
-    print(f"mnha.status took {lasted_s:.2f} s, salt-run alone {nothing_s:.2f} s")
-    assert lasted_s < 2 * nothing_s + 1.2
+    print(f"mnha.status took {lasted_s:.2f} s")
+    assert lasted_s < SOON_S
 
 
 def test_a_silent_minion_that_consul_still_sees_is_soon_given_up(world, running) -> None:
@@ -91,15 +93,15 @@ def test_a_killed_minion_is_silent(world, running) -> None:
     assert answer["comment"] == "mnvm runs on node1"
 
 
-def test_if_no_minion_answers_it_says_what_that_means_within_two_seconds(world, running, nothing_s) -> None:
+def test_if_no_minion_answers_it_soon_says_what_that_means(world, running) -> None:
     began_s = time.monotonic()
     with frozen(world, *NODES):
-        code, answer = world.run_json("mnha.status")
+        code, answer = world.run_json("mnha.status", WAIT)
         lasted_s = time.monotonic() - began_s
     assert (code, answer["health"]) == (2, "unknown")
     assert "no minion answers this master" in answer["warnings"][-1]
     assert "VM and guards do not depend on it" in answer["warnings"][-1]
-    assert lasted_s < nothing_s + SILENCE_S + OTHER_S
+    assert SILENCE_S <= lasted_s < SOON_S
 
 
 @pytest.fixture
@@ -110,28 +112,20 @@ def no_master(world) -> Iterator[None]:
     world.salt.wait_for_minions("m1", NODES, 120)
 
 
-def nothing_without_master_s(world) -> float:
-    """Salt itself tries for a second each to announce the beginning and the end of a run."""
-    began_s = time.monotonic()
-    world.salt.run("m1", "test.arg")
-    return time.monotonic() - began_s
-
-
 def lines_beside_salts_own(text: str) -> list[str]:
     """What stands on standard error, but for the objects that `salt-run` leaves open at a non-zero exit."""
     return [line for line in text.splitlines() if not line.removeprefix("[WARNING ] ").startswith("unclosed ")]
 
 
 def test_without_a_master_it_says_so_at_once_and_shows_no_error_of_salt(world, running, no_master) -> None:
-    nothing_s = nothing_without_master_s(world)
     began_s = time.monotonic()
-    done = world.salt.run("m1", "mnha.status")
+    done = world.salt.run("m1", "mnha.status", WAIT)
     lasted_s = time.monotonic() - began_s
     assert done.returncode == 2, done.stdout + done.stderr
     assert "no salt-master runs here: `systemctl start salt-master`" in done.stdout
     assert lines_beside_salts_own(done.stderr) == []
-    print(f"mnha.status took {lasted_s:.2f} s without a master, salt-run alone {nothing_s:.2f} s")
-    assert lasted_s < nothing_s + OTHER_S
+    print(f"mnha.status took {lasted_s:.2f} s without a master")
+    assert lasted_s < SOON_S
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +165,16 @@ def on_a_node(world, consul) -> Iterator[ConsulServer]:
 
 
 def test_a_node_without_a_master_reads_consul(world, on_a_node, no_master) -> None:
-    nothing_s = nothing_without_master_s(world)
     began_s = time.monotonic()
-    code, answer = world.run_json("mnha.status")
+    code, answer = world.run_json("mnha.status", WAIT)
     lasted_s = time.monotonic() - began_s
     assert (code, answer["health"]) == (1, "degraded"), answer["warnings"]
     assert answer["comment"] == "mnvm runs on node1 by its record, and its lease is being renewed"
     assert any(text.startswith("no salt-master runs here: ") for text in answer["warnings"])
     code, answer = world.run_json("mnha.history")
     assert (code, [event["text"] for event in answer["history"]]) == (0, ["node1 took it"])
-    print(f"mnha.status took {lasted_s:.2f} s on a node without a master, salt-run alone {nothing_s:.2f} s")
-    assert lasted_s < nothing_s + 2.0 + OTHER_S
+    print(f"mnha.status took {lasted_s:.2f} s on a node without a master")
+    assert lasted_s < SOON_S
 
 
 def test_a_node_whose_minions_are_silent_reads_consul_and_accuses_none(world, on_a_node) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnha.core.timing import ELECTION_S, MARGIN_S, PROFILES, SKEW, Timings
 from mnha.errors import ConfigurationError
-
-SECONDS = st.floats(min_value=0.01, max_value=100.0)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -50,13 +48,21 @@ def test_unknown_and_missing_names_are_refused() -> None:
     assert {fault.path for fault in caught.value.faults} == {"timings:lease_s", "timings:leese_s"}
 
 
-@given(SECONDS, SECONDS, SECONDS, SECONDS)
-def test_no_timings_exist_with_which_two_nodes_could_run_the_vm(
-    renew_s: float, deadline_s: float, kill_s: float, lease_s: float
-) -> None:
+def near(renew_s: float, kill_s: float, deadline_more_s: float, lease_more_s: float) -> tuple[float, ...]:
+    """Timings that differ by so much from what the inequalities just allow. Any four are mostly refused."""
+    deadline_s = max(3 * renew_s, ELECTION_S + renew_s) + deadline_more_s
+    return renew_s, deadline_s, kill_s, (deadline_s + kill_s) * (1 + SKEW) + MARGIN_S + lease_more_s
+
+
+MORE = st.sampled_from([-1.0, -0.3, -0.2, -0.001, 0.0, 0.001, 1.0])
+
+
+@given(st.builds(near, st.floats(0.1, 10.0), st.floats(0.1, 25.0), MORE, MORE))
+@settings(max_examples=500)
+def test_no_timings_exist_with_which_two_nodes_could_run_the_vm(numbers: tuple[float, float, float, float]) -> None:
     """The holder's clock as slow, the observer's as fast as allowed: the old VM is dead when the lease expires."""
     try:
-        timings = Timings(renew_s, deadline_s, kill_s, lease_s)
+        timings = Timings(*numbers)
     except ConfigurationError:
         return
     assert timings.lease_s / (1 + SKEW) > timings.reset_s
