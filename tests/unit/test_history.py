@@ -109,3 +109,14 @@ def test_nothing_is_counted_where_nothing_is_repeated_or_others_are_faster_each_
     kv = Kv(history.COUNT_TRIES)
     assert history.count_again(AGAIN, lambda: kv.entries, kv.get, kv.cas) == ""
     assert kv.entries["k"]["count"] == 1 + history.COUNT_TRIES
+
+
+@pytest.mark.parametrize("event", history.WELL)
+@pytest.mark.parametrize(
+    ("at", "is_same"), [("2026-01-01T00:00:50.000+00:00", True), ("2026-01-01T00:02:00.000+00:00", False)]
+)
+def test_what_went_well_is_counted_only_where_it_happens_again_and_again(event: str, at: str, is_same: bool) -> None:
+    """Each with an epoch of its own: a failover minutes after another one is not the same, though its reason is."""
+    before = {"k": {**FAILED, "event": event}, "l": {**FAILED, "event": event, "epoch": 8}}
+    found = history.find_same(before, {**FAILED, "event": event, "epoch": 9, "at": at})
+    assert (found is not None) == is_same

@@ -407,6 +407,8 @@ CODES = [
      ["`salt-run mnha.start` starts it"]),
     ("the lease is deleted and a node silent", of_each(cluster(vm="off", silent=["node1"]), without("lease")), 2,
      ["mnvm may be running or not: nobody could say", "mnvm: its lease is missing"]),
+    ("the desired state is no word that there is", cluster(desired="yes"), 1,
+     ["mnvm: its desired state in Consul is 'yes', which is none", "writes it again"]),
     ("the desired state is deleted", of_each(cluster(), without("desired")), 1,
      ["mnvm: its desired state is missing in Consul", "`salt-run mnha.start` or `salt-run mnha.stop` writes it again"]),
     ("lease and desired state are deleted", of_each(cluster(vm="off"), without("lease", "desired")), 1,
@@ -455,6 +457,15 @@ def view(**changes):
 def alone(**more):
     """No minion answers; this machine may read Consul's records."""
     return report.status(NODES, {}, now_s=1.0, waited_s=2.0, **more)
+
+
+def test_a_holder_that_consul_sees_failed_is_not_said_to_run_though_a_late_commit_renewed_its_lease():
+    """What a dead holder that led Consul had sent is committed by the next leader, seconds after its death."""
+    members = [{**row, "status": "failed"} if row["node"] == "node1" else row for row in one_report("node1")["members"]]
+    found = alone(records=view(members=members), renewed_s={"mnvm": 0.7})
+    assert found["vms"]["mnvm"]["running_on"] is None
+    assert "runs on" not in found["comment"], found["comment"]
+    assert "node1, which is down" in found["comment"]
 
 
 def test_when_no_minion_answers_consul_says_where_it_runs_and_no_healthy_node_is_accused():

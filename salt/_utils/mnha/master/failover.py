@@ -181,7 +181,7 @@ def _record(ask: Ask, incident: Incident, master: str, result: Result, action: s
         "vm": incident.vm,
         "epoch": result.epoch,
         "master": master,
-        "reason": result.reason or f"{incident.event}, to {result.node}",
+        "reason": f"{incident.event}, to {result.node}" if result.ok or not result.reason else result.reason,
         "cause": incident.event,
         "attempt": incident.attempt,
         "action": action,

@@ -11,6 +11,11 @@ SAME = ("event", "vm", "reason")
 
 QUIET_S = 600.0
 """What happens again at another epoch, after so long without, is a new story."""
+WELL = ("failover", "taken", "started")
+WELL_S = 60.0
+"""The same for what went well: a VM that ran for so long was up, and its next failover is one of its own. One that
+moves on and on is counted.
+"""
 PLAIN = 2
 """So many entries the same has at different epochs before it is counted."""
 
@@ -29,14 +34,15 @@ def newest(entries: Mapping[str, Mapping[str, Any]], limit: int) -> list[Mapping
 
 def find_same(entries: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]) -> str | None:
     """The key of the entry that `entry` repeats: the same event of the same VM and reason, at the same epoch; or at
-    another one, if there are :data:`PLAIN` of it already and the last is less than :data:`QUIET_S` ago. An entry
-    without a VM or a reason repeats none.
+    another one, if there are :data:`PLAIN` of it already and the last is less than :data:`QUIET_S` ago, or
+    :data:`WELL_S` for what went well. An entry without a VM or a reason repeats none.
     """
     if not entry.get("reason") or not entry.get("vm"):
         return None
     same = [key for key in entries if all(entries[key].get(field) == entry.get(field) for field in SAME)]
     if not any(entries[key].get("epoch") == entry.get("epoch") for key in same):
-        same = [key for key in same if _seconds_between(entries[key], entry) < QUIET_S]
+        quiet_s = WELL_S if entry["event"] in WELL else QUIET_S
+        same = [key for key in same if _seconds_between(entries[key], entry) < quiet_s]
         same = same if len(same) >= PLAIN else []
     else:
         same = [key for key in same if entries[key].get("epoch") == entry.get("epoch")]

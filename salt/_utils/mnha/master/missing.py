@@ -9,6 +9,7 @@ from .. import keys
 from ..core.timing import LONGEST_S
 
 CREATE = "`salt '*' state.apply states.guard` creates it"
+RUNS = ("started", "stopped")
 NO_LEASE = "there is no lease to be taken"
 """Why no node is a candidate then."""
 
@@ -45,6 +46,11 @@ def told(name: str, vm: Mapping[str, Any], quorum: bool) -> str:
             f"{name}: its desired state is missing in Consul, somebody has deleted it. Guards go by the one they saw"
             " last, and one that begins anew starts nothing and takes nothing over: `salt-run mnha.start` or"
             " `salt-run mnha.stop` writes it again"
+        )
+    if quorum and (run := vm[keys.DESIRED].get("run")) not in RUNS:
+        return (
+            f"{name}: its desired state in Consul is {run!r}, which is none: it is neither started nor stopped nor"
+            " taken over: `salt-run mnha.start` or `salt-run mnha.stop` writes it again"
         )
     return ""
 

@@ -285,7 +285,8 @@ def _location(name: str, vm: Mapping[str, Any], said: Mapping[str, Any], found: 
     """Whether and where it runs: `state` (running, paused, starting, off, lost, unknown), `on` (that node; of the last
     three who holds the lease), `by` (guard, record or lease), `running_on`.
 
-    The record of a silent node counts as long as its lease is seen renewed: nobody but its guard does that.
+    The record of a silent node counts as long as its lease is seen renewed: nobody but its guard does that. Not of one
+    that Consul sees failed: what a dead holder had sent may be committed seconds later, by the next leader.
     """
     state, node, by = "unknown", _holder(vm), "lease"
     for wanted in (("running",), ("paused",), ("starting", "arriving")):
@@ -297,7 +298,8 @@ def _location(name: str, vm: Mapping[str, Any], said: Mapping[str, Any], found: 
         row = found["nodes"].get(node) or {}
         recorded = (((row.get("record") or {}).get("guard") or {}).get("vms") or {}).get(name) or {}
         renewed = vm["lease_age_s"] is not None and not vm["overdue"]
-        if found["quorum"] and renewed and recorded.get("vm") in ("running", "paused"):
+        is_seen = row.get("contact") != "down"
+        if found["quorum"] and renewed and is_seen and recorded.get("vm") in ("running", "paused"):
             return {"state": recorded["vm"], "on": node, "by": "record", "running_on": node}
         if vm["expired"] or (row.get("contact") == "down" and not renewed):
             state = "lost"
