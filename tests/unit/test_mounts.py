@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mnha.daemon.adapters.look import mount_of
-from mnha.daemon.adapters.mounts import parse
 from mnha.daemon.adapters.share import Rules, fitness
+from mnha.host.mounts import parse
 
 ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw"
 SHARE = Path("/opt/smp/mngt")

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import look, mounts
+from ...host import mounts
+from . import look
 
 CONSUL_DATA = Path("/var/lib/mnha/consul")
 

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FailedError, MnhaError
-from . import look, mark, mounts
+from ...host import mounts
+from . import look, mark
 from .probe import Check, Ground, ground
 from .record import Record
 

@@ -1,5 +1,5 @@
-"""What the mount of the folder with the images says of it, by its line of /proc/self/mountinfo. Pure: the share itself
-is never asked, so nothing here can hang.
+"""What a mount says of itself, by its line of /proc/self/mountinfo: that of the folder with the images above all. The
+file system itself is never asked, so nothing here can hang.
 
 QEMU's image lock is the last net below the lease. It rests on locks that hold between nodes: NFSv3 keeps those of a
 dead node until that is back, and `nolock`, `local_lock=` and the like keep all locks on the node. And a `soft` mount
@@ -9,7 +9,12 @@ gives up writes that the file server may still carry out, after what the next no
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable
+from pathlib import Path
 
+TABLE = Path("/proc/self/mountinfo")
+STATISTICS = Path("/proc/self/mountstats")
 LOCAL = frozenset(
     ("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs3", "overlay", "ramfs", "reiserfs",
      "rootfs", "squashfs", "tmpfs", "vfat", "xfs", "zfs")
@@ -31,12 +36,14 @@ class Mount:
     :param point: where it is mounted, as /proc/self/mountinfo writes it.
     :param kind: its file system's type.
     :param options: those of the mount and those of the file system.
+    :param source: what is mounted, as the kernel has it.
     """
 
     key: str
     point: str
     kind: str
     options: frozenset[str]
+    source: str = ""
 
     @property
     def faults(self) -> list[str]:
@@ -66,4 +73,38 @@ def parse(line: str) -> Mount | None:
     if not dash or len(own) < 6 or len(theirs) < 3:
         return None
     key = " ".join([*own[:5], *theirs[:2]])
-    return Mount(key, own[4], theirs[0], frozenset([*own[5].split(","), *theirs[2].split(",")]))
+    options = frozenset([*own[5].split(","), *theirs[2].split(",")])
+    return Mount(key, own[4], theirs[0], options, plain(theirs[1]))
+
+
+def plain(text: str) -> str:
+    """A path as it is, of one as the kernel's table has it: blanks and the like are octal numbers there."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def at(folder: str, lines: Iterable[str]) -> Mount | None:
+    """What is mounted at a folder: of several, one over the other, the one that is seen; None: nothing.
+
+    :param lines: the kernel's table.
+    """
+    found = [one for line in lines if (one := parse(line.rstrip("\n"))) and plain(one.point) == folder]
+    return found[-1] if found else None
+
+
+def table() -> list[str]:
+    """The kernel's table of mounts, a line each.
+
+    :raises OSError: it can't be read.
+    """
+    return TABLE.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+
+
+def lease_time_s(folder: str, statistics: str) -> int | None:
+    """For how long the server of an NFSv4 mount keeps the locks of a node that is dead; None: it is not known.
+
+    :param statistics: the text of /proc/self/mountstats.
+    """
+    for part in re.split(r"^device ", statistics, flags=re.MULTILINE):
+        if f" mounted on {folder} with fstype nfs4" in part and (found := re.search(r"\blease_time=(\d+)", part)):
+            return int(found[1])
+    return None

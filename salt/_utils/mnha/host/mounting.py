@@ -1,0 +1,149 @@
+"""Shared file systems mounted by systemd: the units, and whether what is mounted is what is wanted. Pure.
+
+A mount unit is tried again for as long as it fails: after a power cut of all, the file server may be the last to come.
+It comes before the guard and libvirt, and keeps neither from starting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from .mounts import NFS, Mount
+
+NFS_OPTIONS = ("vers=4.2", "hard", "noatime")
+"""`hard`: writes are never given up, for the server may carry them out after another node's. 4.2: locks that end with
+the lease of a dead node."""
+START_S = 30
+"""So long a server may take to answer a mount; then it is tried again."""
+AGAIN_S = 10
+AGAIN = "mnha-mount-again@"
+"""The unit that tries another one again."""
+UNSHOWN = ("_netdev", "auto", "bg", "comment=", "fg", "nofail", "noauto", "retry=", "x-")
+"""Options that are not the kernel's: they are not in its table."""
+CONTRARY = {"rw": "ro", "hard": "soft", "lock": "nolock", "atime": "noatime", "exec": "noexec", "dev": "nodev",
+            "suid": "nosuid", "ac": "noac", "cto": "nocto", "resvport": "noresvport", "fsc": "nofsc"}  # fmt: skip
+"""Options that are the default, each in force while its contrary is not shown."""
+AT_MOST = ("rsize", "wsize")
+"""Sizes that the server may lower."""
+SPELT = {"tcp": ("proto", "tcp"), "udp": ("proto", "udp")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A mount that is wanted.
+
+    :param folder: where.
+    :param source: what, as `mount` takes it.
+    :param kind: the file system's type, as `mount` takes it.
+    """
+
+    folder: str
+    source: str
+    kind: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def is_nfs(self) -> bool:
+        """Whether it is NFS of any version."""
+        return self.kind in NFS
+
+
+def with_defaults(kind: str, options: Iterable[str]) -> tuple[str, ...]:
+    """The options of a mount: those that are given, and of the defaults those that they do not speak of."""
+    given = [option for option in options if option]
+    if kind not in NFS:
+        return tuple(given)
+    spoken = {_subject(option) for option in given}
+    return (*(one for one in NFS_OPTIONS if _subject(one) not in spoken), *given)
+
+
+def _subject(option: str) -> str:
+    """What an option is about: `soft` and `hard` are about the same."""
+    name, _ = _normal(option)
+    return {off: on for on, off in CONTRARY.items()}.get(name, {"softerr": "hard", "relatime": "atime"}.get(name, name))
+
+
+def _normal(option: str) -> tuple[str, str]:
+    """Name and value of an option, as the kernel spells it."""
+    name, _, value = option.partition("=")
+    return ("vers", value) if name == "nfsvers" else SPELT.get(option, (name, value))
+
+
+def unit(wanted: Wanted, before: Iterable[str]) -> str:
+    """The text of the mount unit.
+
+    :param before: the services that come after it.
+    """
+    return (
+        "# Managed by Salt (sharedfs.mounted): changes are lost at the next state.apply.\n"
+        "[Unit]\n"
+        f"Description=Shared file system at {wanted.folder}\n"
+        "Wants=network-online.target\n"
+        "After=network-online.target\n"
+        f"Before={' '.join(before)} remote-fs.target\n"
+        f"OnFailure={AGAIN}%n.service\n"
+        "StartLimitIntervalSec=0\n"
+        "\n"
+        "[Mount]\n"
+        f"What={wanted.source}\n"
+        f"Where={wanted.folder}\n"
+        f"Type={wanted.kind}\n"
+        f"Options={','.join(('_netdev', *wanted.options))}\n"
+        f"TimeoutSec={START_S}\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=multi-user.target\n"
+    )
+
+
+def again() -> str:
+    """The text of the unit, a template, that tries a mount unit again."""
+    return (
+        "# Managed by Salt (sharedfs.mounted): changes are lost at the next state.apply.\n"
+        "[Unit]\n"
+        "Description=Tries %i again\n"
+        "StartLimitIntervalSec=0\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        f"ExecStart=/bin/sleep {AGAIN_S}\n"
+        "ExecStart=/bin/systemctl --no-block start %i\n"
+    )
+
+
+def differences(wanted: Wanted, live: Mount) -> list[str]:
+    """In what a mount is another one than is wanted, a sentence each; empty: they agree in meaning."""
+    found = []
+    if _place(wanted.source) != _place(live.source):
+        found.append(f"it is {live.source}, not {wanted.source}")
+    if _type(wanted.kind) != _type(live.kind):
+        return [*found, f"it is of type {live.kind}, not {wanted.kind}"]
+    return found + [f"{option} is not in force" for option in wanted.options if not _holds(option, live)]
+
+
+def _place(source: str) -> str:
+    return source.rstrip("/") or "/"
+
+
+def _type(kind: str) -> str:
+    """The type without how it is spelt: FUSE's are shown with `fuse.` before, NFSv4 as `nfs4`."""
+    kind = kind.removeprefix("fuse.")
+    return "nfs" if kind in NFS else kind
+
+
+def _holds(option: str, live: Mount) -> bool:
+    """Whether an option is in force, as far as the kernel shows that; of other file systems than NFS it need not."""
+    name, value = _normal(option)
+    shown = dict(_normal(one) for one in live.options)
+    if name == "defaults" or option.startswith(UNSHOWN):
+        return True
+    if name in CONTRARY:
+        return CONTRARY[name] not in shown and not (name == "hard" and "softerr" in shown)
+    if name not in shown:
+        return live.kind not in NFS
+    if name == "vers":  # "4" is any of them
+        return shown[name] == value or shown[name].partition(".")[0] == value
+    if name in AT_MOST and value.isdigit() and shown[name].isdigit():
+        return int(shown[name]) <= int(value)
+    return shown[name] == value
