@@ -10,6 +10,7 @@ the daemon, one for each master, and none of them need be what was applied.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -22,6 +23,7 @@ import mnha
 mnha.forget_if_changed()
 
 from mnha import config, keys  # noqa: E402
+from mnha.config import shared_mounts  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
 from mnha.guest import domain as guest_domain  # noqa: E402
 from mnha.guest import kvm  # noqa: E402
@@ -91,6 +93,19 @@ def cluster() -> config.ClusterConfig:
         raise CommandExecutionError(text) from error
     __context__[_CACHE] = (raw, checked)
     return checked
+
+
+def mounts() -> list[dict[str, Any]]:
+    """The shared file systems that this node is to mount: folder, source, kind and options of each.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local mnha_config.mounts
+    """
+    found = shared_mounts.wanted(cluster().mounts, __opts__["id"])
+    return [{**dataclasses.asdict(one), "options": list(one.options)} for one in found]
 
 
 def in_force() -> config.ClusterConfig:

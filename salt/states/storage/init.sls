@@ -1,7 +1,29 @@
-# The shared folder with the VMs' images must be mounted and writable. It may hang: so nothing is asked of it while this
+# The shared file systems that the pillar has (mnha:cluster:mounts) are mounted; the folder with the VMs' images must be
+# there and writable in any case. It may hang: so nothing is asked of it while this
 # is rendered, nor by a state of Salt's own, but by mnha_storage.
 {%- set conf = salt['mnha_config.get']() %}
 {%- set folder = conf.cluster.image_folder %}
+{%- set tools = {'nfs': 'nfs-common', 'nfs4': 'nfs-common', 'glusterfs': 'glusterfs-client', 'ceph': 'ceph-common',
+                 'ocfs2': 'ocfs2-tools', 'gfs2': 'gfs2-utils', 'cifs': 'cifs-utils'} %}
+{%- for mount in salt['mnha_config.mounts']() %}
+
+storage_mount_{{ mount.folder }}:
+{%-   if mount.kind in tools %}
+  pkg.installed:
+    - name: {{ tools[mount.kind] }}
+{%-   endif %}
+  sharedfs.mounted:
+    - name: {{ mount.folder | json }}
+    - source: {{ mount.source | json }}
+    - kind: {{ mount.kind | json }}
+    - options: {{ mount.options | json }}
+{%-   if mount.kind in tools %}
+    - require:
+      - pkg: storage_mount_{{ mount.folder }}
+{%-   endif %}
+    - require_in:
+      - mnha_storage: storage_image_folder
+{%- endfor %}
 
 storage_image_folder:
   mnha_storage.usable:

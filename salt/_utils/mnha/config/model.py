@@ -41,6 +41,7 @@ from .kinds import (
     VmName,
     as_tuple,
 )
+from .shared_mounts import SharedMount
 
 
 def _off(value: Any) -> Any:
@@ -316,6 +317,11 @@ class ClusterConfig(Section):
         "may be behind.",
     )
     image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
+    mounts: dict[AbsolutePath, SharedMount] = Field(
+        {},
+        description="The shared file systems that the states mount on each node, by folder. One that is left out is "
+        "there already, and not touched.",
+    )
     unsafe_mount: Literal["refuse", "warn"] = Field(
         "refuse",
         description="What becomes of a node that has image_folder from NFSv3, or mounted with nolock, local_lock, soft "

@@ -5,7 +5,7 @@ value is valid by itself, missing or taken out.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,14 @@ def _values_of_each_node(cluster: Mapping_, bonds: Mapping_, nodes: list[str]) -
         for role in ROLES
         for key in ("device", "gateway")
     ]
+    yield from given_for_each_node(places, nodes)
+
+
+def given_for_each_node(places: Iterable[tuple[str, Any]], nodes: list[str]) -> Iterator[Fault]:
+    """What is given per node is given for every node, and for no other.
+
+    :param places: paths, and what stands there.
+    """
     for path, value in places:
         given = _resolved(value, nodes, str) if isinstance(value, str) else value
         if not isinstance(given, Mapping) or not nodes:

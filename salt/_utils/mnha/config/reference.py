@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,7 +24,7 @@ HEADER = """\
 # salt/_utils/mnha/config/model.py. `salt-run mnha.check_config` checks a pillar against them.
 """
 WIDTH = 118
-_PLACEHOLDER = {"nodes": "NODE", "vms": "VM", "bonds": "BOND"}
+_PLACEHOLDER = {"mounts": "FOLDER", "nodes": "NODE", "vms": "VM", "bonds": "BOND"}
 """What stands for a name that the operator chooses, by the key of the mapping."""
 
 
@@ -53,9 +53,8 @@ def _key(name: str, field: FieldInfo, indent: int) -> Iterator[str]:
     if not sections:
         yield f"{blank}{name}:{_value(field)}"
     elif origin is dict:
-        yield f"{blank}{name}:"
-        yield f"{blank}  {_PLACEHOLDER[name]}:"
-        yield from _section(sections[0], indent + 4)
+        lines = [f"{blank}{name}:", f"{blank}  {_PLACEHOLDER[name]}:", *_section(sections[0], indent + 4)]
+        yield from lines if field.is_required() else _all_commented(lines)
     elif origin is tuple:
         yield f"{blank}{name}:"
         yield f"{blank}  -"
@@ -66,12 +65,15 @@ def _key(name: str, field: FieldInfo, indent: int) -> Iterator[str]:
         yield from _chosen(sections, field, indent + 2)
     elif field.default is None:
         yield f"{blank}{name}:"
-        yield from (
-            line if line.lstrip().startswith("#") else _commented(line) for line in _section(sections[0], indent + 2)
-        )
+        yield from _all_commented(_section(sections[0], indent + 2))
     else:
         yield f"{blank}{name}:"
         yield from _section(sections[0], indent + 2)
+
+
+def _all_commented(lines: Iterable[str]) -> Iterator[str]:
+    """What is shown of something that need not be there."""
+    return (line if line.lstrip().startswith("#") else _commented(line) for line in lines)
 
 
 def _chosen(sections: list[type[BaseModel]], field: FieldInfo, indent: int) -> Iterator[str]:

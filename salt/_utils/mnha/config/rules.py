@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.timing import PROFILES, Timings
 from ..errors import ConfigurationError, Fault
-from . import killing, network_rules
+from . import killing, network_rules, shared_mounts
 from .fields import Wrong, check_mac, check_per_node, check_uuid, items, join, nested, show
 
 NODE_COUNTS = (3, 5)
@@ -69,6 +69,7 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _node_count,
         _node_addresses,
         network_rules.check,
+        shared_mounts.check,
         _announcement,
         _watched_kill,
         _memory_in_time,

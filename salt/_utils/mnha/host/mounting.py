@@ -64,6 +64,12 @@ def _subject(option: str) -> str:
     return {off: on for on, off in CONTRARY.items()}.get(name, {"softerr": "hard", "relatime": "atime"}.get(name, name))
 
 
+def spelt(option: str) -> str:
+    """An option as the kernel spells it."""
+    name, value = _normal(option)
+    return f"{name}={value}" if value else name
+
+
 def _normal(option: str) -> tuple[str, str]:
     """Name and value of an option, as the kernel spells it."""
     name, _, value = option.partition("=")
