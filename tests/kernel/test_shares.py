@@ -27,8 +27,12 @@ def said() -> End:
     debs = [str(path) for name in PACKAGES for path in sorted(repository.glob(f"{name}_*.deb"))]
     options = "-p no:cacheprovider --color=no -x -v"
     program = f"""
-    for deb in {shlex.join(debs)}; do dpkg-deb --extract $deb / || exit 3; done
+    for deb in {shlex.join(debs)}; do
+      dpkg-deb --fsys-tarfile $deb | tar -x --keep-directory-symlink -C / || exit 3
+    done
     mkdir -p /var/lib/nfs/sm /var/lib/nfs/sm.bak /var/lib/nfs/v4recovery /run/rpcbind /run/sendsigs.omit.d
+    printf '%s:x:%s:65534::/run/rpcbind:/usr/sbin/nologin\n' _rpc 901 statd 902 >>/etc/passwd
+    chown 901 /run/rpcbind; chown -R 902 /var/lib/nfs/sm /var/lib/nfs/sm.bak
     touch /var/lib/nfs/etab /var/lib/nfs/rmtab
     mkdir -p /etc/systemd/system/mnha-mount-again@.service.d
     printf '[Unit]\\nDefaultDependencies=no\\n' >/etc/systemd/system/mnha-mount-again@.service.d/test.conf
