@@ -60,7 +60,7 @@ def status(folder: str) -> dict[str, Any]:
     """
     mount = mounts.at(folder, mounts.table())
     if mount is None:
-        return {"mounted": False, "told": [f"nothing is mounted at {folder} ({share.mounted(folder)} is below it)"]}
+        return {"mounted": False, "told": [f"nothing is mounted at {folder}"]}
     told = [f"{folder}: {fault}" for fault in mount.faults]
     began_s, wrong = time.monotonic(), ""
     try:
