@@ -178,7 +178,8 @@ def problems() -> list[str]:
 
 def apply(test: bool = False, force: bool = False, limit_s: float = transaction.LIMIT_S) -> dict[str, Any]:
     """Have this host's network be as the pillar wants it, all or nothing; returns `changes` (the difference of each
-    file), `faults` (why the old network is back; empty: the new one holds) and `took_s`.
+    file), `faults` (why the new network does not hold; empty: it does), `is_back` (whether the old one is back by now;
+    else systemd's timer brings it) and `took_s`.
 
     Refused while a VM runs here, for its disk is reached by the storage network; while another program makes the
     network; and where an interface is in use otherwise. All reasons are given at once, and nothing is changed.
@@ -203,15 +204,18 @@ def apply(test: bool = False, force: bool = False, limit_s: float = transaction.
         raise CommandExecutionError("the network is not changed: " + "; ".join(reasons))
     try:
         found = transaction.changes(devices)
-        if test or not (found or transaction.unlike()):
-            return {"changes": found, "faults": [], "took_s": 0.0}
-        if not force:
+        if not found and (unlike := transaction.unlike()):
+            found = {"the network": "\n".join(unlike)}  # the files are right, and it is not as they say
+        if found and not force:
             _require_no_vm()
+        if test or not found:
+            return {"changes": found, "faults": [], "took_s": 0.0}
         judge = reach.Reach(_networks(devices), devices, _masters())
         outcome = transaction.apply(devices, judge.faults, float(limit_s))
     except (OSError, MnhaError) as error:
         raise CommandExecutionError(str(error)) from error
-    return {"changes": dict(outcome.changes), "faults": list(outcome.faults), "took_s": round(outcome.took_s, 2)}
+    return {"changes": {} if outcome.faults else found, "faults": list(outcome.faults), "is_back": outcome.is_back,
+            "took_s": round(outcome.took_s, 2)}  # fmt: skip
 
 
 def _of_cluster() -> tuple[Any, ...]:

@@ -129,7 +129,7 @@ def mounted(
     if not is_enabled:
         changes["enabled"] = {"old": False, "new": True}
     if unlike and not force:
-        _require_no_vm(folder, unlike)
+        _require_no_vm(f"{folder} is not mounted anew", f"({'; '.join(unlike)})", "; or `force=True`")
     if test or not changes:
         return changes
     for path, text in files.items():
@@ -168,7 +168,7 @@ def unmounted(folder: str, test: bool = False) -> dict[str, Any]:
     if path.exists():
         changes[str(path)] = {"diff": _diff(path.read_text(encoding="utf-8"), "")}
     if live is not None:
-        _require_no_vm(folder, ["it is not to be mounted"])
+        _require_no_vm(f"{folder} is not unmounted")
     if test or not changes:
         return changes
     if path.exists():
@@ -189,12 +189,12 @@ def _shown(mount: mounts.Mount) -> dict[str, Any]:
     return {"source": mount.source, "type": mount.kind, "options": sorted(mount.options)}
 
 
-def _require_no_vm(folder: str, why: list[str]) -> None:
+def _require_no_vm(what: str, why: str = "", way: str = "") -> None:
     """That no protected VM runs here; a guard that is not there yet guards none."""
     if vms := __salt__["guard.vms_here"]():
         raise CommandExecutionError(
-            f"{folder} is not mounted anew while {', '.join(vms)} runs here ({'; '.join(why)}): "
-            f"`salt-run mnha.maintenance {__opts__['id']} on` moves it away; or `force=True`"
+            f"{what} while {', '.join(vms)} runs here{why and f' {why}'}: "
+            f"`salt-run mnha.maintenance {__opts__['id']} on` moves it away{way}"
         )
 
 

@@ -36,7 +36,8 @@ def applied(name: str, force: bool = False) -> dict[str, Any]:
     except CommandExecutionError as error:
         return {"name": name, "result": False, "changes": {}, "comment": str(error)}
     if done["faults"]:
-        comment = "the old network is back: " + "; ".join(done["faults"])
+        back = "is back" if done["is_back"] else "comes back by systemd's timer"
+        comment = f"the old network {back}: {'; '.join(done['faults'])}"
         return {"name": name, "result": False, "changes": {}, "comment": comment}
     if not done["changes"]:
         return {"name": name, "result": True, "changes": {}, "comment": "the networks are as they are wanted"}

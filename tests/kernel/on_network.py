@@ -195,6 +195,16 @@ def test_the_second_time_nothing_changes(host: Host) -> None:
     assert host.apply(test=True)["result"] is True
 
 
+def test_what_somebody_has_changed_by_hand_is_told_and_made_right(host: Host) -> None:
+    run("ip", "address", "del", ADDRESS, "dev", "br_bond0")
+    dry = host.apply(test=True)
+    assert dry["result"] is None, dry
+    assert "br_bond0: address" in dry["changes"]["the network"]["diff"], dry
+    found = host.apply()
+    assert (found["result"], list(found["changes"])) == (True, ["the network"]), found
+    assert answers()
+
+
 def test_the_bond_is_shown_as_the_old_suite_did_and_how_it_is(host: Host) -> None:
     salt = host.pillar()
     lines = salt.here("bond.list").splitlines()
@@ -237,6 +247,7 @@ def test_the_network_is_not_changed_under_a_vm_unless_that_is_forced(host: Host)
         found = host.apply(other)
         assert (found["result"], found["changes"]) == (False, {}), found
         assert "the network is not changed while mnvm runs here" in found["comment"]
+        assert host.apply(other, test=True)["result"] is False, "a dry run says so, too"
         assert host.pillar(other).here("hostnet.apply", force=True)["faults"] == []
     finally:
         vm.kill()

@@ -43,11 +43,6 @@ class Wanted:
     kind: str
     options: tuple[str, ...] = ()
 
-    @property
-    def is_nfs(self) -> bool:
-        """Whether it is NFS of any version."""
-        return self.kind in NFS
-
 
 def with_defaults(kind: str, options: Iterable[str]) -> tuple[str, ...]:
     """The options of a mount: those that are given, and of the defaults those that they do not speak of."""

@@ -44,11 +44,13 @@ class Outcome:
 
     :param changes: the difference of each file that was changed.
     :param faults: why it was taken back, a sentence each; empty: it holds.
+    :param is_back: whether the old network is back then.
     :param took_s: how long it took.
     """
 
     changes: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[str] = ()
+    is_back: bool = False
     took_s: float = 0.0
 
 
@@ -114,12 +116,12 @@ def apply(devices: Sequence[Device], judge: Callable[[], list[str]], limit_s: fl
     faults = _change(current, ifupdown2.files_with(current, devices), judge, began_s + min(JUDGED_S, limit_s / 2))
     if not faults and time.monotonic() - began_s > limit_s - MARGIN_S:
         faults = [f"it took longer than the {limit_s:g} s after which the old network comes back"]
-    if faults:
-        faults += _took_back()
-    else:
+    not_back = _took_back() if faults else []
+    if not faults:
         (BEFORE / "whole").unlink()
-    _run(["systemctl", "stop", f"{UNIT}.timer"], check=False)
-    return Outcome(found, faults, time.monotonic() - began_s)
+    if not not_back:
+        _run(["systemctl", "stop", f"{UNIT}.timer"], check=False)
+    return Outcome(found, [*faults, *not_back], bool(faults) and not not_back, time.monotonic() - began_s)
 
 
 def _took_back() -> list[str]:
