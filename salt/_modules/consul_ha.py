@@ -26,6 +26,7 @@ from mnha.consul import http as consul_http
 from mnha.consul import roles as consul_roles
 from mnha.consul import server_config as consul_config
 from mnha.errors import MnhaError
+from mnha.master import unreadable
 from mnha.secrets import sealed
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def members() -> list[dict[str, Any]]:
 
 def snapshot(prefixes: list[str]) -> dict[str, Any]:
     """`keys` below prefixes, `members`, `leader`, and `servers` with who votes, as the nearest server knows them: to be
-    shown, not decided by.
+    shown, not decided by. A key whose record can't be read has none, and `faults` say why.
 
     CLI Example:
 
@@ -89,10 +90,11 @@ def snapshot(prefixes: list[str]) -> dict[str, Any]:
 
         salt node1 consul_ha.snapshot '[vms/, nodes/]'
     """
-    client, skip = _client("policy", timeout_s=SNAPSHOT_S), len(_key(""))
+    client = _client("policy", timeout_s=SNAPSHOT_S)
     found = _run(lambda: client.snapshot([_key(prefix) for prefix in prefixes]))
-    values = {entry.key[skip:]: entry.value for entry in found.entries}
-    return {"keys": values, "members": found.members, "leader": found.leader, "servers": found.servers}
+    values, faults = unreadable.sorted_out(found.entries, _key(""))
+    return {"keys": values, "faults": faults, "members": found.members, "leader": found.leader,
+            "servers": found.servers}  # fmt: skip
 
 
 def quorum() -> bool:
@@ -119,7 +121,8 @@ def quorum() -> bool:
 
 
 def kv_get(key: str, consistent: bool = False) -> dict[str, Any] | None:
-    """`{"value", "index"}` of a key, or None if it does not exist.
+    """`{"value", "index"}` of a key, or None if it does not exist. One whose record can't be read has no value, and a
+    `fault`.
 
     CLI Example:
 
@@ -128,11 +131,14 @@ def kv_get(key: str, consistent: bool = False) -> dict[str, Any] | None:
         salt node1 consul_ha.kv_get vms/mnvm/lease
     """
     entry = _run(lambda: _client("policy").get(_key(key), consistent=consistent))
-    return None if entry is None else {"value": entry.value, "index": entry.index}
+    if entry is None:
+        return None
+    values, faults = unreadable.sorted_out([entry], _key(""))
+    return {"value": values[key], "index": entry.index, **({"fault": faults[key]} if faults else {})}
 
 
 def kv_list(prefix: str) -> dict[str, Any]:
-    """Values below a prefix, by their relative keys.
+    """Values below a prefix, by their relative keys; none of a record that can't be read.
 
     CLI Example:
 
@@ -140,12 +146,12 @@ def kv_list(prefix: str) -> dict[str, Any]:
 
         salt node1 consul_ha.kv_list history/
     """
-    skip = len(_key(""))
-    return {entry.key[skip:]: entry.value for entry in _run(lambda: _client("policy").list(_key(prefix)))}
+    values, _ = unreadable.sorted_out(_run(lambda: _client("policy").list(_key(prefix))), _key(""))
+    return values
 
 
 def kv_put(key: str, value: Any) -> bool:
-    """Write a key whatever stands there.
+    """Write a key, which is to be an object, whatever stands there.
 
     CLI Example:
 
@@ -153,6 +159,10 @@ def kv_put(key: str, value: Any) -> bool:
 
         salt node1 consul_ha.kv_put vms/mnvm/desired '{"run": "stopped"}'
     """
+    if not isinstance(value, dict):
+        raise CommandExecutionError(
+            f'{key} is not written: records are objects, as {{"run": "stopped"}}, not {value!r}'
+        )
     _run(lambda: _client("policy").put(_key(key), value))
     return True
 

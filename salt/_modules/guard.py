@@ -22,10 +22,10 @@ from mnha.consul import http as consul_http
 from mnha.core import lease
 from mnha.core.timing import Timings
 from mnha.daemon import client as guard_client
-from mnha.errors import DeadlineError, MnhaError, RefusedError
+from mnha.errors import DeadlineError, FailedError, MnhaError, RefusedError
 from mnha.fencer import main as fencer
 from mnha.fencer.slices import KernelSlices
-from mnha.master import certificates, checks, following
+from mnha.master import certificates, checks, following, unreadable
 from mnha.master import history as recorded
 
 log = logging.getLogger(__name__)
@@ -208,14 +208,16 @@ def history(limit: int = 20) -> list[dict[str, Any]]:
 
         salt node1 guard.history limit=50
     """
-    return recorded.newest(__salt__["consul_ha.snapshot"]([keys.HISTORY])["keys"], int(limit))
+    found = __salt__["consul_ha.snapshot"]([keys.HISTORY])
+    return recorded.newest(recorded.readable(found["keys"], found["faults"]), int(limit))
 
 
 def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
-    """Create the VM's lease record and its desired state, if they do not exist. What exists is never touched. A lease
-    that somebody has deleted is created such that nobody takes it for a minute, the longest for which its holder may
-    still run the VM, and with an epoch above all that it had. The desired state is `stopped`; in the place of one that
-    somebody has deleted while a node holds the lease it is `started`, or the VM would be shut down.
+    """Create the VM's lease record and its desired state, if they do not exist. What exists is never touched, but for a
+    lease that can't be read. In the place of such a one, or of one that somebody has deleted, it is created such that
+    nobody takes it for a minute, the longest for which its holder may still run the VM, and with an epoch above all
+    that it had. The desired state is `stopped`; in the place of one that somebody has deleted while a node holds the
+    lease it is `started`, or the VM would be shut down.
 
     Returns `{"lease": created?, "desired": "started", "stopped" or False}`.
 
@@ -229,7 +231,7 @@ def create_lease(vm: str | None = None, test: bool = False) -> dict[str, Any]:
     name = _vm_name(conf, vm)
     existing = __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/")
     run = "started" if following.holder_of(existing.get(keys.lease(name)) or {}) else "stopped"
-    created = {"lease": keys.lease(name) not in existing, "desired": keys.desired(name) not in existing and run}
+    created = {"lease": not existing.get(keys.lease(name)), "desired": keys.desired(name) not in existing and run}
     if test:
         return created
     if created["lease"]:  # before the desired state: where a record of the VM is left, somebody has deleted the lease
@@ -280,7 +282,8 @@ def check() -> list[dict[str, Any]]:
 
 
 def _create_lease(conf: dict[str, Any], vm: str, again: bool) -> bool:
-    """Write a first record with the guard's own token: nobody else's may write a lease. False: there is one already.
+    """Write a first record with the guard's own token: nobody else's may write a lease; over one that can't be read,
+    too. False: there is one already.
 
     One that is created again goes on above the epochs of the one that was deleted, which nobody can be asked for: each
     of them has cost Consul a write, so none was above the index of its newest one. If epochs began anew, what still
@@ -293,7 +296,12 @@ def _create_lease(conf: dict[str, Any], vm: str, again: bool) -> bool:
     )
     key, timings = keys.full(conf["cluster"], keys.lease(vm)), Timings.from_dict(conf["timings"])
     record = replace(lease.created_again(timings), epoch=client.index(key)) if again else lease.first(timings)
-    return client.cas(key, json.loads(record.to_json()), 0)
+    there = client.get(key)
+    if there and not unreadable.lease_fault(there.value):
+        return False
+    if there and unreadable.is_newer(there.value):
+        raise FailedError(f"the lease of {vm} in Consul is of another version, and is left alone: upgrade this node")
+    return client.cas(key, json.loads(record.to_json()), there.index if there else 0)
 
 
 def _vm_name(conf: dict[str, Any], vm: str | None) -> str:

@@ -188,9 +188,10 @@ def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]
     if run not in ("started", "stopped"):
         raise CommandExecutionError(f"desired is 'started' or 'stopped', not {run!r}")
     record = {"run": run, "by": by or f"mnvm.set_desired on {__opts__['id']}", "at": time.time()}
-    if keys.lease(name) not in __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/"):
+    if not __salt__["consul_ha.kv_list"](f"{keys.vm(name)}/").get(keys.lease(name)):
         raise CommandExecutionError(
-            f"{name} has no lease in Consul: `salt '*' state.apply states.guard` creates it; see mnha.status"
+            f"{name} has no lease in Consul that can be read: `salt '*' state.apply states.guard` creates it;"
+            " mnha.status tells more"
         )
     __salt__["consul_ha.kv_put"](keys.desired(name), record)
     return _plan(name)
@@ -238,7 +239,8 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
 
 def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -> dict[str, Any]:
     """Wait until the VM is `running` or `off`, wherever, by what the guards write into Consul; no minion of theirs is
-    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`.
+    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`; `killed` why it
+    was killed meanwhile, empty if it was not, or if that is not known.
 
     CLI Example:
 
@@ -258,7 +260,23 @@ def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -
             raise UnreachableError(str(error)) from error
         return following.Look(lease, (record or {}).get("value") or {})
 
-    return _run(lambda: following.follow(read, name, wanted, float(wait_s)))
+    before = _kills(name)
+    found = _run(lambda: following.follow(read, name, wanted, float(wait_s)))
+    newest = [why for kill, why in sorted(_kills(name).items()) if kill not in before]
+    return {**found, "killed": newest[-1] if newest else ""}
+
+
+def _kills(vm: str) -> dict[tuple[str, int], str]:
+    """Why the VM was killed, by the history: by key, and how often by then; nothing if it can't be read."""
+    try:
+        entries = __salt__["consul_ha.kv_list"](keys.HISTORY)
+    except CommandExecutionError:
+        return {}
+    return {
+        (key, int(one.get("count", 1))): str(one.get("text", "")).partition(": ")[2]
+        for key, one in entries.items()
+        if one and (one.get("event"), one.get("vm")) == ("killed", vm)
+    }
 
 
 def plan_failover(
@@ -290,9 +308,9 @@ def plan_failover(
         return {"needed": False, "why": f"{lease.get('holder')} has renewed the lease of epoch {epoch}"}
     action = f"failover-{name}-{int(epoch):06d}-{int(seq):010d}-"  # sorts by time
     former = __salt__["consul_ha.kv_get"](keys.action(f"{action}{int(attempt) - 1}"))
-    if former and not former["value"].get("done"):
+    if former and not (former["value"] or {}).get("done"):
         # Its master is at it, or has died: then the attempt after this one finds nothing in its way.
-        return {"needed": True, "claimed": False, "by": former["value"].get("by")}
+        return {"needed": True, "claimed": False, "by": (former["value"] or {}).get("by")}
     claim = __salt__["consul_ha.claim"](f"{action}{attempt}", by=by)
     if not claim["claimed"]:
         return {"needed": True, "claimed": False, "by": claim["by"]}
@@ -349,7 +367,7 @@ def _count_again(value: dict[str, Any]) -> str:
     """Count an entry that repeats a former one there; the key of that, empty if there is none."""
     return history.count_again(
         value,
-        entries=lambda: __salt__["consul_ha.kv_list"](keys.HISTORY),
+        entries=lambda: {key: one for key, one in __salt__["consul_ha.kv_list"](keys.HISTORY).items() if one},
         get=__salt__["consul_ha.kv_get"],
         cas=__salt__["consul_ha.kv_cas"],
     )
@@ -381,7 +399,7 @@ def report() -> dict[str, Any]:
     if found["config"] is not None:
         add("consul", lambda: __salt__["consul_ha.snapshot"](list(view.SHOWN)))
     if known := found.pop("consul", None):
-        found |= view.view_of(known["keys"], known["members"], known.get("servers") or ())
+        found |= view.view_of(known["keys"], known["members"], known.get("servers") or (), known.get("faults"))
     if (known and not known["leader"]) or (consul and not (consul.get("reachable") and consul.get("known_leader"))):
         why = consul.get("error") or "no leader is known"
         found["errors"].setdefault("consul", f"no quorum of Consul in reach: {why}")
@@ -403,7 +421,8 @@ def _plan(vm: str, *, alone: bool = False) -> dict[str, Any]:
     """Who could run the VM now, and its lease."""
     _, cluster = _vm(vm)
     ask = __salt__["consul_ha.kv_list"]
-    values, records, maintenance = ask(keys.VMS), ask(keys.NODES), ask(keys.MAINTENANCE)
+    values, records = ask(keys.VMS), ask(keys.NODES)
+    maintenance = {key: one or {} for key, one in ask(keys.MAINTENANCE).items()}
     alive = {row["node"]: row["status"] == "alive" for row in __salt__["consul_ha.members"]()}
     nodes = [
         choose.Node(name, records.get(keys.node(name)), alive.get(name), maintenance.get(keys.maintenance(name)))

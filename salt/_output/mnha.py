@@ -73,7 +73,11 @@ def _lease(vm: Mapping[str, Any]) -> str:
     """Who holds it, and when it was renewed last."""
     lease, age_s = vm.get("lease"), vm.get("lease_age_s")
     if not lease:
-        return "missing: Consul holds no such record" if vm.get("missing") else "not known: nobody could ask Consul"
+        return (
+            "missing: Consul holds no such record that can be read"
+            if vm.get("missing")
+            else "not known: nobody could ask Consul"
+        )
     if lease.get("phase") == "released":
         return f"free: nobody holds the lease, epoch {lease.get('epoch', '?')}"
     if not lease.get("holder"):

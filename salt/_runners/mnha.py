@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import salt.version
-from salt.exceptions import CommandExecutionError
 
 import mnha
 from mnha import __version__
 from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, UnreachableError
 from mnha.master import failover as takeover
 from mnha.master import history as recorded
-from mnha.master import migration, report, verbs, wishes
+from mnha.master import migration, report, typed, verbs, wishes
 from mnha.master import minions as ask
 from mnha.master.inventory import Inventory
 
@@ -42,7 +41,8 @@ STOP_WAIT_S = 180.0
 ADOPT_WAIT_S = 40.0
 
 
-def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
+@typed.verb
+def status(*, cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
     """How the cluster is: VMs, nodes, guards, Consul. Exit code 0: healthy; 1: degraded, or a VM is not as desired; 2:
     not known, or no quorum.
 
@@ -62,7 +62,7 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
         records = _own_records(name)
         reading = _on_demand("master.records").Reading(records) if records else None
         try:
-            replies = _minions().each(nodes, "mnvm.report", timeout_s=float(wait_s), enough=report.heard_enough)
+            replies = _minions().each(nodes, "mnvm.report", timeout_s=wait_s, enough=report.heard_enough)
         except UnreachableError as error:
             why_silent = error.message
         waited_s = time.monotonic() - began_s
@@ -78,7 +78,8 @@ def status(cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[st
     return verbs.run(__opts__, cluster, work)
 
 
-def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
+@typed.verb
+def history(*, cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
     """The cluster's newest events: who took over when, why, and how long it took. On a node it reads Consul itself.
 
     CLI Example:
@@ -89,15 +90,16 @@ def history(cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        events = _own_history(name, int(limit))
+        events = _own_history(name, limit)
         if events is None:
-            events = _minions().first(nodes, "guard.history", {"limit": int(limit)}).value
+            events = _minions().first(nodes, "guard.history", {"limit": limit}).value
         return {"result": True, "comment": f"{len(events)} events", "history": events}
 
     return verbs.run(__opts__, cluster, work)
 
 
-def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+@typed.verb
+def start(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
     """Set the VM's desired state to started and let the best node take it; returns when it runs. The guards obey what
     Consul holds: it goes through any node whose minion answers. It has failed where the VM stands paused.
 
@@ -114,7 +116,8 @@ def start(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
     return verbs.run(__opts__, cluster, work)
 
 
-def stop(cluster: str | None = None, vm: str | None = None, wait_s: float = STOP_WAIT_S) -> dict[str, Any]:
+@typed.verb
+def stop(*, cluster: str | None = None, vm: str | None = None, wait_s: float = STOP_WAIT_S) -> dict[str, Any]:
     """Set the VM's desired state to stopped; returns when it is off and its lease given back. Consul and the guards
     go on.
 
@@ -126,12 +129,15 @@ def stop(cluster: str | None = None, vm: str | None = None, wait_s: float = STOP
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        return wishes.stop(_minions(), nodes, vm, _who(), float(wait_s)).to_dict()
+        return wishes.stop(_minions(), nodes, vm, _who(), wait_s).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
 
-def migrate(node: str = "", cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0) -> dict[str, Any]:
+@typed.verb
+def migrate(
+    node: str = "", *, cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0
+) -> dict[str, Any]:
     """Migrate the VM, live, to a node, or to the best one. If it can't be, it goes on where it is.
 
     CLI Example:
@@ -144,13 +150,14 @@ def migrate(node: str = "", cluster: str | None = None, vm: str | None = None, w
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
-        return migration.migrate(_minions(), nodes, vm, node, who, float(wait_s)).to_dict()
+        return migration.migrate(_minions(), nodes, vm, node, who, wait_s).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
 
+@typed.verb
 def maintenance(
-    node: str, state: str | bool, cluster: str | None = None, reason: str = "", force: bool = False
+    node: str, state: str | bool, *, cluster: str | None = None, reason: str = "", force: bool = False
 ) -> dict[str, Any]:
     """`on`: migrate the VM away, then make the node no candidate (`force`: even if the VM has to stay). `off`: make
     it one again; the VM comes back only if `prefer` names this node before the present one.
@@ -170,7 +177,8 @@ def maintenance(
     return verbs.run(__opts__, cluster, work)
 
 
-def adopt_share(node: str, cluster: str | None = None) -> dict[str, Any]:
+@typed.verb
+def adopt_share(node: str, *, cluster: str | None = None) -> dict[str, Any]:
     """Make what a node has mounted at `image_folder` the cluster's share, after that was replaced: by its id the nodes
     tell the share from an empty mount point. While a VM runs, only its node may be named.
 
@@ -190,7 +198,8 @@ def adopt_share(node: str, cluster: str | None = None) -> dict[str, Any]:
     return verbs.run(__opts__, cluster, work)
 
 
-def accept_disk(cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+@typed.verb
+def accept_disk(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
     """Let the VM be started from its image again, though it last wrote to an overlay of it: after that was merged by
     hand, or to give up what it holds. The VM must be off.
 
@@ -210,7 +219,8 @@ def accept_disk(cluster: str | None = None, vm: str | None = None) -> dict[str, 
     return verbs.run(__opts__, cluster, work)
 
 
-def check_config(cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
+@typed.verb
+def check_config(*, cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
     """Check the pillar of a cluster's nodes (or of one minion): all faults at once, nothing is changed.
 
     `doubts` has what is allowed, and may turn out badly.
@@ -253,7 +263,8 @@ def check_config(cluster: str | None = None, node: str | None = None) -> dict[st
     return verbs.run_for(node, [node], work) if node else verbs.run(__opts__, cluster, work)
 
 
-def version(cluster: str | None = None) -> dict[str, Any]:
+@typed.verb
+def version(*, cluster: str | None = None) -> dict[str, Any]:
     """This project's version here and in each node's guard, and Salt's.
 
     CLI Example:
@@ -277,7 +288,8 @@ def version(cluster: str | None = None) -> dict[str, Any]:
     return verbs.run(__opts__, cluster, work)
 
 
-def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool = False) -> dict[str, Any]:
+@typed.verb
+def bootstrap(cluster: str, *, renew_certificates: bool = False, renew_tokens: bool = False) -> dict[str, Any]:
     """Make a cluster's secrets on this master: authority, certificates, Consul's keys and tokens, Salt's shared
     key.
 
@@ -297,20 +309,17 @@ def bootstrap(cluster: str, renew_certificates: bool = False, renew_tokens: bool
 
         salt-run mnha.bootstrap cluster=example
     """
-    try:
-        secrets = _on_demand("secrets.store")
-        conf = Inventory(__opts__).configuration(cluster)
-        plan = secrets.Plan(
-            cluster=conf.name,
-            datacenter=conf.name,
-            nodes={name: (node.storage, node.management) for name, node in conf.nodes.items()},
-            masters_on_nodes=conf.salt.masters_on_nodes,
-            salt_master_key=Path(__opts__["pki_dir"]) / "master.pem",
-        )
-        folder = secrets.folder(__opts__) / conf.name
-        made = secrets.bootstrap(folder, plan, renew_certificates, renew_tokens=renew_tokens)
-    except MnhaError as error:
-        raise CommandExecutionError(error.message) from error
+    secrets = _on_demand("secrets.store")
+    conf = Inventory(__opts__).configuration(cluster)
+    plan = secrets.Plan(
+        cluster=conf.name,
+        datacenter=conf.name,
+        nodes={name: (node.storage, node.management) for name, node in conf.nodes.items()},
+        masters_on_nodes=conf.salt.masters_on_nodes,
+        salt_master_key=Path(__opts__["pki_dir"]) / "master.pem",
+    )
+    folder = secrets.folder(__opts__) / conf.name
+    made = secrets.bootstrap(folder, plan, renew_certificates, renew_tokens=renew_tokens)
     result: dict[str, Any] = {"folder": str(folder), "created": made.created}
     return {**result, "kept": len(made.kept), "warnings": made.warnings}
 

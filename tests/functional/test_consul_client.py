@@ -8,6 +8,7 @@ import pytest
 
 from mnha.consul.client import ConsulClient
 from mnha.errors import UnreachableError
+from mnha.master.unreadable import sorted_out
 from tests.support.consul_server import NODE, ConsulServer, binary, running
 
 PREFIX = "mnha/t/"
@@ -75,3 +76,25 @@ def test_a_server_that_is_gone_is_unreachable(server: ConsulServer, client: Cons
             client.snapshot([PREFIX])
     finally:
         server.start()
+
+
+def test_records_that_can_not_be_read_hide_no_others_and_say_why(client: ConsulClient) -> None:
+    """As somebody writes them by hand."""
+    client.put(f"{PREFIX}nodes/node1", {"v": 1})
+    for key, value in (
+        ("nodes/x", b"{run: started}"),
+        ("nodes/y", b""),
+        ("nodes/z", b"[1]"),
+        ("nodes/deep", b"[" * 99999),
+    ):
+        client.call(lambda consul, key=key, value=value: consul.kv.put(PREFIX + key, value))
+    for entries in (client.list(PREFIX), client.snapshot([PREFIX]).entries):
+        values, faults = sorted_out(entries, PREFIX)
+        assert values == {"nodes/node1": {"v": 1}, **dict.fromkeys(("nodes/x", "nodes/y", "nodes/z", "nodes/deep"))}
+        assert set(faults) == {"nodes/x", "nodes/y", "nodes/z", "nodes/deep"}
+        assert "no JSON (Expecting property name" in faults["nodes/x"]
+        assert faults["nodes/z"] == "it is no JSON object"
+    one = client.get(f"{PREFIX}nodes/x")
+    assert one is not None
+    assert one.value is None
+    assert client.cas(one.key, {"v": 1}, one.index), "it is replaced by its index as any other"

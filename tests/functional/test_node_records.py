@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from mnha.core.model import Lease, Phase
+from mnha.core.timing import PROFILES
 from mnha.errors import UnreachableError
 from mnha.master import records
 from tests.support.consul_server import NODE, ConsulServer, binary, running
 
-LEASE = {"holder": "n1", "epoch": 7, "phase": "held", "seq": 1}
+LEASE = json.loads(Lease("n1", 7, Phase.HELD, 1, PROFILES["default"]).to_json())
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_the_view_has_the_records_and_the_members(own: records.NodeRecords) -> N
 
 
 def test_the_history_is_that_of_the_cluster(own: records.NodeRecords) -> None:
-    assert own.history() == {"1": {"at": "1", "event": "taken"}}
+    assert own.history() == {"history/1": {"at": "1", "event": "taken"}}
 
 
 def test_a_renewal_is_seen_and_a_lease_that_nobody_holds_is_not_waited_for(

@@ -297,6 +297,19 @@ def test_a_record_is_known_by_the_leaders_word_without_waiting_for_the_watch(est
     assert record.value is not None, "what is known holds"
 
 
+def test_a_record_that_can_not_be_read_leaves_what_is_known_until_the_operator_names_the_share(
+    established: Cluster,
+) -> None:
+    first, old = established.nodes[0], established.file
+    established.server.servers().ask(0, 5.0, lambda consul: consul.kv.put(KEY, "{id: mine}"))
+    wait_until(lambda: bool(first.record.fault), PATIENCE_S, "it is noticed")
+    assert "it is no JSON" in first.record.fault
+    assert (first.share.id, first.look().storage.ok) == (old, True)
+    first.keep()
+    assert first.share.adopt({}) == old
+    assert (established.record["id"], first.record.fault) == (old, "")
+
+
 def test_a_share_that_was_replaced_is_named_by_the_operator(established: Cluster) -> None:
     first, old, second = established.nodes[0], established.file, established.node("n2", mounted=False)
     second.knows(old)

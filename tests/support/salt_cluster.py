@@ -264,14 +264,14 @@ class SaltCluster:
 
         return salt.client.LocalClient(c_path=str(self.config_dir(master) / "master"))
 
-    def salt(self, master: str, fun: str, *args: Any, target: str = "*", timeout_s: float = 10, **kwargs: Any) -> Any:
-        """Run an execution function through a master; answers by minion."""
+    def salt(self, master: str, fun: str, *args: Any, target: str = "*", timeout_s: float = 90, **kwargs: Any) -> Any:
+        """Run an execution function through a master; answers by minion, of which each is to answer."""
         with self.client(master) as client:
             return client.cmd(
                 target, fun, list(args), kwarg=kwargs, tgt_type="list" if "," in target else "glob", timeout=timeout_s
             )
 
-    def run(self, master: str, *args: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, master: str, *args: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         """`salt-run` as an operator types it."""
         return subprocess.run(
             [str(BIN / "salt-run"), "-c", str(self.config_dir(master)), *args],

@@ -85,3 +85,14 @@ def test_a_desired_state_that_somebody_deleted_under_a_running_vm_is_started(lea
     assert KEYS["desired"] not in guard.records
     assert guard.create() == {"lease": False, "desired": run}
     assert (guard.again, guard.desired) == (None, run)
+
+
+def test_a_lease_that_can_not_be_read_is_created_again() -> None:
+    guard = Guard(lease=None, desired=STARTED)
+    assert guard.create() == {"lease": True, "desired": False}
+    assert (guard.again, guard.desired) == (True, "started")
+
+
+def test_a_desired_state_that_can_not_be_read_is_left_to_the_operator() -> None:
+    guard = Guard(lease=HELD, desired=None)
+    assert guard.create() == {"lease": False, "desired": False}

@@ -125,4 +125,4 @@ def test_what_was_accepted_may_be_started() -> None:
     "record", [{}, {"chain": []}, {"chain": "x", "started": BASE}, {"chain": [BASE], "started": 7}]
 )
 def test_a_record_that_can_not_be_understood_lets_nothing_start(record: dict[str, Any]) -> None:
-    assert "repair it by hand" in objection(record, "mnvm", BASE)
+    assert "mnha.accept_disk" in objection(record, "mnvm", BASE)

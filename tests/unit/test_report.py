@@ -191,6 +191,52 @@ def test_what_one_server_still_knows_is_shown_without_a_quorum_and_is_no_success
     assert "held by node1, epoch 7" in shown(found)
 
 
+def unreadable(**faults):
+    """All reports with records that can't be read, by their keys with `__` for `/`."""
+    named = {key.replace("__", "/"): why for key, why in faults.items()}
+
+    def change(one):
+        one.update(unreadable=named, nodes={**one["nodes"], **{key: None for key in named if key.startswith("nodes/")}})
+        one["vms"] = {**one["vms"], **{key: None for key in named if key.startswith("vms/")}}
+
+    return change
+
+
+def test_a_record_that_can_not_be_read_is_named_and_the_rest_is_shown():
+    found = summed(**of_each(cluster(), unreadable(nodes__x="it is no JSON object", vms__mnvm__last_start="no JSON")))
+    assert (found["code"], found["comment"]) == (1, "mnvm runs on node1")
+    assert [text.partition(";")[0] for text in found["warnings"]] == [
+        "the record nodes/x in Consul can't be read: it is no JSON object",
+        "the record vms/mnvm/last_start in Consul can't be read: no JSON",
+    ]
+
+
+def test_a_lease_that_can_not_be_read_is_told_with_its_remedy():
+    found = summed(**of_each(cluster(vm="off"), unreadable(vms__mnvm__lease="it is no JSON object")))
+    (told,) = [text for text in found["warnings"] if "can't be read" in text]
+    assert told.startswith("mnvm: its lease in Consul can't be read (it is no JSON object), somebody has written it by")
+    assert "state.apply states.guard` creates it again; 60 s later" in told
+    assert found["vms"]["mnvm"]["candidates"] == []
+
+
+def test_a_desired_state_that_can_not_be_read_is_told_with_its_remedy():
+    found = summed(**of_each(cluster(), unreadable(vms__mnvm__desired="it is no JSON object")))
+    (told,) = [text for text in found["warnings"] if "can't be read" in text]
+    assert told.startswith("mnvm: its desired state in Consul can't be read (it is no JSON object), somebody has")
+    assert "`salt-run mnha.start` or `salt-run mnha.stop` writes it again" in told
+
+
+def test_a_server_that_still_names_the_leader_it_has_lost_is_not_believed():
+    """Right after the leader's power cut: one server has noticed, the other not yet, and nobody hears the leader."""
+    lost = one_report("node2", errors={"consul": "no quorum of Consul in reach: no leader is known"})
+    reports = {"node2": lost, "node3": one_report("node3")}
+    found = summed(**reports)
+    assert (found["code"], found["quorum"]) == (2, False)
+    assert "no quorum of Consul is in reach" in found["comment"]
+    reports["node3"] = one_report("node3", servers=[{"node": "node3", "voter": True, "healthy": True}])
+    assert summed(**reports)["quorum"], "the leader has told of its servers"
+
+
 def test_the_view_of_a_node_with_a_quorum_goes_before_that_of_one_without():
     old = {"vms/mnvm/lease": {**LEASE, "epoch": 6}}
     lost = one_report("node1", errors={"consul": "no quorum of Consul in reach: no leader"}, vms=old)

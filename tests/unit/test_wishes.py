@@ -105,6 +105,15 @@ def test_a_stop_that_takes_too_long_tells_what_the_holder_has_recorded() -> None
     )
 
 
+def test_a_vm_that_was_killed_is_not_told_as_one_that_shut_down() -> None:
+    killed = {**seen("off", FREE), "killed": "the guest did not shut down within 120 s"}
+    result = stop(Minions(mnvm__follow=killed))
+    assert result.ok
+    assert result.text == (
+        "mnvm is stopped; it ran on node1, and was killed there: the guest did not shut down within 120 s"
+    )
+
+
 def test_what_came_of_it_is_asked_of_the_next_node_when_one_falls_silent() -> None:
     minions = Minions(mnvm__follow=[Reply("node1", "Traceback", False), seen("off", FREE)])
     assert stop(minions).ok

@@ -54,6 +54,7 @@ def test_a_vm_whose_guard_stands_still_is_dead_at_its_deadline(
 def test_a_fencer_that_remembers_nothing_kills_the_vm_and_it_is_started_again(
     scene: Scene, tell: Callable[[str], None]
 ) -> None:
+    scene.send(scene.holder, "STOP", FENCER)  # it writes what it remembers at each renewal
     scene.cluster.run(scene.holder, ["rm", MEMORY], check=True)
     sent_s = scene.send(scene.holder, "KILL", FENCER)
     ended = scene.witness.wait_for("QEMU ended", TIMINGS.deadline_s)

@@ -96,12 +96,23 @@ class World:
         done = self.salt.run(master, *args, "--out=json")
         return done.returncode, json.loads(done.stdout)["example"]
 
+    def status(self, *args: str, master: str = "m1", heard: int = len(NODES)) -> tuple[int, dict[str, Any]]:
+        """`mnha.status` by which so many minions have answered: on a busy machine one is given up now and then."""
+        told: list[tuple[int, dict[str, Any]]] = []
+
+        def tell() -> bool:
+            told[:] = [self.run_json("mnha.status", *args, master=master)]
+            return bool(told[0][1]["minions"] == heard)
+
+        wait_until(tell, 120, f"{heard} minions answer")
+        return told[0]
+
     def start(self) -> None:
         self.put("vms/mnvm/desired", {"run": "stopped"})
         self.guards.start()
         threading.Thread(target=self._mirror, daemon=True).start()
         self.salt.start()
-        self.salt.salt("m1", "saltutil.sync_all", timeout_s=60)
+        self.salt.salt("m1", "saltutil.sync_all")
 
     def stop(self) -> None:
         self._stop.set()
@@ -111,7 +122,7 @@ class World:
     def desire(self, run: str) -> None:
         """Write the desired state, and wait until the guards know it: what they do then is not for an older one."""
         self.put("vms/mnvm/desired", {"run": run})
-        wait_until(lambda: self.guards.desired == run, 20, f"the guards know that the VM is to be {run}")
+        wait_until(lambda: self.guards.desired == run, 60, f"the guards know that the VM is to be {run}")
 
     def hold(self, node: str) -> None:
         """The VM is to run, and `node` has its lease: in one step, for each without the other is acted upon."""

@@ -20,14 +20,14 @@ def write(world: World, pillar: dict[str, Any], folder: Path | None = None) -> N
 
 def applied(world: World, master: str = "m1") -> None:
     """As `state.apply` ends, on all nodes; nothing is told to the minions' daemons."""
-    answers = world.salt.salt(master, "state.apply", "applied", timeout_s=90)
+    answers = world.salt.salt(master, "state.apply", "applied")
     assert sorted(answers) == NODES
     for states in answers.values():
         assert [one["comment"] for one in states.values() if not one["result"]] == []
 
 
 def told(world: World, master: str) -> list[str]:
-    return [text for text in world.run_json("mnha.status", master=master)[1]["warnings"] if "in force" in text]
+    return [text for text in world.status(master=master)[1]["warnings"] if "in force" in text]
 
 
 def with_second() -> dict[str, Any]:
@@ -64,7 +64,7 @@ def test_a_vm_is_added_and_usable_through_every_master_when_its_apply_has_ended(
 def test_a_master_hands_out_of_its_tree_what_the_cluster_is_made_of(first: World) -> None:
     (first.salt.root / "pillar/theirs.sls").write_text("password: theirs")
     for node in NODES:
-        found = first.salt.salt("m1", "pillar.items", unmask=True, target=node, timeout_s=60)[node]
+        found = first.salt.salt("m1", "pillar.items", unmask=True, target=node)[node]
         tree = found["mnha_master"]
         assert sorted(tree["pillar_files"]) == ["all.sls", "top.sls"]
         assert tree["pillar_others"] == ["theirs.sls"]
@@ -75,17 +75,17 @@ def test_what_minions_remember_of_the_pillar_refuses_nothing(first: World) -> No
     """They have taken a pillar that is wrong by now, as after a `saltutil.refresh_pillar` at the wrong moment."""
     world = first
     write(world, example_with({"watchdog": "sometimes"}))
-    world.salt.salt("m1", "saltutil.refresh_pillar", wait=True, timeout_s=60)
+    world.salt.salt("m1", "saltutil.refresh_pillar", wait=True)
     for node in NODES:
         assert world.salt.salt("m1", "mnvm.plan", target=node)[node]["vm"] == "mnvm"
-    (text,) = [text for text in world.run_json("mnha.status")[1]["warnings"] if "pillar" in text]
+    (text,) = [text for text in world.status()[1]["warnings"] if "pillar" in text]
     assert text == "the pillar on this master is wrong: `salt-run mnha.check_config` tells all its faults"
 
 
 def test_a_node_on_which_it_was_not_applied_is_named(first: World) -> None:
     world = first
     write(world, example_with({"timings": "fast"}))
-    answers = world.salt.salt("m1", "state.apply", "applied", target="node1,node2", timeout_s=90)
+    answers = world.salt.salt("m1", "state.apply", "applied", target="node1,node2")
     assert sorted(answers) == ["node1", "node2"]
     assert told(world, "m1") == [
         "node3: what was applied there last differs from what is in force (timings): state.apply"

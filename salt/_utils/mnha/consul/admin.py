@@ -213,7 +213,7 @@ class RestartInTurn:
                 leader_s, index = self.clock(), entry.index if entry else 0
                 if index != seen:
                     seen, since = index, self.clock()
-                is_free = entry is None or entry.value == self._value or self.clock() - since > STALE_S
+                is_free = entry is None or entry.value in (self._value, None) or self.clock() - since > STALE_S
                 if is_free and self.client.cas(self._key, self._value, index):
                     self._note_index()
                     return True

@@ -37,11 +37,16 @@ _STATUS = {0: "none", 1: "alive", 2: "leaving", 3: "left", 4: "failed"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One key of Consul's store; `index` is what a compare-and-set must name."""
+    """One key of Consul's store; `index` is what a compare-and-set must name.
+
+    :param value: what it says; None if it can't be read.
+    :param fault: why it can't be read; empty if it can.
+    """
 
     key: str
     value: Any
     index: int
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class ConsulClient:
         return self.call(ask)  # type: ignore[no-any-return]
 
     def list(self, prefix: str) -> list[Entry]:
-        """Every entry below `prefix`, by key."""
+        """Every entry below `prefix`, by key, those that can't be read among them."""
         _, rows = self.call(lambda consul: consul.kv.get(prefix, recurse=True))
         return sorted((_entry(row) for row in rows or []), key=lambda entry: entry.key)
 
@@ -191,9 +196,9 @@ def _members(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    raw = row["Value"]
+    value, fault = None, ""
     try:
-        value = None if raw is None else json.loads(raw)
-    except ValueError as error:
-        raise FailedError(f"the value of {row['Key']} in Consul is not JSON: {error}") from error
-    return Entry(key=row["Key"], value=value, index=int(row["ModifyIndex"]))
+        value = json.loads(row["Value"] or b"")
+    except (ValueError, RecursionError) as error:
+        fault = f"it is no JSON ({error})"
+    return Entry(key=row["Key"], value=value, index=int(row["ModifyIndex"]), fault=fault)

@@ -15,6 +15,8 @@ from .priority import Priority
 from .protected import Protected
 
 MEMORY_STEP_MIB = 256
+REPUBLISH_S = 30.0
+"""So often the record is published though nothing has changed: somebody may have deleted it, or broken it."""
 
 
 class Status:
@@ -28,6 +30,7 @@ class Status:
         self._node, self._protected, self._faults = node, protected, faults
         self._started_s = boottime_s()
         self._record: dict[str, Any] = {}
+        self._published_s = self._started_s
         self.priority = Priority()
 
     def whole(self) -> dict[str, Any]:
@@ -88,7 +91,8 @@ class Status:
         return "; ".join(f"{name}: {p.guard.state or 'starting'}" for name, p in self._protected.items())
 
     def publish(self) -> dict[str, Any]:
-        """Publish this node's record if it has changed; of free memory, a small change alone is none.
+        """Publish this node's record if it has changed, and now and then all the same; of free memory, a small change
+        alone is none.
 
         :returns: the record as it is published: by it all nodes compare this one with others.
         """
@@ -118,8 +122,9 @@ class Status:
         steady = {key: value for key, value in record.items() if key != "free_memory_mib"}
         before = {key: value for key, value in self._record.items() if key != "free_memory_mib"}
         moved_mib = abs(record["free_memory_mib"] - self._record.get("free_memory_mib", 0))
-        if steady != before or moved_mib >= 4 * MEMORY_STEP_MIB:
-            self._record = record
+        is_due = now_s - self._published_s >= REPUBLISH_S
+        if steady != before or moved_mib >= 4 * MEMORY_STEP_MIB or is_due:
+            self._record, self._published_s = record, now_s
             self._node.publisher.put(keys.full(self._node.cluster, keys.node(self._node.name)), record)
         return self._record
 

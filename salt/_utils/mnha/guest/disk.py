@@ -98,7 +98,8 @@ def objection(record: Mapping[str, Any] | None, vm: str, image: str) -> str:
         return ""
     chain, started = record.get("chain"), record.get("started")
     if not isinstance(chain, list) or not chain or not isinstance(started, str):
-        return f"the record of the disk of {vm} can't be understood; repair it by hand"
+        remedy = "`salt-run mnha.accept_disk` writes it anew, if the VM is to start from its image"
+        return f"the record of the disk of {vm} can't be understood: {remedy}"
     top = str(chain[0])
     if top in (image, started):
         return ""

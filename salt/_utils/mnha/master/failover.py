@@ -58,7 +58,7 @@ def value_of(reply: Reply) -> dict[str, Any]:
     :raises FailedError: the function failed; with what it said.
     """
     if not reply.ok or not isinstance(reply.value, dict):
-        raise FailedError(f"{reply.node}: {reply.value}")
+        raise FailedError(f"{reply.node}: {reply.said}")
     return reply.value
 
 
@@ -159,7 +159,7 @@ def _order_one(ask: Ask, node: str, vm: str, epoch: int, reason: str, wait_s: fl
     except (UnreachableError, DeadlineError) as error:
         return error.kind, error.message, {}
     if not isinstance(reply.value, dict) or "result" not in reply.value:
-        return "broken", str(reply.value), {}
+        return "broken", reply.said, {}
     return reply.value["result"], str(reply.value.get("message", "")), reply.value
 
 

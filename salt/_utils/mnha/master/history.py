@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from . import unreadable
+
 SAME = ("event", "vm", "reason")
 """The fields in which an entry equals the one that it repeats."""
 
@@ -29,7 +31,16 @@ def newest(entries: Mapping[str, Mapping[str, Any]], limit: int) -> list[Mapping
     :param entries: by key, which begins with the time of the first writing.
     """
     keys = sorted(entries, key=lambda key: (_happened(entries[key]), key))
-    return [entries[key] for key in keys[-max(1, limit) :]]
+    return [entries[key] for key in keys[-limit:]]
+
+
+def readable(entries: Mapping[str, Any], faults: Mapping[str, str]) -> dict[str, Any]:
+    """The entries, those that can't be read as entries that say so; they come before all others.
+
+    :param faults: why those can't be read, by key.
+    """
+    told = {key: {"event": "unreadable", "text": unreadable.told({key: why})[0]} for key, why in faults.items()}
+    return {key: told.get(key) or entry for key, entry in entries.items()}
 
 
 def find_same(entries: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]) -> str | None:

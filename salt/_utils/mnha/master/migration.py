@@ -149,7 +149,9 @@ def _not_running(ask: AskAny, heard: Sequence[str], vm: str, target: str) -> str
             if said["vm"] == "running":
                 return "the VM was started anew, from its disk" if said.get("came_by") == "start" else ""
             wrong = f"the VM is {said['vm']}: {said['sentence']}"
-        except (FailedError, UnreachableError, DeadlineError) as error:
+        except FailedError:  # as where the minion's modules are lost
+            return _not_running_by_consul(ask, [node for node in heard if node != target], vm, target)
+        except (UnreachableError, DeadlineError) as error:
             wrong = f"nobody could be asked: {error.message}"
         if time.monotonic() > end_s:
             return wrong
@@ -262,7 +264,7 @@ def value_of_any(reply: Reply) -> Any:
     :raises FailedError: the function failed; with what it said.
     """
     if not reply.ok:
-        raise FailedError(f"{reply.node}: {reply.value}")
+        raise FailedError(f"{reply.node}: {reply.said}")
     return reply.value
 
 
@@ -275,7 +277,7 @@ def _leases(ask: AskAny, nodes: Sequence[str], node: str) -> tuple[str, dict[str
         raise InputError(f"{node!r} is no node of the cluster; its nodes are {', '.join(nodes)}")
     able, _ = with_quorum(ask, nodes, "marked")
     reply = ask.first(able, "consul_ha.kv_list", {"prefix": keys.VMS}, timeout_s=PLAN_S)
-    found = {vm: value for key, value in reply.value.items() if (vm := keys.vm_of_lease(key))}
+    found = {vm: value for key, value in reply.value.items() if value and (vm := keys.vm_of_lease(key))}
     return reply.node, found
 
 

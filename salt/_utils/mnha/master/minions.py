@@ -27,6 +27,10 @@ PATIENCE_S = 0.6
 """So long at least the others are waited for after the first good answer, where several are asked."""
 
 
+LACKING = ("__virtual__ returned False", "is not available")
+"""What Salt says of a function that a minion can't load, or does not have."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A minion's answer, `after_s` seconds after the question; `ok` is False if the function failed, `value` then
@@ -37,6 +41,14 @@ class Reply:
     value: Any
     ok: bool
     after_s: float = 0.0
+
+    @property
+    def said(self) -> str:
+        """Its value as a sentence; of a minion that lacks the function with the remedy."""
+        if self.ok or not any(word in str(self.value) for word in LACKING):
+            return str(self.value)
+        remedy = f"`salt {self.node} state.apply` brings them, `salt {self.node} mnha_service.lost` tells which"
+        return f"{self.value} Its minion has lost modules of this project: {remedy}"
 
 
 class Minions:
@@ -113,7 +125,7 @@ class Minions:
             if reply.ok:
                 return reply
         if replies:
-            raise FailedError("; ".join(f"{reply.node}: {reply.value}" for reply in replies.values()))
+            raise FailedError("; ".join(f"{reply.node}: {reply.said}" for reply in replies.values()))
         raise _nobody(nodes, timeout_s)
 
     def heard(
@@ -140,7 +152,7 @@ class Minions:
         if not replies:
             raise _nobody(nodes, timeout_s)
         if not any(reply.ok for reply in replies.values()):
-            raise FailedError("; ".join(f"{reply.node}: {reply.value}" for reply in replies.values()))
+            raise FailedError("; ".join(f"{reply.node}: {reply.said}" for reply in replies.values()))
         return replies
 
     def client(self) -> Any:

@@ -15,37 +15,44 @@ NO_LEASE = "there is no lease to be taken"
 
 
 def has_no_lease(vm: Mapping[str, Any], quorum: bool) -> bool:
-    """Whether Consul, which was read, holds no lease of a VM.
+    """Whether Consul, which was read, holds no lease of a VM, or one that can't be read.
 
     :param vm: its records by the keys of :mod:`mnha.keys`, as a status has them.
     """
     return quorum and not vm[keys.LEASE]
 
 
-def told(name: str, vm: Mapping[str, Any], quorum: bool) -> str:
+def told(name: str, vm: Mapping[str, Any], quorum: bool, faults: Mapping[str, str] | None = None) -> str:
     """What is missing of a VM's records, what that means, and the remedy; empty if nothing is.
+
+    :param faults: why records of it can't be read, by the same keys: those are missing, too.
 
     A guard that sees no lease kills its VM and takes nothing; one that sees no desired state goes by the one that it
     saw last, and one that begins anew by none. The record that is created in the place of a lease that somebody deleted
     is not taken before the longest lease that there may be is over (docs/failure-model.md).
     """
+    gone = {
+        key: f"in Consul can't be read ({faults[key]}), somebody has written it by hand"
+        if faults and key in faults
+        else "is missing in Consul, somebody has deleted it"
+        for key in (keys.LEASE, keys.DESIRED)
+    }
     if has_no_lease(vm, quorum):
         run = (vm[keys.DESIRED] or {}).get("run")
-        if run is None and not vm[keys.LAST_START]:
+        if run is None and not vm[keys.LAST_START] and not faults:
             return (
                 f"{name} has no lease in Consul, and was never started by what it holds: {CREATE}; then"
                 " `salt-run mnha.start`"
             )
         then = "it starts by itself" if run == "started" else "`salt-run mnha.start` starts it"
         return (
-            f"{name}: its lease is missing in Consul, somebody has deleted it. A guard that sees this kills its VM, and"
-            f" no node starts it: {CREATE} again; {LONGEST_S:g} s later, when no old holder can be left, {then}"
+            f"{name}: its lease {gone[keys.LEASE]}. A guard that sees this kills its VM, and no node starts it:"
+            f" {CREATE} again; {LONGEST_S:g} s later, when no old holder can be left, {then}"
         )
     if quorum and not vm[keys.DESIRED]:
         return (
-            f"{name}: its desired state is missing in Consul, somebody has deleted it. Guards go by the one they saw"
-            " last, and one that begins anew starts nothing and takes nothing over: `salt-run mnha.start` or"
-            " `salt-run mnha.stop` writes it again"
+            f"{name}: its desired state {gone[keys.DESIRED]}. Guards go by the one they saw last, and one that begins"
+            " anew starts nothing and takes nothing over: `salt-run mnha.start` or `salt-run mnha.stop` writes it again"
         )
     if quorum and (run := vm[keys.DESIRED].get("run")) not in RUNS:
         return (

@@ -17,7 +17,7 @@ from .. import keys
 from ..consul.client import POLICY_TOKEN_FILE, ConsulClient
 from ..consul.http import read_token
 from ..errors import ConfigurationError, MnhaError
-from . import view
+from . import history, unreadable, view
 
 REQUEST_S = 0.5
 """Of each request: a server that is asked for what it knows answers within milliseconds."""
@@ -42,32 +42,32 @@ class NodeRecords:
         :raises MnhaError: no server answers, or it forbids it.
         """
         found = self._client.snapshot([self._prefix + below for below in view.SHOWN])
-        keys = {entry.key.removeprefix(self._prefix): entry.value for entry in found.entries}
+        values, faults = unreadable.sorted_out(found.entries, self._prefix)
         errors = {} if found.leader else {"consul": "no quorum of Consul in reach: no leader is known"}
-        return {**view.view_of(keys, found.members, found.servers), "errors": errors}
+        return {**view.view_of(values, found.members, found.servers, faults), "errors": errors}
 
     def history(self) -> dict[str, Any]:
         """All entries by key, as the nearest server knows them: without a quorum they are read most of all.
 
         :raises MnhaError: no server answers.
         """
-        below = f"{self._prefix}history/"
-        return {entry.key.removeprefix(below): entry.value for entry in self._client.snapshot([below]).entries}
+        values, faults = unreadable.sorted_out(
+            self._client.snapshot([self._prefix + keys.HISTORY]).entries, self._prefix
+        )
+        return history.readable(values, faults)
 
     def renewed_s(self, leases: Mapping[str, Any]) -> dict[str, float]:
         """VM -> how long ago, at the most, its lease was renewed; without those that nobody renewed while it looked.
 
         :param leases: `vms/<vm>/lease` -> the record as it was read first; those held by nobody don't matter.
         """
-        first = {key: lease for key, lease in leases.items() if lease.get("phase") != "released"}
+        first = {key: lease for key, lease in leases.items() if lease and lease.get("phase") != "released"}
         found: dict[str, float] = {}
         end_s = time.monotonic() + RENEWALS_S
         while len(found) < len(first) and time.monotonic() < end_s:
             before_s = time.monotonic()
             time.sleep(POLL_S)
-            now = {
-                entry.key.removeprefix(self._prefix): entry.value for entry in self._client.list(f"{self._prefix}vms/")
-            }
+            now, _ = unreadable.sorted_out(self._client.list(self._prefix + keys.VMS), self._prefix)
             for key, lease in first.items():
                 if now.get(key) != lease:
                     found.setdefault(key, before_s)

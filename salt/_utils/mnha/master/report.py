@@ -14,7 +14,7 @@ from typing import Any
 from .. import keys
 from ..consul.voters import Margin
 from ..core import choose, placement
-from . import certificates, checks, missing, paused, placing, quorum
+from . import certificates, checks, missing, paused, placing, quorum, unreadable
 from .minions import Reply
 
 Compare = Callable[[Any, Mapping[str, Any]], list[str]]
@@ -119,15 +119,17 @@ def status(
         for node, reply in replies.items()
     }
     views = [one for one in (records or {}, *reports.values()) if one.get("vms") is not None]
-    view: Mapping[str, Any] = next((one for one in views if "consul" not in one["errors"]), views[0] if views else {})
+    views.sort(key=lambda one: ("consul" in one["errors"], not one.get("servers")))
+    view: Mapping[str, Any] = views[0] if views else {}
     seen: Sequence[Mapping[str, Any]] = next(
         (one["members"] for one in (view, *reports.values()) if one.get("members")), []
     )
     members = {row["node"]: row["status"] for row in seen}
     rows = {node: _row(node, view, reports, members, waited_s) for node in nodes}
     found: dict[str, Any] = {
-        "quorum": bool(view) and "consul" not in view["errors"],
+        "quorum": _is_quorum_in_reach(views, len(nodes)),
         "known": bool(view),
+        "unreadable": view.get("unreadable") or {},
         "vms": {},
         "nodes": rows,
         "members": members,
@@ -143,6 +145,19 @@ def status(
     return {"result": code != UNKNOWN, "code": code, "health": WORDS[code], "comment": "; ".join(told or reasons[:1]),
             "warnings": [*reasons, *_told(rows), *_ending(found), *_notes(view, reports, compare)],
             **found}  # fmt: skip
+
+
+def _is_quorum_in_reach(views: Sequence[Mapping[str, Any]], servers: int) -> bool:
+    """Whether Consul has one, by the best view. A server goes on to name the leader that it has just lost: where
+    another one knows none, it is believed only if that leader has told of its servers, or if most servers name one.
+
+    :param views: the best one first.
+    :param servers: how many there should be.
+    """
+    if not views or "consul" in views[0]["errors"]:
+        return False
+    well = sum("consul" not in one["errors"] for one in views)
+    return bool(views[0].get("servers")) or well == len(views) or 2 * well > servers
 
 
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
@@ -164,6 +179,7 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
     if not found["minions"]:
         faults.append(_nobody_heard(found))
     faults += [text for node, row in found["nodes"].items() for text in _node_faults(node, row, found)]
+    faults += unreadable.told(found["unreadable"])
     return UNKNOWN if doubts else DEGRADED if faults else HEALTHY, list(dict.fromkeys([*doubts, *faults]))
 
 
@@ -249,7 +265,7 @@ def _vms(view: Mapping[str, Any], found: Mapping[str, Any], renewed_s: Mapping[s
             key: (view.get("vms") or {}).get(f"{keys.vm(name)}/{key}")
             for key in (keys.LEASE, keys.DESIRED, keys.LAST_START)
         }
-        vm["missing"] = missing.told(name, vm, found["quorum"])
+        vm["missing"] = missing.told(name, vm, found["quorum"], unreadable.of_vm(name, found["unreadable"]))
         vm |= _lease_seen(said, renewed_s.get(name))
         vm |= _location(name, vm, said, found)
         vm["paused"] = said[vm["on"]].get("paused") if vm["on"] in said else None

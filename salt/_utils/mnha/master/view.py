@@ -12,12 +12,14 @@ SHOWN = (keys.CONFIG, keys.VMS, keys.NODES, keys.MAINTENANCE)
 
 
 def view_of(
-    values: Mapping[str, Any], members: Sequence[Mapping[str, Any]], servers: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
+    values: Mapping[str, Any], members: Sequence[Mapping[str, Any]], servers: Sequence[Mapping[str, Any]] = (),
+    faults: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The records as a report has them.
 
-    :param values: by key, relative to the cluster's prefix.
+    :param values: by key, relative to the cluster's prefix; None for one that can't be read.
     :param servers: autopilot's rows of Consul's servers; none: they are not known.
+    :param faults: why records can't be read, by the same keys.
     """
 
     def below(folder: str) -> dict[str, Any]:
@@ -29,5 +31,6 @@ def view_of(
         "applied": values.get(keys.CONFIG),
         "vms": below(keys.VMS),
         "nodes": below(keys.NODES),
-        "maintenance": below(keys.MAINTENANCE),
+        "maintenance": {key: value or {} for key, value in below(keys.MAINTENANCE).items()},
+        "unreadable": dict(faults or {}),
     }

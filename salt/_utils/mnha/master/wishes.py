@@ -97,7 +97,8 @@ def stop(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: f
     last, still_s = seen["holder"] or holder, seen["still_s"]
     result.node, result.done, result.epoch = last, True, seen["lease"].get("epoch", -1)
     if seen["outcome"] == "off":
-        result.text = f"{name} is stopped; it ran on {last}"
+        killed = f", and was killed there: {seen['killed']}" if seen.get("killed") else ""
+        result.text = f"{name} is stopped; it ran on {last}{killed}"
     elif seen["outcome"] == "expired":
         result.text = (
             f"{name} is stopped: {last} has not given its lease back, but nobody has renewed that for {still_s:g} s, so"
@@ -164,7 +165,7 @@ def with_quorum(ask: AskHeard, nodes: Sequence[str], what: str) -> tuple[list[st
     able = [node for node, reply in replies.items() if reply.value is True]
     if not able:
         asked = "; ".join(
-            f"{node} finds no quorum of Consul" if reply.ok else f"{node}: {reply.value}"
+            f"{node} finds no quorum of Consul" if reply.ok else f"{node}: {reply.said}"
             for node, reply in replies.items()
         )
         raise UnreachableError(f"{asked}: nothing can be {what}; see mnha.status")

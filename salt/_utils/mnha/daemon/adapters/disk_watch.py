@@ -63,8 +63,8 @@ class DiskWatch:
 
         :raises MnhaError: Consul does not answer, or others write it, too.
         """
-        for _ in range(ATTEMPTS):  # what was known before the first may be old
-            if self._record.replace(self._record.value, disk.accepted(self._image)):
+        for _ in range(ATTEMPTS):
+            if self._record.overwrite(disk.accepted(self._image)):
                 return
         raise FailedError(f"the record of the disk of {self._vm} keeps changing: does it run?")
 

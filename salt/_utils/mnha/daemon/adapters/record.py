@@ -40,6 +40,8 @@ class Record:
         self._lock = threading.Lock()
         self._heard = threading.Event()
         self._value: dict[str, Any] | None = None
+        self.fault = ""
+        """Why what stands there can't be read; empty if it can, or is not known."""
         self._recall()
         self.threads = (Forever(f"consul-{kept.stem}", self._watch, limit_s=HANGS_S),)
 
@@ -68,6 +70,19 @@ class Record:
         if self._value != before:
             return False
         body = json.dumps(after, sort_keys=True, ensure_ascii=False).encode()
+        written = self._servers.ask(number, TIMEOUT_S, lambda consul: consul.cas(self._key, body, index))
+        self._read(number)
+        return written is not None
+
+    def overwrite(self, after: Mapping[str, Any]) -> bool:
+        """Write `after`, whatever stands there, readable or not: at an operator's word; False: another guard was
+        faster. Waits as :meth:`replace` does.
+
+        :raises MnhaError: Consul does not answer, or forbids it.
+        """
+        number = self._servers.pick()
+        row = row_of(self._servers.read(number, TIMEOUT_S, self._vouched).value, self._key)
+        body, index = json.dumps(after, sort_keys=True, ensure_ascii=False).encode(), row["ModifyIndex"] if row else 0
         written = self._servers.ask(number, TIMEOUT_S, lambda consul: consul.cas(self._key, body, index))
         self._read(number)
         return written is not None
@@ -109,7 +124,12 @@ class Record:
             row = row_of(answer.value, self._key)
             index = row["ModifyIndex"] if row else 0
             if index != self._seen:
-                self._value = value = _value_of(row) if row else None
+                try:
+                    value = _value_of(row) if row else None
+                except FailedError as error:
+                    self.fault = error.message
+                    raise
+                self._value, self.fault = value, ""
                 self._seen = index
                 self._keep(value)
             self._heard.set()
@@ -152,7 +172,7 @@ def _value_of(row: Mapping[str, Any]) -> dict[str, Any]:
     try:
         value = json.loads(row["Value"] or b"")
     except (ValueError, RecursionError) as error:
-        raise FailedError(f"it can't be read: {error}; repair it by hand") from error
+        raise FailedError(f"it is no JSON: {error}; mnha.status tells the remedy") from error
     if not isinstance(value, dict):
-        raise FailedError("it is no object; repair it by hand")
+        raise FailedError("it is no JSON object; mnha.status tells the remedy")
     return value

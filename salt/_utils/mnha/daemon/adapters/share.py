@@ -127,7 +127,7 @@ class Share:
         :param running: image -> QEMU, of the VMs that run here; these must run from there.
         :raises MnhaError: it can't be.
         """
-        if not self._record.is_known():
+        if not (self._record.is_known() or self._record.fault):
             raise FailedError(NOT_KNOWN)
         seen = ground(self._folder, f"{self._node}-adopt", (), self._folder, "", may_be_root=self._rules.declared)
         if not seen.storage.ok:
@@ -136,7 +136,8 @@ class Share:
         for image, pid in running.items():
             _mark(str(self._folder), "", image, str(pid))
         name = _mark(str(self._folder), seen.share or secrets.token_hex(16))
-        if not self._record.replace(before, self._said(name, placed=True)):
+        said = self._said(name, placed=True)
+        if not (self._record.overwrite(said) if self._record.fault else self._record.replace(before, said)):
             raise FailedError("another node has written the share's id meanwhile; see mnha.status")
         return name
 

@@ -79,7 +79,7 @@ def kv_get(key, consistent=False):
         salt node1 consul_ha.kv_get config
     """
     try:
-        value = json.loads(_path(key).read_text())
+        value = _read(_path(key))
     except FileNotFoundError:
         return None
     return {"value": value, "index": value.get("index", 1) if isinstance(value, dict) else 1}
@@ -98,8 +98,17 @@ def kv_list(prefix):
     for path in sorted(_folder().iterdir()):
         key = path.name.replace("%", "/")
         if key.startswith(prefix) and not key.endswith(".new"):
-            found[key] = json.loads(path.read_text())
+            found[key] = _read(path)
     return found
+
+
+def _read(path):
+    """What a record says; None if it can't be read."""
+    try:
+        value = json.loads(path.read_text())
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def snapshot(prefixes):
@@ -112,7 +121,8 @@ def snapshot(prefixes):
         salt node1 consul_ha.snapshot '[nodes/]'
     """
     keys = {key: value for prefix in prefixes for key, value in kv_list(prefix).items()}
-    return {"keys": keys, "members": members(), "leader": "127.0.0.1:8300"}
+    faults = {key: "it is no JSON object" for key, value in keys.items() if value is None}
+    return {"keys": keys, "faults": faults, "members": members(), "leader": "127.0.0.1:8300"}
 
 
 def kv_put(key, value):
