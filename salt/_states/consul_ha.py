@@ -119,6 +119,8 @@ def _ensure(name: str, ensure) -> Result:
     try:
         changes = ensure(test)
     except CommandExecutionError as error:
+        if test and (unit := dry_run.awaited(__running__, "consul")):
+            return _result(name, None, {}, f"what would be done is known when {unit} runs, which would be started")
         return _result(name, False, {}, str(error))
     if not changes:
         return _result(name, True, {}, "is as it should be")

@@ -75,6 +75,8 @@ def lease_created(name: str) -> Result:
     try:
         created = __salt__["guard.create_lease"](name, test=test)
     except CommandExecutionError as error:
+        if test and (unit := dry_run.awaited(__running__, "consul")):
+            return _result(name, None, {}, f"what would be done is known when {unit} runs, which would be started")
         return _result(name, False, {}, str(error))
     new = {"lease": "held by nobody", "desired": created["desired"]}
     changes = {f"{what} of {name}": {"old": None, "new": new[what]} for what, is_new in created.items() if is_new}

@@ -12,6 +12,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from mnha.host import dry_run
+
 __virtualname__ = "mnha_config"
 
 
@@ -31,6 +33,9 @@ def recorded(name: str) -> dict[str, Any]:
     try:
         changes = __salt__["mnha_config.record"](test=test)
     except CommandExecutionError as error:
+        if test and (unit := dry_run.awaited(__running__, "consul")):
+            comment = f"what would be done is known when {unit} runs, which would be started"
+            return {"name": name, "result": None, "changes": {}, "comment": comment}
         return {"name": name, "result": False, "changes": {}, "comment": str(error)}
     if not changes:
         return {"name": name, "result": True, "changes": {}, "comment": "the configuration is the recorded one"}

@@ -13,6 +13,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from mnha.host import dry_run
+
 __virtualname__ = "mnvm"
 
 FOLDER = Path("/etc/mnha/domains")
@@ -41,6 +43,9 @@ def defined(name: str) -> Result:
         changes = _file(name, xml, test)
         differences = __salt__["mnvm.define"](name, xml=xml, test=test)
     except CommandExecutionError as error:
+        if test and (unit := dry_run.awaited(__running__, "libvirtd")):
+            comment = f"what would be done is known when {unit} runs, which would be started"
+            return {"name": name, "result": None, "changes": {}, "comment": comment}
         return {"name": name, "result": False, "changes": {}, "comment": str(error)}
     if differences:
         changes["domain"] = {"old": differences, "new": "as the configuration wants it"}

@@ -6,7 +6,11 @@ include:
 salt_modules_repaired:
   test.fail_without_changes:
     - name: >-
-        Salt's own Python missed packages that the modules of this project need, so nothing else was applied; they are
-        installed now, and salt-minion begins anew: apply the states again
+        Salt's own Python missed packages that the modules of this project need, so nothing else was applied;
+{%- if opts.test %}
+        they would be installed, and salt-minion would begin anew: apply the states, and then once more
+{%- else %}
+        they are installed now, and salt-minion begins anew: apply the states again
+{%- endif %}
     - require:
       - cmd: salt_python_packages

@@ -93,6 +93,13 @@ def test_mistakes_are_named_with_a_remedy_and_a_failing_exit_code(world):
     done = world.salt.run("m1", "mnha_policy.failover", "example", "mnvm", "7", "node9")
     assert done.returncode != 0
     assert "node9" in done.stdout
+    done = world.salt.run("m1", "mnha.start", "node2", "force=True")
+    assert done.returncode != 0
+    assert "mnha.start: 'node2' is a word too many; force=True is not known. It takes cluster=" in done.stdout
+    done = world.salt.run("m1", "mnha.bootstrap", "nowhere")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "nowhere" in done.stdout
     (world.folder / "consul_is_down").touch()
     try:
         done = world.salt.run("m1", "mnha.start")

@@ -1,4 +1,4 @@
-"""Which files a run of states would change, by what its states have said so far. Pure."""
+"""What a run of states would change, by what its states have said so far: files, services. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ def touched(running: Mapping[str, Mapping[str, Any]]) -> list[str]:
     :param running: the results of the states before this one, as Salt has them (`__running__`).
     """
     return list(dict.fromkeys(file for tag, result in running.items() for file in _of_state(tag, result)))
+
+
+def awaited(running: Mapping[str, Mapping[str, Any]], *units: str) -> str:
+    """Of services that don't run, those that the run would start before: what needs them can't be known in a dry run;
+    empty if there is none.
+
+    :param running: as in :func:`touched`.
+    """
+    started = [
+        str(result.get("name"))
+        for tag, result in running.items()
+        if tag.startswith("service_|-") and tag.endswith("running") and result.get("result") is None
+    ]
+    return ", ".join(unit for unit in units if unit in started)
 
 
 def _of_state(tag: str, result: Mapping[str, Any]) -> Iterator[str]:
