@@ -13,6 +13,8 @@ from lab.witness import Witness
 
 GUEST_UP_S = 120.0
 FAILOVER_S = 60.0
+DEGRADED = 1
+"""The exit code of a status while a node is down."""
 
 
 def demo(cluster: Cluster) -> int:
@@ -47,18 +49,22 @@ def _play(cluster: Cluster) -> bool:
         overlaps = witness.monitor.overlaps()
     print()
     survivor = next(name for name in cluster.names if name != holder)
-    _verb(cluster, survivor, "status")
+    _verb(cluster, survivor, "status", DEGRADED)
     _verb(cluster, survivor, "history")
     verdict = checker.check(cluster.settings.disk_image, cluster.consoles())
     print(verdict.text())
     return verdict.ok and not overlaps
 
 
-def _verb(cluster: Cluster, node: str, verb: str) -> None:
-    """Type an operator's command, and show it with its output."""
+def _verb(cluster: Cluster, node: str, verb: str, expected: int = 0) -> None:
+    """Type an operator's command, and show it with its output.
+
+    :param expected: its exit code.
+    :raises LabError: it ends with another one.
+    """
     words = ["salt-run", f"mnha.{verb}", f"cluster={CLUSTER_NAME}"]
     print(f"\n{node}# {' '.join(words)}", flush=True)
     done = cluster.run(node, words, timeout_s=120)
     print(done.stdout.rstrip(), flush=True)
-    if done.returncode:
+    if done.returncode != expected:
         raise LabError(f"`{' '.join(words)}` ended with {done.returncode}: {done.stderr.strip()}")
