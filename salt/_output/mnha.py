@@ -101,7 +101,7 @@ def _nodes(nodes: Mapping[str, Any]) -> Iterable[str]:
                 answer,
                 row.get("consul", "unknown"),
                 _checks(row.get("checks")),
-                "yes" if row.get("maintenance") else "no",
+                "no" if row.get("maintenance") is None else "yes",
             )
         )
     yield from table(("NODE", "GUARD", "CONSUL", "CHECKS", "MAINTENANCE"), rows)

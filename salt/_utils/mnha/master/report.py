@@ -410,6 +410,8 @@ def _notes(view: Mapping[str, Any], reports: Mapping[str, Any], compare: Compare
     """What an operator should know and that is no fault."""
     if not view:
         return []
+    if keys.CONFIG in (view.get("unreadable") or {}):
+        return []
     if (view.get("applied") or {}).get("cluster") is None:
         return ["no configuration has been applied yet: state.apply"]
     given = {node: one["config"] for node, one in reports.items() if one.get("config")}

@@ -72,7 +72,8 @@ def remedy(key: str) -> str:
     name = key.rpartition("/")[2]
     by_folder = {
         keys.MAINTENANCE: f"the node counts as in maintenance: `salt-run mnha.maintenance {name} off`, or `on`",
-        keys.NODES: "its guard writes that of a node anew within a minute; one of no node has to be deleted by hand",
+        keys.NODES: "its guard writes that of a node anew within a minute; one of no node is deleted by `consul kv"
+        f" delete mnha/CLUSTER/{key}` with the management token (docs/security.md)",
         keys.HISTORY: f"`salt NODE consul_ha.kv_delete {key}` on any node removes it",
         keys.ACTIONS: f"`salt NODE consul_ha.kv_delete {key}` on any node removes it",
     }

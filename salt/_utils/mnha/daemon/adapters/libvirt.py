@@ -97,6 +97,8 @@ def explained(error: str) -> str:
     """libvirt's error, with what to do where its words do not say it."""
     if any(words in error for words in _UNPLACED_WORDS):
         return f"{error}; libvirt puts a VM into its slice by systemd-machined: apply states.hypervisor, and unmask it"
+    if "Failed to connect socket" in error:
+        return f"{error}; `systemctl start libvirtd`"
     return error
 
 
@@ -213,7 +215,7 @@ class Connection:
             self.error = "the connection was closed"
             log.warning("libvirtd closed the connection")
         except libvirt.libvirtError as error:
-            self.error = str(error)
+            self.error = explained(str(error))
         except Exception as error:
             self.error = repr(error)
             raise
