@@ -10,7 +10,7 @@
 
 The lane ``idle`` gets what the others leave, and their timing does not notice. Of the lane ``loopback`` the kernel
 tests come first, whose timing is the strictest, while the lab's image is made, which no timing depends on. What follows
-them keeps to one core.
+them keeps to one core; the masters and minions come next, before the lab is put under load.
 
 All logs are judged by the same rule: a lane fails if a command of it fails, if a test was skipped, or if none was
 passed. What failed, in any, is named last.
@@ -75,8 +75,9 @@ LANES = (
         "loopback",
         (
             (*PYTEST, "tests/kernel"),
+            (*FIRST_CORE, *PYTEST, *BESIDE_THE_LAB),
             (*FIRST_CORE, *PYTEST, "tests/unit"),
-            (*FIRST_CORE, *PYTEST, "tests/functional", *BESIDE_THE_LAB),
+            (*FIRST_CORE, *PYTEST, "tests/functional"),
         ),
     ),
     Lane(

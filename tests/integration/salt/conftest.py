@@ -190,11 +190,3 @@ def running(world: World) -> Iterator[None]:
     yield
     over.set()
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def nothing_s(_world: World) -> float:
-    """How long a `salt-run` takes that asks nobody; the machine may be busy."""
-    began_s = time.monotonic()
-    _world.salt.run("m1", "test.arg")
-    return time.monotonic() - began_s
