@@ -16,7 +16,6 @@ from .adapters.consul import Servers
 from .adapters.consul_disk import ConsulDisk
 from .adapters.libvirt import Connection
 from .adapters.maintenance import Maintenance
-from .adapters.networks import Networks
 from .adapters.node_records import NodeRecords
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
@@ -62,7 +61,6 @@ class Node:
         self._share = self.record(keys.SHARE, "share")
         self.share = Share(self.name, Path(config["image_folder"]), self._share, Rules.of(config))
         self.records = NodeRecords(self.servers, keys.folder(self.cluster))
-        self.networks = Networks(config)
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.memory = Memory(config, guards)
@@ -88,7 +86,6 @@ class Node:
             self._share,
             self.records,
             self.certificates,
-            self.networks,
         )
 
     @property
