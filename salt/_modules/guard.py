@@ -295,12 +295,13 @@ def _create_lease(conf: dict[str, Any], vm: str, again: bool) -> bool:
         [server["host"] for server in servers], token, token_name=f"the token in {TOKEN_FILE}", port=servers[0]["port"]
     )
     key, timings = keys.full(conf["cluster"], keys.lease(vm)), Timings.from_dict(conf["timings"])
-    record = replace(lease.created_again(timings), epoch=client.index(key)) if again else lease.first(timings)
     there = client.get(key)
     if there and not unreadable.lease_fault(there.value):
         return False
     if there and unreadable.is_newer(there.value):
         raise FailedError(f"the lease of {vm} in Consul is of another version, and is left alone: upgrade this node")
+    is_first = not again and there is None
+    record = lease.first(timings) if is_first else replace(lease.created_again(timings), epoch=client.index(key))
     return client.cas(key, json.loads(record.to_json()), there.index if there else 0)
 
 

@@ -239,8 +239,8 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
 
 def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -> dict[str, Any]:
     """Wait until the VM is `running` or `off`, wherever, by what the guards write into Consul; no minion of theirs is
-    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`; `killed` why it
-    was killed meanwhile, empty if it was not, or if that is not known.
+    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`. Where `off` is
+    wanted, `killed` says why it was killed meanwhile; empty if it was not, or if that is not known.
 
     CLI Example:
 
@@ -260,8 +260,10 @@ def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -
             raise UnreachableError(str(error)) from error
         return following.Look(lease, (record or {}).get("value") or {})
 
-    before = _kills(name)
+    before = _kills(name) if wanted == "off" else {}
     found = _run(lambda: following.follow(read, name, wanted, float(wait_s)))
+    if wanted != "off":
+        return found
     newest = [why for kill, why in sorted(_kills(name).items()) if kill not in before]
     return {**found, "killed": newest[-1] if newest else ""}
 

@@ -41,11 +41,11 @@ def defined(name: str) -> Result:
     try:
         xml = __salt__["mnha_config.domain"](name)
         changes = _file(name, xml, test)
+        if test and (unit := dry_run.awaited(__running__, "libvirtd")):
+            comment = f"what else would be done is known when {unit} runs, which would be started"
+            return {"name": name, "result": None, "changes": changes, "comment": comment}
         differences = __salt__["mnvm.define"](name, xml=xml, test=test)
     except CommandExecutionError as error:
-        if test and (unit := dry_run.awaited(__running__, "libvirtd")):
-            comment = f"what would be done is known when {unit} runs, which would be started"
-            return {"name": name, "result": None, "changes": {}, "comment": comment}
         return {"name": name, "result": False, "changes": {}, "comment": str(error)}
     if differences:
         changes["domain"] = {"old": differences, "new": "as the configuration wants it"}

@@ -71,6 +71,8 @@ def test_the_newest_are_those_that_happened_last() -> None:
     entries = {"1": history.repeated(FAILED, entry("30", event="failover failed")), "2": entry("20"), "3": entry("25")}
     assert history.newest(entries, 2) == [entries["3"], entries["1"]]
     assert history.newest(entries, 1) == [entries["1"]]
+    assert history.newest(entries, 0) == []
+    assert len(history.newest(entries, 9)) == 3
     assert history.newest({}, 5) == []
 
 

@@ -233,6 +233,9 @@ def test_a_server_that_still_names_the_leader_it_has_lost_is_not_believed():
     found = summed(**reports)
     assert (found["code"], found["quorum"]) == (2, False)
     assert "no quorum of Consul is in reach" in found["comment"]
+    replies = {node: Reply(node, value, True) for node, value in reports.items()}
+    own = report.status(NODES, replies, now_s=1.0, waited_s=0.3, records=view())
+    assert not own["quorum"], "what this node reads itself is no voice beside its minion's"
     reports["node3"] = one_report("node3", servers=[{"node": "node3", "voter": True, "healthy": True}])
     assert summed(**reports)["quorum"], "the leader has told of its servers"
 

@@ -31,7 +31,7 @@ def newest(entries: Mapping[str, Mapping[str, Any]], limit: int) -> list[Mapping
     :param entries: by key, which begins with the time of the first writing.
     """
     keys = sorted(entries, key=lambda key: (_happened(entries[key]), key))
-    return [entries[key] for key in keys[-limit:]]
+    return [entries[key] for key in keys[max(0, len(keys) - limit) :]]
 
 
 def readable(entries: Mapping[str, Any], faults: Mapping[str, str]) -> dict[str, Any]:
@@ -98,6 +98,6 @@ def count_again(
         if not key:
             return ""
         former = get(key)
-        if former and cas(key, repeated(former["value"], value), former["index"]):
+        if former and former["value"] and cas(key, repeated(former["value"], value), former["index"]):
             return key
     return ""

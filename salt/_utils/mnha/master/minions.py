@@ -6,6 +6,7 @@ one dead node costs seconds. Here the caller says when it has heard enough.
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -27,7 +28,7 @@ PATIENCE_S = 0.6
 """So long at least the others are waited for after the first good answer, where several are asked."""
 
 
-LACKING = ("__virtual__ returned False", "is not available")
+LACKING = re.compile(r"'[\w.]+' (__virtual__ returned False|is not available)")
 """What Salt says of a function that a minion can't load, or does not have."""
 
 
@@ -45,10 +46,10 @@ class Reply:
     @property
     def said(self) -> str:
         """Its value as a sentence; of a minion that lacks the function with the remedy."""
-        if self.ok or not any(word in str(self.value) for word in LACKING):
+        if self.ok or not LACKING.match(str(self.value)):
             return str(self.value)
         remedy = f"`salt {self.node} state.apply` brings them, `salt {self.node} mnha_service.lost` tells which"
-        return f"{self.value} Its minion has lost modules of this project: {remedy}"
+        return f"{str(self.value).rstrip('.')}; its minion has lost modules of this project: {remedy}"
 
 
 class Minions:

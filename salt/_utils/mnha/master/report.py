@@ -127,7 +127,7 @@ def status(
     members = {row["node"]: row["status"] for row in seen}
     rows = {node: _row(node, view, reports, members, waited_s) for node in nodes}
     found: dict[str, Any] = {
-        "quorum": _is_quorum_in_reach(views, len(nodes)),
+        "quorum": _is_quorum_in_reach(view, [one for one in views if one is not records] or views, len(nodes)),
         "known": bool(view),
         "unreadable": view.get("unreadable") or {},
         "vms": {},
@@ -147,17 +147,17 @@ def status(
             **found}  # fmt: skip
 
 
-def _is_quorum_in_reach(views: Sequence[Mapping[str, Any]], servers: int) -> bool:
+def _is_quorum_in_reach(best: Mapping[str, Any], voices: Sequence[Mapping[str, Any]], servers: int) -> bool:
     """Whether Consul has one, by the best view. A server goes on to name the leader that it has just lost: where
     another one knows none, it is believed only if that leader has told of its servers, or if most servers name one.
 
-    :param views: the best one first.
+    :param voices: what each node says of it, once.
     :param servers: how many there should be.
     """
-    if not views or "consul" in views[0]["errors"]:
+    if not best or "consul" in best["errors"]:
         return False
-    well = sum("consul" not in one["errors"] for one in views)
-    return bool(views[0].get("servers")) or well == len(views) or 2 * well > servers
+    well = sum("consul" not in one["errors"] for one in voices)
+    return bool(best.get("servers")) or well == len(voices) or 2 * well > servers
 
 
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
