@@ -3,8 +3,9 @@
 Both are what the guard of this node knows; the beacon asks its socket and nothing else (see mnvm_health for
 why). Reports changes only. Events are `salt/beacon/<minion>/node_liveness/<cluster>/<peer>/lost|back|unknown`
 and `…/node_liveness/<cluster>/<self>/<check>_lost|<check>_back`, of a check that concerns one VM only
-`…/<self>/<vm>/<check>_lost|<check>_back`; each carries cluster, node, text, and such a one vm. "I could not
-look" is an event of its own, `unknown`, and never `lost`.
+`…/<self>/<vm>/<check>_lost|<check>_back`, of a network (`management`, `storage_network`, `data_network`) also
+`…/<self>/<check>_degraded`: a link of its bond, or its gateway, is silent. Each carries cluster, node, text, and one of
+a VM vm. "I could not look" is an event of its own, `unknown`, and never `lost`.
 
 .. code-block:: yaml
 
@@ -94,17 +95,20 @@ def _peer_events(memory: dict[str, Any], cluster: str, peers: dict[str, Any]) ->
 
 
 def _check_events(memory: dict[str, Any], cluster: str, status: dict[str, Any]) -> list[dict[str, Any]]:
-    """Checks of this node, then of each VM here, that fail, or are right again."""
+    """Checks of this node, then of each VM here, that fail, or are right again. A network may be degraded as well."""
     known, events, own = memory.setdefault("checks", {}), [], __opts__["id"]
-    told = [("", {**(status.get("checks") or {}), **(status.get("salt_checks") or {})})]
+    networks = status.get("network_checks") or {}
+    told = [("", {**(status.get("checks") or {}), **(status.get("salt_checks") or {}), **networks})]
     told += [(vm, one.get("checks") or {}) for vm, one in sorted((status.get("vms") or {}).items())]
     for vm, name, check in [(vm, name, check) for vm, checks in told for name, check in sorted(checks.items())]:
-        ok = bool(check.get("ok"))
-        before = known.get((vm, name), True)
-        known[vm, name] = ok
-        if ok is not before:
-            text = f"{name} is right again" if ok else check.get("why") or f"{name} fails"
-            place, word = "/".join(filter(None, (cluster, own, vm))), "back" if ok else "lost"
+        word = "back" if check.get("ok") else "lost"
+        if word == "back" and check.get("why") and not vm and name in networks:
+            word = "degraded"
+        before = known.get((vm, name), "back")
+        known[vm, name] = word
+        if word != before:
+            text = f"{name} is right again" if word == "back" else check.get("why") or f"{name} fails"
+            place = "/".join(filter(None, (cluster, own, vm)))
             about = {"cluster": cluster, "node": own, **({"vm": vm} if vm else {})}
             events.append({"tag": f"{place}/{name}_{word}", **about, "text": text})
     return events

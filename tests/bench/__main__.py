@@ -26,7 +26,7 @@ from tests.bench.peer.pacemaker import DEFAULT_TOKEN_MS, PeerBed, peer_lab
 from tests.bench.stats import Comparison, Measure
 
 FAST = "power_loss_fast"
-ORDER = (idle.NAME, status.NAME, "crash", "power_loss", "storage_cut")
+ORDER = (idle.NAME, status.NAME, "crash", "power_loss", "storage_cut", "management_cut")
 NAMES = (*ORDER, FAST)
 SHORT_TOKEN_MS = 1000
 OK, NOT_MET, UNSAFE, INTERRUPTED = 0, 1, 3, 130

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from mnha.daemon.adapters.networks import Networks
+from mnha.daemon.adapters.probe import Check
 from mnha.fencer.slices import KernelSlices
 from mnha.host.network import transaction
 from tests.support.example import example_pillar
@@ -48,10 +50,11 @@ def neighbour(*commands: str) -> None:
         run("ip", "-n", "neighbour", *command.split())
 
 
-def until(question: Callable[[], object], limit_s: float, what: str) -> None:
+def until(question: Callable[[], object], limit_s: float, what: str, seen: Callable[[], object] = str) -> None:
+    """:param seen: what is the case instead, if it does not become so."""
     end_s = time.monotonic() + limit_s
     while not question():
-        assert time.monotonic() < end_s, f"not within {limit_s:g} s: {what}"
+        assert time.monotonic() < end_s, f"not within {limit_s:g} s: {what}; {seen()}"
         time.sleep(0.2)
 
 
@@ -272,18 +275,59 @@ def test_jumbo_frames_that_do_not_arrive_are_told_and_taken_back(host: Host) -> 
     assert answers(8972)
 
 
-def test_one_link_may_be_cut_and_both_silent_ones_are_told(host: Host) -> None:
+@pytest.fixture(scope="module")
+def watch(host: Host) -> Networks:
+    """What a guard knows of the network, by the device that has its address."""
+    network = {"address": ADDRESS.partition("/")[0], "gateway": GATEWAY, "peers": {"node2": NEIGHBOUR}}
+    made = Networks({"networks": {"storage": network}})
+    made.start()
+    return made
+
+
+def seen(watch: Networks) -> Check:
+    return watch.checks()["storage_network"]
+
+
+def is_lost(watch: Networks) -> bool:
+    return watch.lost_s("storage_network") is not None and not seen(watch).ok
+
+
+def is_well(watch: Networks) -> bool:
+    return seen(watch) == Check(True, "")
+
+
+def test_one_link_may_be_cut_and_both_silent_ones_are_told(host: Host, watch: Networks) -> None:
     salt = host.pillar()
+    until(lambda: is_well(watch), 20, "the guard finds it well", lambda: seen(watch))
     run("ip", "-n", "cable", "link", "set", "a0", "down")
     until(lambda: not salt.here("bond.status")["bond0"]["links"]["eth0"]["passes"], 5, "one link is down")
     assert salt.here("hostnet.problems") == []
+    until(lambda: "eth0 of bond0 passes no frames" in seen(watch).why, 5, "the guard tells it", lambda: seen(watch))
+    assert seen(watch).ok, "and nothing else"
     until(answers, 6, "the neighbour uses the other link, too: its own carrier is well, and LACP is silent for 3 s")
     run("ip", "-n", "cable", "link", "set", "a0", "up")
     until(lambda: salt.here("bond.status")["bond0"]["links"]["eth0"]["passes"], 20, "it is back")
+    until(lambda: is_well(watch), 20, "the guard finds it well", lambda: seen(watch))
+    began_s = time.monotonic()
+    for link in ("a0", "a1"):
+        run("ip", "-n", "cable", "link", "set", link, "down")
+    until(lambda: is_lost(watch), 5, "the guard finds it lost", lambda: seen(watch))
+    print(f"both carriers down: the guard knows after {time.monotonic() - began_s:.2f} s")
+    assert seen(watch).why == "no link of bond0 passes frames (eth0, eth1)"
+    for link in ("a0", "a1"):
+        run("ip", "-n", "cable", "link", "set", link, "up")
+    until(lambda: is_well(watch), 30, "the guard finds it well", lambda: seen(watch))
+    neighbour("address flush dev bond0")
+    until(lambda: is_lost(watch), 10, "the guard finds that nobody answers", lambda: seen(watch))
+    assert "nobody answers by br_bond0: the gateway (192.168.93.1), node2 (192.168.93.4)" in seen(watch).why
+    neighbour(*(f"address add {one}/24 dev bond0" for one in (NEIGHBOUR, GATEWAY)))
+    until(lambda: is_well(watch), 20, "the guard finds it well", lambda: seen(watch))
     for link in ("a0", "b0", "a1", "b1"):
         run("ip", "netns", "exec", "cable", "tc", "filter", "del", "dev", link, "ingress")
     until(lambda: any("bond0" in text for text in salt.here("hostnet.problems")), 20, "the silence is told")
     assert salt.here("bond.status")["bond0"]["carrier"], "to the kernel nothing has happened"
+    until(lambda: is_lost(watch), 10, "the guard finds it lost", lambda: seen(watch))
+    until(lambda: "no switch answers bond0 by LACP" in seen(watch).why, 10, "and why", lambda: seen(watch))
 
 
 OWN = """
@@ -332,13 +376,15 @@ def own(salt: LocalSalt, text: str, *, test: bool = False) -> dict[str, dict[str
     return found
 
 
-def test_a_hosts_own_states_add_a_bond_and_a_bridge_and_take_them_away(host: Host) -> None:
+def test_a_hosts_own_states_add_a_bond_and_a_bridge_and_take_them_away(host: Host, watch: Networks) -> None:
     for link in ("a0", "b0", "a1", "b1"):  # the cables that the test before left cut
         other = ("b" if link[0] == "a" else "a") + link[1]
         words = ["ingress", "matchall", "action", "mirred", "egress", "redirect", "dev", other]
         run("ip", "netns", "exec", "cable", "tc", "filter", "add", "dev", link, *words)
     salt = host.pillar()
-    until(lambda: salt.here("hostnet.problems") == [], 20, "the cables are well again")
+    problems = lambda: salt.here("hostnet.problems")  # noqa: E731
+    until(lambda: problems() == [], 40, "the cables are well again", problems)
+    until(lambda: is_well(watch), 20, "the guard finds it well", lambda: seen(watch))
     before = devices()
     dry = own(salt, OWN, test=True)
     assert {name: one["result"] for name, one in dry.items()} == {"bond7": None, "br_bond7": None, "networks": None}, (

@@ -44,7 +44,7 @@ class CompileError(Exception):
 def sources(root: Path = ROOT) -> list[Path]:
     """All files that what comes of a seed depends on."""
     library = root / "salt/_utils/mnha"
-    parts = ("core/guard.py", "core/placement.py", "fencer/rules.py")
+    parts = ("core/guard.py", "core/evacuation.py", "core/placement.py", "fencer/rules.py")
     guard = sorted({path for part in parts for path in closure(library / part, library)})
     world = [root / "tests/simulation" / f"{name}.py" for name in ("__init__", *WORLD, "faults", "sweep", "compiled")]
     support = [root / "tests/support" / name for name in ("__init__.py", "library.py")]

@@ -129,6 +129,17 @@ def draw_views(chance: random.Random, config: Config, seconds: float) -> tuple[C
     return dataclasses.replace(config, partial=chance.choice((0.0, 0.0, 0.3))), faults
 
 
+def draw_management(chance: random.Random, config: Config, seconds: float) -> tuple[Config, list[Fault]]:
+    """Where the management network is gone, for how long, and how long that is borne."""
+    faults = [
+        Fault(us(chance.uniform(5.0, seconds)), "management", where, 0.0, us(chance.uniform(2.0, 60.0)))
+        for where in (0, 0, chance.randrange(60))
+        for _ in range(chance.choice((0, 0, 1, 2)))
+    ]
+    limits = dataclasses.replace(config.limits, management_s=chance.choice((2.0, 5.0, 15.0, float("inf"))))
+    return dataclasses.replace(config, limits=limits), faults
+
+
 def target(world: World, where: int) -> Host:
     """The node that a fault strikes: often the holder, or the one that is to take over."""
     holder = world.consul.lease.holder if world.consul.lease else ""
@@ -182,6 +193,10 @@ def _of_network(world: World, host: Host, fault: Fault) -> bool:
             changes = {"lag_s": 6.0 * fault.size}
         case "still":
             changes = {"still": True}
+        case "management":
+            host.lose_management()
+            world.engine.after(fault.duration_us, host.regain_management)
+            return True
         case "no leader":
             world.consul.leader_from_us = world.engine.now + us(0.2 + 4.3 * fault.size)
             return True

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from mnha.core.evacuation import Evacuation
 from mnha.core.model import Lease, Op, Vm
 from mnha.core.ports import AbilitySeen, Confirmed, Ended, Event, FencerSeen, LeaseSeen, Ordered
 from mnha.fencer.rules import Grant
@@ -101,6 +102,7 @@ class Host:
         self.slow_reports_s = 0.0
         self.unable = ""
         self.storage_lost_us: int | None = None
+        self.management_lost_us: int | None = None
         self.link, self.agent = Link(), Agent()
         self.watchdog = Watchdog(engine, self, kind)
         self.hypervisor = Hypervisor(world, engine, self)
@@ -172,8 +174,30 @@ class Host:
             qemu, full = self.hypervisor.qemu, self.world.full_until_us > self.engine.now
             elsewhere = ", ".join(well) if qemu is not None and qemu.paused else ""
             return AbilitySeen(self.unable, None, elsewhere, storage_full=full)
-        lost_s = (self._uptime_us + max(0, self.storage_lost_us - self._booted_us) * self._rate // SECOND) / SECOND
-        return AbilitySeen("the image's folder does not answer", lost_s, ", ".join(well))
+        return AbilitySeen("the image's folder does not answer", self._since_s(self.storage_lost_us), ", ".join(well))
+
+    def _since_s(self, at_us: int) -> float:
+        """A moment on this node's clock, that of its boot at the earliest."""
+        return (self._uptime_us + max(0, at_us - self._booted_us) * self._rate // SECOND) / SECOND
+
+    # ---- management network
+
+    def lose_management(self) -> None:
+        """Its management network is gone: nothing of Consul, nor of the storage."""
+        if self.management_lost_us is None:
+            self.management_lost_us = self.engine.now
+            self.world.trace("management lost", self.name)
+
+    def regain_management(self) -> None:
+        """It is back."""
+        if self.management_lost_us is not None:
+            self.management_lost_us = None
+            self.world.trace("management back", self.name)
+
+    @property
+    def management_lost_s(self) -> float | None:
+        """Since when it is gone, on this node's clock; None: it is not."""
+        return None if self.management_lost_us is None else self._since_s(self.management_lost_us)
 
     # ---- power
 
@@ -310,6 +334,7 @@ class GuardProcess(Process):
         self._queue: deque[tuple[Event, bool]] = deque()
         self._ticks, self._ticks_from_us = 0, 0
         self.desk = Desk(self)
+        self.evacuation = Evacuation(self.world.limits.management_s)
         self.guard = self.world.guard_class(
             host.name,
             self.timings,

@@ -103,6 +103,7 @@ class Hypervisor:
         self.stuck_until_us = 0
         self.deaf = False
         self.fail_starts = 0.0
+        self.refuses_migrations = False
         self.disk_fails_until_us = 0
         self.reset()
 
@@ -252,7 +253,8 @@ class Hypervisor:
             host.after(self._engine.span(0.05, 0.5), self._end_migration, move, "its process was killed at the target")
             return
         apart = not target._host.power or target._host.is_frozen or host.link.is_cut or target._host.link.is_cut
-        if apart or target.qemu is not None or target.pending is not None or move.qemu is not self.qemu:
+        refuses = target.refuses_migrations or target.qemu is not None
+        if apart or refuses or target.pending is not None or move.qemu is not self.qemu:
             late_s = 27.0 if apart else 0.5
             host.after(self._engine.span(0.05, late_s), self._end_migration, move, "the target refuses")
             return

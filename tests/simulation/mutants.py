@@ -32,13 +32,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from mnha.core import choose, pauses
+from mnha.core import choose, evacuation, pauses
 from mnha.core import decide as rules_of_decide
 from mnha.core import guard as guard_module
 from mnha.core import lease as rules
 from mnha.core.choose import Node
+from mnha.core.evacuation import Evacuation
 from mnha.core.guard import Ask, Guard
-from mnha.core.model import Action, Decision, Lease, Pause, Phase, Run, Sighting, View, Vm
+from mnha.core.model import Action, Decision, Lease, Op, Pause, Phase, Run, Sighting, View, Vm
 from mnha.core.ports import Answered, Confirmed, Ended, LeaseSeen, Moved, Ordered, Outcome, StartFailed, VmSeen
 from mnha.core.timing import Timings
 from mnha.daemon.adapters import lease_store
@@ -667,6 +668,36 @@ def _out_of_reach_is_enough(view: View) -> str:
 
 _REAL_STORAGE = rules_of_decide.storage_reason
 
+
+# ---- the management network
+
+
+def _gone_for_a_moment(self: Evacuation, view: View, now_s: float, lost_s: float | None, better: Any) -> Any:
+    """The VM leaves as soon as the network is gone."""
+    return _REAL_STEP(self, view, now_s, None if lost_s is None else float("-inf"), better)
+
+
+def _never_stopped(self: Evacuation, view: View, now_s: float, lost_s: float | None, better: Any) -> Any:
+    """A VM that can't be migrated stays out of reach for ever."""
+    step = _REAL_STEP(self, view, now_s, lost_s, better)
+    return None if step is not None and step.op is Op.RELEASE else step
+
+
+def _stopped_at_once(self: Evacuation, view: View, now_s: float, lost_s: float | None, better: Any) -> Any:
+    """The VM is stopped without a migration being tried."""
+    self._tried.update(better)
+    return _REAL_STEP(self, view, now_s, lost_s, better)
+
+
+def _tried_for_ever(self: Evacuation, view: View, now_s: float, lost_s: float | None, better: Any) -> Any:
+    """A target that has refused is tried again and again."""
+    self._tried.clear()
+    return _REAL_STEP(self, view, now_s, lost_s, better)
+
+
+_REAL_STEP = Evacuation.step
+
+
 # ---- variants of the simulated world's adapters: what they promise, they have to keep
 
 
@@ -989,6 +1020,30 @@ MUTANTS: dict[str, Mutant] = {
     "storage_never_a_reason": Mutant(
         "a VM without its image holds the lease for ever",
         patches=((rules_of_decide, "storage_reason", lambda view: ""),),
+    ),
+    "evacuated_though_nobody_is_better": Mutant(
+        "a VM leaves a lost management network for a node that has lost it as well",
+        patches=((evacuation, "has_management", lambda record: True),),
+    ),
+    "evacuated_at_once": Mutant(
+        "a VM leaves as soon as its node's management network is gone",
+        patches=((Evacuation, "step", _gone_for_a_moment),),
+    ),
+    "evacuated_live_or_never": Mutant(
+        "a VM that can't be migrated stays on a node without its management network",
+        patches=((Evacuation, "step", _never_stopped),),
+    ),
+    "evacuated_by_a_stop_alone": Mutant(
+        "a VM is stopped for a lost management network, and not migrated",
+        patches=((Evacuation, "step", _stopped_at_once),),
+    ),
+    "evacuated_to_the_same_again": Mutant(
+        "a migration off a lost management network is tried again and again",
+        patches=((Evacuation, "step", _tried_for_ever),),
+    ),
+    "evacuated_again_and_again": Mutant(
+        "a VM that has come back to a lost management network is stopped for it again",
+        patches=((evacuation, "AGAIN_S", 0.0),),
     ),
     "adapter_stamps_a_read_afterwards": Mutant(
         "the simulated store stamps a read when its answer comes",

@@ -10,7 +10,8 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mnha.core.choose import Needs, Node
+from mnha.core import evacuation
+from mnha.core.choose import MANAGEMENT, Needs, Node
 from mnha.core.placement import Cluster, place, placed
 from mnha.core.ports import TurnsSeen
 
@@ -94,7 +95,13 @@ class Copy:
             else Node(other.name, seen.get(other.name), alive=is_seen(host, other))
             for other in world.hosts
         ]
-        process.post(TurnsSeen(records.choice(host, nodes)))
+        order = records.choice(host, nodes)
+        process.post(TurnsSeen(order))
+        better = [name for name in order if evacuation.has_management(seen.get(name))]
+        step = process.evacuation.step(process.guard.view, host.now_s(), host.management_lost_s, better)
+        if step is not None:
+            world.trace("evacuation", host.name, f"{step.op} {step.target}")
+            process.post(step)
 
 
 def record_of(process: GuardProcess) -> dict[str, Any]:
@@ -105,6 +112,7 @@ def record_of(process: GuardProcess) -> dict[str, Any]:
     return {
         "guard": {"vms": {NEEDS.vm: own}},
         "checks": checks,
+        "network_checks": {MANAGEMENT: {"ok": process.host.management_lost_us is None}},
         "free_memory_mib": NEEDS.memory_mib,
         "cpus": NEEDS.cpus,
     }

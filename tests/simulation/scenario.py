@@ -354,6 +354,12 @@ def _starts_fail(stage: Stage, node: str) -> None:
     stage.host(node).hypervisor.fail_starts = 1.0
 
 
+@deed("no migration succeeds")
+def _no_migration(stage: Stage) -> None:
+    for host in stage.world.hosts:
+        host.hypervisor.refuses_migrations = True
+
+
 @deed("the disk of the VM fails on NODE for NUMBER s")
 def _disk_fails(stage: Stage, node: str, seconds: str) -> None:
     vm = stage.host(node).hypervisor
@@ -389,6 +395,12 @@ def _guest(stage: Stage, what: str, node: str) -> None:
 def _storage(stage: Stage, node: str, how: str) -> None:
     host = stage.host(node)
     host.lose_storage() if how == "hangs" else host.regain_storage()
+
+
+@deed("NODE (loses|regains) its management network")
+def _management(stage: Stage, node: str, how: str) -> None:
+    host = stage.host(node)
+    host.lose_management() if how == "loses" else host.regain_management()
 
 
 @deed("the guard of NODE sees no record of any node")
@@ -528,7 +540,7 @@ WORLD: dict[str, Callable[[Any], Any]] = {
 }
 """Keys of ``world`` that are fields of :class:`Config`; the rest is read in :func:`_config`."""
 
-LIMITS = ("start_s", "shutdown_s", "storage_s", "masterless_s")
+LIMITS = ("start_s", "shutdown_s", "storage_s", "management_s", "masterless_s")
 KEYS = ("what", "world", "begins", "arrange", "timeline")
 EXPECTATIONS = ("told", "told first", "never told", "once", "running", "times", "answers", "violation")
 

@@ -29,7 +29,7 @@ from mnha.core.model import Run
 
 from .compiled import digest
 from .engine import SECOND, us
-from .faults import Fault, draw_config, draw_faults, draw_views, strike
+from .faults import Fault, draw_config, draw_faults, draw_management, draw_views, strike
 from .world import Config, ViolationError, World
 
 SAVE_EVERY_S = 5.0
@@ -76,7 +76,8 @@ def script_of(seed: int) -> Script:
     config, seconds = draw_config(chance), chance.choice((40.0, 90.0, 180.0))
     faults = draw_faults(chance, seconds)
     config, wrong = draw_views(random.Random(f"views of seed {seed}"), config, seconds)
-    return Script(config, seconds, [*faults, *wrong], Run.STARTED if chance.random() < 0.8 else Run.STOPPED)
+    config, gone = draw_management(random.Random(f"management of seed {seed}"), config, seconds)
+    return Script(config, seconds, [*faults, *wrong, *gone], Run.STARTED if chance.random() < 0.8 else Run.STOPPED)
 
 
 def play(

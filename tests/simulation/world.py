@@ -319,6 +319,7 @@ class World:
             host.hypervisor.guest_goes_on()
             host.watchdog.refuses_until_us = host.memory_full_until_us = 0
             host.regain_storage()
+            host.regain_management()
             self.consul.catch_up(host)
             if not host.power:
                 self.engine.after(self.engine.span(5.0, 30.0), host.boot_up)

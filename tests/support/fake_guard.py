@@ -126,6 +126,7 @@ class FakeGuard:
         self.vm = "off"
         self.checks: dict[str, dict[str, Any]] = {"storage": {"ok": True, "why": ""}}
         self.vm_checks: dict[str, dict[str, Any]] = {}
+        self.network_checks: dict[str, dict[str, Any]] = {}
         self.peers: dict[str, dict[str, Any]] = {}
         self.consul_reachable = True
         self.fails_to_start = False
@@ -224,6 +225,7 @@ class FakeGuard:
                 "consul": {"reachable": self.consul_reachable, "known_leader": True, "error": ""},
                 "watchdog": self.watchdog,
                 "checks": self.checks,
+                "network_checks": self.network_checks,
                 "peers": self.peers,
                 "vms": {
                     world.vm: {

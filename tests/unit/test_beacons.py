@@ -246,3 +246,19 @@ def test_own_checks(beacons, world):
     assert (event["vm"], event["text"]) == ("mnvm", "no image")
     guard.vm_checks = {"image": {"ok": True, "why": ""}}
     assert list(tick(beacons, "node_liveness")) == ["node2/mnvm/image_back"]
+
+
+def test_a_network_is_degraded_lost_and_back(beacons, world):
+    guard = world.guards["node2"]
+
+    def told(ok, why=""):
+        guard.network_checks = {"management": {"ok": ok, "why": why}}
+        return {tag: event["text"] for tag, event in tick(beacons, "node_liveness").items()}
+
+    assert told(True) == {}
+    assert told(True, "eth1 of bond1 passes no frames") == {
+        "node2/management_degraded": "eth1 of bond1 passes no frames"
+    }
+    assert told(True, "eth1 of bond1 passes no frames") == {}
+    assert told(False, "nobody answers") == {"node2/management_lost": "nobody answers"}
+    assert told(True) == {"node2/management_back": "management is right again"}

@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from lab import guards
 from lab.settings import GUEST_ADDRESS, GUEST_PORT, MGMT, STORAGE
 from mnha.core.timing import PROFILES
+from tests.integration.cluster.test_migration import ONCE_MORE, same_guest
 from tests.support.leader import lead
 from tests.support.scene import Scene, eventually
 
@@ -21,6 +23,9 @@ TIMINGS = PROFILES["default"]
 MASTERLESS_S = 2.0
 FAILOVER_S = 40.0
 GUEST_S = 60.0
+MANAGEMENT_LOST_S = 15.0
+NOTICED_S = 20.0
+EVACUATION_S = 90.0
 ELECTION_S = 5.0
 """An election, a split vote included: what was appended just before a cut may be committed by the next leader."""
 
@@ -54,6 +59,51 @@ def test_a_management_cut_of_the_holder_touches_neither_lease_nor_vm(scene: Scen
     scene.cluster.heal(scene.holder)
     eventually(lambda: guest_answers(scene), 10, "the guest answers again")
     assert_untouched(scene, cut_s, pid, epoch)
+
+
+@ONCE_MORE
+def test_a_holder_without_its_management_network_sends_its_vm_to_a_node_that_has_it(
+    scene: Scene, tell: Callable[[str], None]
+) -> None:
+    old, epoch = scene.holder, scene.status(scene.holder)["lease"]["epoch"]
+    eventually(lambda: guest_answers(scene), GUEST_S, "the guest answers on the management network")
+    with same_guest(scene) as pulse:
+        cut_s = scene.witness.mark("management cut", old, at_ns=scene.cluster.cut(old, MGMT))
+        eventually(lambda: not told_of(scene, old)["ok"], NOTICED_S, "it is noticed")
+        assert "nobody answers by" in told_of(scene, old)["why"]
+        eventually(lambda: guards.runners(scene.cluster) not in ([old], []), EVACUATION_S, "the VM runs elsewhere")
+        (new,) = guards.runners(scene.cluster)
+        eventually(lambda: guest_answers(scene), 10, "the guest answers again")
+        went_s = scene.cluster.boottime() - cut_s
+    assert new in scene.others
+    lease = scene.status(new)["lease"]
+    assert (lease["holder"], lease["epoch"]) == (new, epoch + 1)
+    assert lease["reason"] == f"{old} has lost its management network"
+    scene.cluster.heal(old)
+    eventually(lambda: told_of(scene, old)["ok"], NOTICED_S, "it is well again")
+    scene.await_renewals(3, holder=new)  # nobody takes it back
+    tell(
+        f"management network of the holder cut: migrated to {new}, the guest answers there after {went_s:.1f} s; "
+        f"it stood still for {pulse.longest_gap_s():.2f} s at the most"
+    )
+
+
+@pytest.mark.nightly
+def test_a_management_network_that_is_gone_for_all_nodes_moves_nothing(scene: Scene) -> None:
+    pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
+    cut_s = scene.witness.mark("management cut", scene.holder)
+    for node in scene.cluster.names:
+        scene.cluster.cut(node, MGMT)
+    eventually(lambda: all(not told_of(scene, node)["ok"] for node in scene.cluster.names), NOTICED_S, "all notice")
+    time.sleep(MANAGEMENT_LOST_S + 5.0)
+    assert_untouched(scene, cut_s, pid, epoch)
+    for node in scene.cluster.names:
+        scene.cluster.heal(node)
+
+
+def told_of(scene: Scene, node: str) -> dict[str, Any]:
+    """What a node's guard says of its management network."""
+    return dict(scene.guard(node)["network_checks"]["management"])
 
 
 @pytest.mark.parametrize(

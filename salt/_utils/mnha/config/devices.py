@@ -72,6 +72,15 @@ def bond_of(name: str, bond: host_networks.BondOptions, links: tuple[str, ...], 
     return Bond(name, mtu, links=links, mode=bond.mode, options=options)
 
 
+def of_data(cluster: ClusterConfig, node: str) -> str:
+    """The device of the network `data` on `node`; empty if the configuration names none."""
+    data = cluster.networks.data if cluster.networks else None
+    if data is None:
+        return ""
+    device = value_at(data.device, node)
+    return device if data.vlan is None else f"{device}.{data.vlan}"
+
+
 def networks(cluster: ClusterConfig, node: str) -> tuple[Network, ...]:
     """The networks in which `node` is to have an address, with who is to answer there.
 

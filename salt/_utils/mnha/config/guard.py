@@ -10,8 +10,10 @@ import posixpath
 from typing import Any
 
 from ..host.libvirtd import PKI_FOLDER
+from . import devices
 from .fields import value_at
 from .model import ClusterConfig, Vm
+from .network_rules import ADDRESSED
 
 GUARD_FILE = "/etc/mnha/guard.json"
 GUARD_SOCKET = "/run/mnha/guard.sock"
@@ -54,6 +56,8 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "masterless_takeover_after_s": cluster.masterless_takeover_after_s,
         "leave_s": LEAVE_S,
         "storage_lost_after_s": cluster.storage_lost_after_s,
+        "management_lost_after_s": cluster.management_lost_after_s,
+        "networks": _networks(cluster, node),
         "memory_reserve_mib": cluster.memory_reserve_mib,
         "image_folder": cluster.image_folder,
         "unsafe_mount": cluster.unsafe_mount,
@@ -81,6 +85,26 @@ def fencer_config(cluster: ClusterConfig) -> dict[str, Any]:
         "watchdog": cluster.watchdog,
         "watchdog_device": cluster.watchdog_device,
     }
+
+
+def _networks(cluster: ClusterConfig, node: str) -> dict[str, Any]:
+    """The networks of a node that its guard watches, by role: on which device, if that is configured, with which
+    address, and who is to answer there.
+    """
+    found: dict[str, Any] = {}
+    made = {network.role: network for network in devices.networks(cluster, node)}
+    for role in ADDRESSED:
+        peers = {name: getattr(peer, role) for name, peer in cluster.nodes.items() if name != node}
+        network = made.get(role)
+        found[role] = {
+            "address": getattr(cluster.nodes[node], role),
+            "device": network.device if network else None,
+            "gateway": network.gateway if network else None,
+            "peers": peers,
+        }
+    if device := devices.of_data(cluster, node):
+        found["data"] = {"device": device}
+    return found
 
 
 def _vm(cluster: ClusterConfig, node: str, name: str, vm: Vm) -> dict[str, Any]:

@@ -310,6 +310,13 @@ class ClusterConfig(Section):
         "there because its disk fails. Then it is killed and started elsewhere, if another node's storage is well; if "
         "none is it is left alone, for it may go on when the file server is back. 0: always left alone.",
     )
+    management_lost_after_s: SecondsOrOff = Field(
+        15.0,
+        description="So long a VM stays on a node that has lost its management network: no carrier, no link that "
+        "passes frames, or nobody who answers there. Then it is migrated, live, to the best node whose management "
+        "network is well, or, if that can't be, shut down and started there. Where it is gone for all nodes, it stays. "
+        "0: always.",
+    )
     memory_reserve_mib: Annotated[int, Field(ge=0, le=1024 * 1024)] = Field(
         1024,
         description="So much memory of a node, in MiB, no VM is placed on: what QEMU needs beside its guest's memory "

@@ -25,6 +25,10 @@ SHORTEST_STORAGE_LIMIT_S = 10.0
 """A guard notices hanging storage after 6 s at the latest (it looks every 2 s and waits for 4 s), and it takes a moment
 until the others have read that. Asked sooner, a node that hangs with all others would still look well."""
 
+SHORTEST_MANAGEMENT_LIMIT_S = 8.0
+"""A guard takes up to 5 s to find that nobody answers, and the others have to find the same where a switch is gone for
+all."""
+
 SHORTEST_OWN_ACCORD_S = 1.0
 """A master that hears of an expired lease only when it has expired has given its order after about a second (beacon,
 event bus, plan: docs/salt-latency.md); before that a guard would only be in its way."""
@@ -74,6 +78,7 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _watched_kill,
         _memory_in_time,
         _storage_limit,
+        _management_limit,
         _own_accord,
         _consul_ports,
         _pip,
@@ -103,6 +108,17 @@ def _storage_limit(cluster: Mapping_) -> Iterator[Fault]:
             value,
             f"it takes up to {SHORTEST_STORAGE_LIMIT_S:g} s to know whether other nodes reach the image",
             f"give {SHORTEST_STORAGE_LIMIT_S:g} or more, or 0 for never",
+        )
+
+
+def _management_limit(cluster: Mapping_) -> Iterator[Fault]:
+    value = cluster.get("management_lost_after_s")
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < SHORTEST_MANAGEMENT_LIMIT_S:
+        yield Fault(
+            "management_lost_after_s",
+            value,
+            f"it takes up to {SHORTEST_MANAGEMENT_LIMIT_S:g} s to know whether other nodes have lost it as well",
+            f"give {SHORTEST_MANAGEMENT_LIMIT_S:g} or more, or 0 for never",
         )
 
 

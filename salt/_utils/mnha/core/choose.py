@@ -19,6 +19,11 @@ from .model import Vm
 OF_A_VM = frozenset({"image", "overlay", "bridge", "domain", "memory", "fencer"})
 """The checks that concern one VM and not its node, which an older guard has told among its node's."""
 
+MANAGEMENT = "management"
+"""The check of that network, among the `network_checks` of a record."""
+NEEDED = frozenset({MANAGEMENT})
+"""The checks of networks without which the VM is of little use, and better elsewhere."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -153,13 +158,16 @@ def objection(node: Node, needs: Needs, holder: str = "", room: Room | None = No
 def _doubt(node: Node, vm: str) -> str:
     """What speaks against a node that may well be able; empty if nothing does.
 
-    It gave the VM back, since that could not run there; it may again, and is better than none. Or an older guard tells
+    It gave the VM back, since that could not run there; it may again, and is better than none. Or nobody could manage
+    anything with the VM there, for the management network is gone. Or an older guard tells
     of one of its VMs without saying of which: it knows itself, and takes the order, or refuses it at once.
     """
     record = node.record or {}
     if _of_vm(record, vm).get("failed_here") is True:
         return "it gave the VM back lately, which could not run there"
-    checks = record.get("checks", {})
+    checks, networks = record.get("checks", {}), record.get("network_checks")
+    if isinstance(networks, Mapping) and (why := _failing({key: networks[key] for key in NEEDED & set(networks)})):
+        return why
     return _failing({name: checks[name] for name in sorted(OF_A_VM & set(checks))})
 
 

@@ -118,6 +118,8 @@ class Limits:
     :param start_s: how long libvirt may take to start it.
     :param shutdown_s: how long a guest may take to shut down.
     :param storage_s: how long the image's folder may be gone here, and only here, before a running VM is stopped.
+    :param management_s: how long the management network may be gone here, and only here, before the VM leaves
+        (:mod:`mnha.core.evacuation`).
     :param masterless_s: how long nobody orders a take-over that is needed before this node does it without an order;
         0: never.
     :param ranking: all nodes, the preferred ones first.
@@ -128,6 +130,7 @@ class Limits:
     start_s: float = 30.0
     shutdown_s: float = 60.0
     storage_s: float = float("inf")
+    management_s: float = float("inf")
     masterless_s: float = 0.0
     ranking: tuple[str, ...] = ()
 

@@ -23,11 +23,13 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..core.choose import MANAGEMENT
+from ..core.evacuation import has_management
 from ..core.ports import MaintenanceSeen, TurnsSeen
 from ..errors import MnhaError
 from ..host.clock import boottime_s
@@ -152,10 +154,21 @@ class Daemon:
         alive = "" if self._loop.lost else "WATCHDOG=1\n"
         notify(f"{alive}STATUS={self._status.sentences()}")
         record, node = self._status.publish(), self._node
-        turns = turns_of(node.config, self._loop.guards, record, node.records.seen(), node.peers.seen())
+        others = node.records.seen()
+        turns = turns_of(node.config, self._loop.guards, record, others, node.peers.seen())
         for name, order in turns.items():
             if order != self._loop.guards[name].view.turns:
                 self._loop.deliver(name, TurnsSeen(order))
+            better = [other for other in order or () if others and has_management(others.nodes.get(other))]
+            self._evacuate(name, better)
+
+    def _evacuate(self, name: str, better: Sequence[str]) -> None:
+        """Order that a VM leaves this node, if its management network is lost."""
+        guard, lost_s = self._loop.guards[name], self._node.networks.lost_s(MANAGEMENT)
+        if step := self._protected[name].evacuation.step(guard.view, boottime_s(), lost_s, better):
+            to = f"to {step.target}" if step.target else "by a stop and a start"
+            self._protected[name].journal.note("evacuated", f"{step.reason}: the VM is to leave it, {to}")
+            self._loop.deliver(name, step)
 
     def _let_answers_out(self, end_s: float) -> None:
         """Wait until what has been answered was sent, though not for long."""

@@ -16,6 +16,7 @@ from .adapters.consul import Servers
 from .adapters.consul_disk import ConsulDisk
 from .adapters.libvirt import Connection
 from .adapters.maintenance import Maintenance
+from .adapters.networks import Networks
 from .adapters.node_records import NodeRecords
 from .adapters.other_nodes import OtherNodes
 from .adapters.peers import Peers
@@ -61,6 +62,7 @@ class Node:
         self._share = self.record(keys.SHARE, "share")
         self.share = Share(self.name, Path(config["image_folder"]), self._share, Rules.of(config))
         self.records = NodeRecords(self.servers, keys.folder(self.cluster))
+        self.networks = Networks(config)
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.memory = Memory(config, guards)
@@ -86,6 +88,7 @@ class Node:
             self._share,
             self.records,
             self.certificates,
+            self.networks,
         )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import keys
 from ..core import lease as rules
+from ..core.evacuation import Evacuation
 from ..core.guard import Guard, Limits
 from ..core.model import Move, Vm
 from ..core.ports import Event
@@ -39,6 +40,7 @@ class Protected:
     disk: DiskWatch
     health: GuestHealth
     journal: GuardJournal
+    evacuation: Evacuation
 
     def start(self) -> None:
         """Start the adapters' threads."""
@@ -109,10 +111,11 @@ def protect(
         objection,
         post,
     )
+    limits = _limits(node.config, vm)
     guard = Guard(
         node.name,
         timings,
-        _limits(node.config, vm),
+        limits,
         store=store,
         hypervisor=hypervisor,
         fencer=Reluctant(node.fencer.for_vm(name, post), prober.objection, post),
@@ -127,7 +130,8 @@ def protect(
         return guard.vm_pid if guard.view.vm is Vm.RUNNING and guard.view.move is Move.NONE else None
 
     health = GuestHealth(node.connection, vm, pid)
-    return Protected(name, guard, store, hypervisor, prober, disk, health, journal)
+    evacuation = Evacuation(limits.management_s)
+    return Protected(name, guard, store, hypervisor, prober, disk, health, journal, evacuation)
 
 
 def _qemu(guard: Guard) -> int:
@@ -145,6 +149,7 @@ def _limits(config: dict[str, Any], vm: dict[str, Any]) -> Limits:
         window_s=restarts.get("window_s", 600.0),
         shutdown_s=vm.get("stop_timeout_s", 60.0),
         storage_s=config.get("storage_lost_after_s", 0.0) or float("inf"),
+        management_s=config.get("management_lost_after_s", 0.0) or float("inf"),
         masterless_s=config.get("masterless_takeover_after_s", 0.0),
         ranking=tuple(vm.get("ranking", ())),
     )

@@ -61,6 +61,7 @@ class Status:
             "peers": self._node.peers.seen(),
             "checks": self._checks(Of.NODE),
             "salt_checks": self._checks(Of.SALT),
+            "network_checks": self._network_checks(),
             "certificates": self._node.certificates.seen(),
             "faults": self._faults(),
             "vms": {
@@ -116,6 +117,7 @@ class Status:
             },
             "checks": self._checks(Of.NODE),
             "salt_checks": self._checks(Of.SALT),
+            "network_checks": self._network_checks(),
             "free_memory_mib": self._node.memory.free_mib() // MEMORY_STEP_MIB * MEMORY_STEP_MIB,
             "cpus": os.cpu_count(),
         }
@@ -127,6 +129,10 @@ class Status:
             self._record, self._published_s = record, now_s
             self._node.publisher.put(keys.full(self._node.cluster, keys.node(self._node.name)), record)
         return self._record
+
+    def _network_checks(self) -> dict[str, Any]:
+        """What is known of this node's networks."""
+        return {name: dataclasses.asdict(check) for name, check in self._node.networks.checks().items()}
 
     def _checks(self, of: Of) -> dict[str, Any]:
         """The newest results of the checks that concern this node, or Salt on it; those of a VM are told with it."""

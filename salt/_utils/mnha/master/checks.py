@@ -12,7 +12,11 @@ def of_status(status: Mapping[str, Any]) -> dict[str, Any]:
 
     :param status: the guard's, see docs/architecture.md.
     """
-    checks = {**(status.get("checks") or {}), **(status.get("salt_checks") or {})}
+    checks = {
+        key: one
+        for kind in ("checks", "salt_checks", "network_checks")
+        for key, one in (status.get(kind) or {}).items()
+    }
     for vm, one in (status.get("vms") or {}).items():
         checks |= {f"{vm}: {name}": check for name, check in (one.get("checks") or {}).items()}
     return checks

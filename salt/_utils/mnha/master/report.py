@@ -232,7 +232,8 @@ def _why_silent(row: Mapping[str, Any]) -> str:
     """Why a node's minion does not answer, by the last word of its guard, which lives without it; empty if that says
     nothing of it.
     """
-    told = (row["record"] or {}).get("salt_checks") or {}
+    record = row["record"] or {}
+    told = {**(record.get("salt_checks") or {}), **(record.get("network_checks") or {})}
     return "; ".join(f"its guard's record says: {one.get('why')}" for one in told.values() if not one.get("ok"))
 
 

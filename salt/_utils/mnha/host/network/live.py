@@ -151,8 +151,8 @@ def _interface(
         addresses=tuple(own.get(name, ())),
         speed_mbit_s=int(speed) if speed.isdigit() else None,
         duplex=read(f"{name}/duplex") if speed.isdigit() else None,
-        port=_port(name, read) if member_of == "bond" else None,
-        team=_team(name, read) if kind == "bond" else None,
+        port=port_of(name, read) if member_of == "bond" else None,
+        team=team_of(name, read) if kind == "bond" else None,
     )
 
 
@@ -160,7 +160,8 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _port(name: str, read: Callable[[str], str]) -> Port:
+def port_of(name: str, read: Callable[[str], str]) -> Port:
+    """An interface as a link of a bond."""
     folder = f"{name}/bonding_slave"
     return Port(
         up=read(f"{folder}/mii_status") == "up",
@@ -175,7 +176,8 @@ OPTIONS = ("miimon", "xmit_hash_policy", "lacp_rate", "primary", "updelay", "dow
 """Those that a configuration can set."""
 
 
-def _team(name: str, read: Callable[[str], str]) -> Team:
+def team_of(name: str, read: Callable[[str], str]) -> Team:
+    """A bond."""
     folder = f"{name}/bonding"
     mode = read(f"{folder}/mode").partition(" ")[0]
     told = {option: read(f"{folder}/{option}").partition(" ")[0] for option in OPTIONS}
