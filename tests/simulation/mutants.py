@@ -956,6 +956,10 @@ MUTANTS: dict[str, Mutant] = {
     "paused_for_ever": Mutant(
         "what a failing disk has paused is never resumed", patches=((pauses, "obstacle", lambda view: "left alone"),)
     ),
+    "migration_waits_for_a_vm_that_stands": Mutant(
+        "an order to migrate waits for a VM that its disk has paused, and so nobody resumes it",
+        patches=((rules_of_decide, "unmovable_reason", lambda view: ""),),
+    ),
     "suspended_is_resumed": Mutant(
         "what somebody has suspended is resumed", patches=((pauses, "BY_ITSELF", tuple(Pause)[1:]),)
     ),

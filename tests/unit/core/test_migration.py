@@ -183,6 +183,24 @@ def test_a_migration_that_makes_no_sense_is_refused(target: str, situation: str,
     assert words in message
 
 
+@pytest.mark.parametrize("vm", [Vm.PAUSED, Vm.OFF])
+def test_an_order_does_not_wait_for_a_vm_that_no_longer_runs(vm: Vm) -> None:
+    rig = source()
+    rig.on(VmSeen(vm, rig.guard._generation, pid=1, pause=Pause.NO_SPACE if vm is Vm.PAUSED else Pause.NONE))
+    assert (rig.values("answer")[-1][:3]) == (9, "refused", f"only a running VM can be migrated: here it is {vm}")
+    assert rig.guard.view.order is None
+    rig.on(rig.granted())
+    rig.after(TIMINGS.renew_s)
+    assert (written(rig).phase, written(rig).target) == (Phase.HELD, None)
+
+
+def test_an_order_waits_while_nobody_knows_whether_the_vm_runs() -> None:
+    rig = source()
+    rig.on(VmSeen(Vm.UNKNOWN, rig.guard._generation))
+    rig.after(TIMINGS.renew_s)
+    assert rig.guard.view.order is not None
+
+
 def test_only_the_holder_migrates() -> None:
     rig = Rig(limits=NODES).observes()
     rig.on(Ordered(Op.MIGRATE, 9, "ordered", 60.0, target="you"))

@@ -204,3 +204,11 @@ def test_without_the_fencer_it_is_resumed_as_soon_as_that_is_back() -> None:
     rig.on(FencerSeen(False))
     assert "unpause" not in rig.after(2.0)
     assert "unpause" in rig.on(FencerSeen(True))
+
+
+def test_a_vm_that_was_to_be_migrated_when_its_disk_paused_it_is_resumed() -> None:
+    rig = held()
+    rig.on(Ordered(Op.MIGRATE, 9, "maintenance", 600.0, target="you"))
+    paused(rig, Pause.NO_SPACE)
+    assert live(rig, 10.0, fails=False)
+    assert rig.guard.state is State.RUNNING

@@ -129,7 +129,8 @@ def void_reason(view: View) -> str:
     if order is None or lease is None:
         return ""
     if rules.is_mine(view):
-        return ""
+        waits = order.op is Op.MIGRATE and view.move is Move.NONE and view.vm is not Vm.UNKNOWN
+        return unmovable_reason(view) if waits else ""
     if order.op is Op.MIGRATE:
         return f"{view.node} lost the lease before it could hand it over"
     if order.op is not Op.TAKEOVER:
@@ -139,6 +140,13 @@ def void_reason(view: View) -> str:
     if view.sighting is not None and view.sighting.index != order.index and lease.phase is not Phase.RELEASED:
         return f"{lease.holder} has renewed the lease of epoch {lease.epoch}"
     return unfit_reason(view)
+
+
+def unmovable_reason(view: View) -> str:
+    """Why the VM here can't be migrated as it is; empty when it can. An order that waited for it to run would keep one
+    that its disk has paused from being resumed (:func:`mnha.core.pauses.obstacle`).
+    """
+    return "" if view.vm is Vm.RUNNING else f"only a running VM can be migrated: here it is {view.vm}"
 
 
 def unfit_reason(view: View) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import BugError
 from . import lease as rules
 from . import pauses
-from .decide import decide, end_reason, fence_reason, off_reason, offered_to, unfit_reason
+from .decide import decide, end_reason, fence_reason, off_reason, offered_to, unfit_reason, unmovable_reason
 from .model import (
     NOT_PROBED,
     SENTENCES,
@@ -727,11 +727,9 @@ class Guard:
         if target not in view.ranking or target == view.node:
             others = ", ".join(node for node in view.ranking if node != view.node) or "none"
             return f"{target or 'nothing'} is no node to migrate to from {view.node}; known: {others}"
-        if view.vm is not Vm.RUNNING:
-            return f"only a running VM can be migrated: here it is {view.vm}"
         if view.move is not Move.NONE:
             return f"a migration from {view.node} is {view.move}"
-        return off_reason(view)
+        return unmovable_reason(view) or off_reason(view)
 
     def _end_order(self, kind: str, message: str) -> None:
         """Answer the order at hand and forget it."""
