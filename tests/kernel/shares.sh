@@ -1,6 +1,6 @@
 # A file server, 10.9.0.1, and another client, 10.9.0.4, each in a namespace of its own; this machine is 10.9.0.3. nfsd is
 # one per network namespace, and clients are told apart by their host's name.
-for module in veth bridge nfsd nfs nfsv3 nfsv4 lockd; do modprobe $module || exit 4; done
+for module in veth bridge; do modprobe $module || exit 4; done
 ip netns add server && ip netns add other || exit 5
 ip -n server link add br0 type bridge && ip -n server address add 10.9.0.1/24 dev br0 && ip -n server link set br0 up
 ip -n server link set lo up && ip -n other link set lo up
@@ -10,15 +10,4 @@ for port in p0 p1; do ip -n server link set $port master br0 up || exit 6; done
 ip address add 10.9.0.3/24 dev share0 && ip link set share0 up
 ip -n other address add 10.9.0.4/24 dev share0 && ip -n other link set share0 up
 hostname node1
-
-# The kernel serves no NFSv4 from an overlay.
-mkdir -p /srv/nfs && mount -t tmpfs share /srv/nfs && mkdir -p /srv/nfs/mngt /srv/nfs/bs
-printf '/mngt *(rw,fsid=1,no_root_squash,no_subtree_check)\n/bs *(rw,fsid=2,no_root_squash,no_subtree_check)\n' >/etc/exports
-lease() { printf '[exports]\nrootdir=/srv/nfs\n[nfsd]\nlease-time=%s\ngrace-time=%s\n' $1 $1 >/etc/nfs.conf; }
-serve() { # with that lease time
-  lease $1
-  nsenter --net=/run/netns/server sh -c '
-    umount /proc/fs/nfsd 2>/dev/null; mount -t nfsd nfsd /proc/fs/nfsd
-    pidof rpcbind >/dev/null || rpcbind -w
-    exportfs -ra && rpc.nfsd 4 && { pidof rpc.mountd >/dev/null || rpc.mountd; }'
-}
+. "${BASH_SOURCE%/*}/serve.sh"

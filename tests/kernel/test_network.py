@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-
 import pytest
 
-from lab import build
-from lab.settings import Settings
-from lab.uml import End, Machine
-from tests.support.example import ROOT
+from lab.uml import End
 
-from .test_watchdog import BOOT_S
+from .host_machine import CABLES, NETWORKS, install, run_tests
 
-PACKAGES = ("ifupdown2", "bridge-utils")
-LIMIT_S = 400.0
+LIMIT_S = 450.0
 
 
 @pytest.fixture(scope="module")
 def said() -> End:
     """What a machine said in which `on_network.py` was run."""
-    settings = Settings.from_environment()
-    repository = build.build_repository(settings, "packages", "node-packages.txt", build.build_base(settings))
-    debs = [str(path) for name in PACKAGES for path in sorted(repository.glob(f"{name}_*.deb"))]
-    options = "-p no:cacheprovider --color=no -x -v"
-    program = f"""
-    export DEBIAN_FRONTEND=noninteractive
-    mkdir -p /etc/network/interfaces.d
-    dpkg --force-all --install {shlex.join(debs)} >/run/dpkg 2>&1 || {{ cat /run/dpkg; exit 3; }}
-    . {shlex.quote(str(ROOT / "tests/kernel/cables.sh"))}
-    cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. PYTHONDONTWRITEBYTECODE=1
-    exec {shlex.quote(sys.executable)} -m pytest {options} tests/kernel/on_network.py
-    """
-    with Machine(program, systemd=True) as machine:
-        return machine.wait(BOOT_S + LIMIT_S)
+    return run_tests("on_network.py", [install(NETWORKS), CABLES], LIMIT_S)
 
 
 def test_the_networks_of_a_host(said: End) -> None:

@@ -1,0 +1,76 @@
+"""A machine with a kernel of its own for the states of a host: its root is this machine's, with Debian's packages more,
+and a file of tests is run in it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from lab import build
+from lab.settings import Settings
+from lab.uml import End, Machine
+from tests.support.example import ROOT
+
+from .test_watchdog import BOOT_S
+
+CABLES = f". {shlex.quote(str(ROOT / 'tests/kernel/cables.sh'))}"
+NETWORKS = ("ifupdown2", "bridge-utils")
+SHARES = ("nfs-common", "nfs-kernel-server", "rpcbind", "keyutils", "libnfsidmap1", "libtirpc3", "libtirpc-common",
+          "libevent-core-2.1-7", "libwrap0", "ucf")  # fmt: skip
+UNPACKED = """
+mkdir -p /var/lib/nfs/sm /var/lib/nfs/sm.bak /var/lib/nfs/v4recovery /run/rpcbind /run/sendsigs.omit.d
+printf '%s:x:%s:65534::/run/rpcbind:/usr/sbin/nologin\\n' _rpc 901 statd 902 >>/etc/passwd
+chown 901 /run/rpcbind; chown -R 902 /var/lib/nfs/sm /var/lib/nfs/sm.bak
+touch /var/lib/nfs/etab /var/lib/nfs/rmtab
+mkdir -p /etc/systemd/system/mnha-mount-again@.service.d
+printf '[Unit]\\nDefaultDependencies=no\\n' >/etc/systemd/system/mnha-mount-again@.service.d/test.conf
+"""
+"""What the packages' scripts would have made for a file server; and nothing that was booted for is waited for."""
+
+
+def debs(packages: Sequence[str]) -> list[str]:
+    """The files of Debian's packages, as a node of the lab gets them."""
+    settings = Settings.from_environment()
+    repository = build.build_repository(settings, "packages", "node-packages.txt", build.build_base(settings))
+    return [str(path) for name in packages for path in sorted(repository.glob(f"{name}_*.deb"))]
+
+
+def install(packages: Sequence[str]) -> str:
+    """Shell: install them, whatever they depend on."""
+    return f"""
+    export DEBIAN_FRONTEND=noninteractive
+    mkdir -p /etc/network/interfaces.d
+    dpkg --force-all --install {shlex.join(debs(packages))} >/run/dpkg 2>&1 || {{ cat /run/dpkg; exit 3; }}
+    """
+
+
+def unpack(packages: Sequence[str]) -> str:
+    """Shell: put their files in place, and run none of their scripts."""
+    return f"""
+    for deb in {shlex.join(debs(packages))}; do
+      dpkg-deb --fsys-tarfile $deb | tar -x --keep-directory-symlink -C / || exit 3
+    done
+    """
+
+
+def installed(package: str) -> str:
+    """Shell: have dpkg take one of those for installed."""
+    (deb,) = debs([package])
+    return f"{{ dpkg-deb --field {deb}; printf 'Status: install ok installed\\n\\n'; }} >>/var/lib/dpkg/status"
+
+
+def run_tests(file: str, prepare: Sequence[str], limit_s: float) -> End:
+    """Run a file of tests in such a machine; what it said.
+
+    :param prepare: shell, each before the next.
+    """
+    options = "-p no:cacheprovider --color=no -x -v"
+    lines = [
+        *prepare,
+        f"cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. PYTHONDONTWRITEBYTECODE=1",
+        f"exec {shlex.quote(sys.executable)} -m pytest {options} tests/kernel/{file}",
+    ]
+    with Machine("\n".join(lines), systemd=True) as machine:
+        return machine.wait(BOOT_S + limit_s)
