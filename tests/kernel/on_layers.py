@@ -1,5 +1,5 @@
-"""Run in a machine with two cables to a neighbour (`cables.sh`), which is its file server, too, by `test_layers.py`: the
-layers of the networks and of the storage as a highstate applies them, whole.
+"""Run in a machine with two cables to a neighbour (`cables.sh`), its file server, by `test_layers.py`: the layers of
+the networks and of the storage as a highstate applies them, whole.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def _taken_away(
     kept = {address for name in _above(wanted, device.name) for address in _addresses(wanted, name)}
     for address in live.addresses:
         if below and address not in kept:
-            yield f"{live.name} has the address {address}, which nothing would have any more: remove it first"
+            yield f"{live.name} has the address {address}, which nothing that lies on it would have: remove it first"
 
 
 def _above(wanted: Sequence[Device], name: str) -> set[str]:
