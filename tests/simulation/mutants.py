@@ -1025,6 +1025,10 @@ MUTANTS: dict[str, Mutant] = {
         "a VM without its image holds the lease for ever",
         patches=((rules_of_decide, "storage_reason", lambda view: ""),),
     ),
+    "written_lease_is_obeyed": Mutant(
+        "a lease into which somebody has written this node is started under at once",
+        patches=((rules, "is_out_of_turn", lambda before, after: False),),
+    ),
     "evacuated_though_nobody_is_better": Mutant(
         "a VM leaves a lost management network for a node that has lost it as well",
         patches=((evacuation, "has_management", lambda record: True),),

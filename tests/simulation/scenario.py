@@ -242,6 +242,14 @@ def _restore(stage: Stage, node: str) -> None:
     stage.world.consul.restore(dataclasses.replace(lease, holder=node), index)
 
 
+@deed("somebody writes NODE into the lease as its holder")
+def _forge(stage: Stage, node: str) -> None:
+    consul = stage.world.consul
+    if consul.lease is None:
+        raise ScenarioError("there is no lease")
+    consul.write_by_hand(dataclasses.replace(consul.lease, holder=node))
+
+
 @deed("the VM is (wanted|not wanted)")
 def _wish(stage: Stage, wish: str) -> None:
     stage.world.consul.set_desired(Run.STARTED if wish == "wanted" else Run.STOPPED)

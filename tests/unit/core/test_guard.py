@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -666,3 +667,25 @@ def test_a_lease_that_is_taken_again_begins_a_new_count_of_renewals() -> None:
     rig.on(rig.granted())
     told = rig.guard.status(rig.now_s)["renewals"]
     assert (told["granted"], told["longest_gap_s"]) == (1, 0.0)
+
+
+def test_nothing_is_started_at_once_under_a_lease_that_no_guard_has_written() -> None:
+    rig = Rig().observes()
+    assert rig.on(rig.seen(dataclasses.replace(lease("you"), holder="me"))) == ["note lease written", "cas"]
+    rig.on(rig.granted())
+    waited_s = 0.0
+    while "prepare" not in (asked := rig.after(0.25)):
+        waited_s += 0.25
+        assert waited_s < 2 * TIMINGS.lease_s
+        if "cas" in asked:
+            asked += rig.on(rig.granted())
+        assert "start" not in asked
+    assert waited_s >= TIMINGS.lease_s - 0.5
+
+
+def test_that_a_lease_was_deleted_is_noted_by_its_holder_alone() -> None:
+    def gone(rig: Rig) -> list[str]:
+        return [what for what in rig.on(LeaseSeen(None, rig.index + 1, rig.now_s, consistent=True)) if "note" in what]
+
+    assert gone(Rig().holds()) == ["note lease deleted", "note killed"]
+    assert gone(Rig().observes()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mnha.core import lease as rules
@@ -89,3 +91,15 @@ def test_a_renewal_tells_the_timings_in_force() -> None:
 def test_a_released_lease_names_nobody() -> None:
     free = rules.released(lease("you", target="him"), "why")
     assert (free.holder, free.target, free.phase, free.reason) == ("", None, Phase.RELEASED, "why")
+
+
+@pytest.mark.parametrize(
+    ("holder", "epoch", "is_so"),
+    [("me", 7, True), ("me", 6, True), ("me", 8, False), ("you", 7, False), ("you", 6, False), ("", 7, False)],
+)
+def test_a_holder_that_changes_without_an_epoch_of_its_own_was_written_by_nobody_who_may(
+    holder: str, epoch: int, is_so: bool
+) -> None:
+    before = lease("you")
+    after = dataclasses.replace(before, holder=holder, epoch=epoch)
+    assert rules.is_out_of_turn(before, after) is is_so

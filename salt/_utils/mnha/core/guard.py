@@ -271,6 +271,10 @@ class Guard:
             return  # granted to the guard before this one: only what is vouched for may take that away
         if seen.lease is None:
             if seen.consistent:
+                if rules.is_mine(self.view):
+                    self._journal.note(
+                        "lease deleted", f"the lease of epoch {self._epoch()} is gone", epoch=self._epoch()
+                    )
                 self._forget_lease()
                 self._set(sighting=None, missing=True, next_read_s=self.view.now_s + self.view.timings.deadline_s)
             return
@@ -322,6 +326,8 @@ class Guard:
         after = sighting.lease
         if before is None or before.target != after.target:
             self._set(offered_s=self.view.now_s)
+        if before is not None and rules.is_mine(self.view) and rules.is_out_of_turn(before, after):
+            self._wait_for(before, after)
         if not rules.is_mine(self.view):
             self._forget_lease()
             if was_mine:
@@ -337,6 +343,14 @@ class Guard:
             self._journal.log(
                 f"lease: epoch {after.epoch}, {after.phase} by {after.holder or 'nobody'} ({after.reason})"
             )
+
+    def _wait_for(self, before: Lease, after: Lease) -> None:
+        """Start nothing under a lease that came here by no guard's hand until the holder before can't run the VM."""
+        wait_s = max(before.timings.lease_s, after.timings.lease_s)
+        self._set(not_before_s=max(self.view.not_before_s, self.view.now_s + wait_s))
+        holder = before.holder or "nobody"
+        text = f"the lease of epoch {after.epoch} went from {holder} to {self.view.node}, and no guard has written that"
+        self._journal.note("lease written", f"{text}: nothing is started for {wait_s:g} s", epoch=after.epoch)
 
     def _forget_lease(self) -> None:
         """Void the deadline and every request in flight: an answer that comes late must not revive a right to run."""

@@ -159,6 +159,13 @@ def was_handed_over(view: View) -> bool:
     return handed and is_mine(view) and not has_launched(view)
 
 
+def is_out_of_turn(before: Lease, after: Lease) -> bool:
+    """Whether the holder has changed as no guard changes it: each holder has an epoch of its own. Somebody has written
+    the record, and the holder before, who has heard nothing of that, may run the VM until its deadline.
+    """
+    return bool(after.holder) and after.holder != before.holder and after.epoch <= before.epoch
+
+
 def has_launched(view: View) -> bool:
     """Whether this guard has started or resumed the VM under the lease of this epoch."""
     return view.lease is not None and view.launched_epoch == view.lease.epoch
