@@ -475,10 +475,11 @@ def vm_disk(world: World) -> Case:
         start=lambda: None,
         is_known=lambda: True,
         value=None,
+        fault="",
         replace=lambda _, after: written.append(after),
     )
     world.begin(connection)
-    watch = DiskWatch(connection, "v", TEST_DOMAIN, "/x.img", record, lambda: 1)
+    watch = DiskWatch(connection, "v", TEST_DOMAIN, "/x.img", record, lambda: 1, lambda: (0, "", ""))
     world.begin(watch)
 
     def works() -> bool:
@@ -589,8 +590,9 @@ def probes(world: World) -> Case:
     vm = {"name": "v", "image": str(world.folder / "vm.img"), "bridges": [], "memory_mib": 1,
           "domain_xml": str(world.folder / "domain.xml")}  # fmt: skip
     sources = Sources(
-        is_running=lambda: True, is_paused=lambda: False, qemu=lambda: 0, disk_error=str, libvirt_error=str,
-        fencer_error=str, watchdog_error=str, lack=str, disk=lambda: Check(True), storage_elsewhere=str,
+        is_running=lambda: True, is_paused=lambda: False, qemu=lambda: 0, written=str, disk_error=str,
+        libvirt_error=str, fencer_error=str, watchdog_error=str, lack=str, disk=lambda: Check(True),
+        storage_elsewhere=str,
     )  # fmt: skip
     prober = Prober("n1", vm, share, sources, changed=told)
 

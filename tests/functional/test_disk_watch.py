@@ -62,13 +62,15 @@ class Bench:
         self.connection.start()
         self.domain: Any = None
         self.runs = 0
+        self.moved = (0, "", "")
         self.holder = self.watch("n1")
         wait_until(lambda: self.connection.error == "", PATIENCE_S, "it is connected")
 
     def watch(self, node: str) -> DiskWatch:
         """A node's; the VM runs on the first one only."""
         record = Record(self.server.servers(), KEY, self.kept / f"{node}.json")
-        made = DiskWatch(self.connection, "vm", UUID, str(self.image), record, lambda: self.runs if node == "n1" else 0)
+        runs: Callable[[], int] = lambda: self.runs if node == "n1" else 0  # noqa: E731
+        made = DiskWatch(self.connection, "vm", UUID, str(self.image), record, runs, lambda: self.moved)
         made.start()
         wait_until(record.is_known, PATIENCE_S, "the record is known")
         return made
@@ -202,3 +204,34 @@ def test_while_libvirt_does_not_answer_what_was_recorded_holds(bench: Bench, mon
     monkeypatch.setattr(bench.connection, "get", lambda: libvirt.open("qemu+unix:///system?socket=/none"))
     wait_until(lambda: bool(bench.holder.threads[0].why), PATIENCE_S, "it is told")
     assert str(bench.overlay) in bench.holder.objection()
+
+
+def test_a_file_that_does_not_lie_there_any_more_is_recorded_until_it_does(bench: Bench) -> None:
+    other = bench.watch("n2")
+    bench.start()
+    wait_until(lambda: (bench.holder._record.value or {}).get("chain") == [str(bench.image)], PATIENCE_S, "recorded")
+    for look in ((2, str(bench.image), "it was moved"), (1, "/another", "it was moved")):
+        bench.moved = look
+        time.sleep(2.5)
+        assert other.objection() == "", "that look was at another process, or another file"
+    bench.moved = (1, str(bench.image), "it was moved")
+    for watch in (bench.holder, other):
+        wait_until(refuses(watch, "was moved, removed, or replaced"), PATIENCE_S, "it is recorded")
+    bench.moved = (1, str(bench.image), "")
+    for watch in (bench.holder, other):
+        wait_until(lambda watch=watch: watch.objection() == "", PATIENCE_S, "its end is recorded")  # type: ignore[misc]
+
+
+def test_a_record_that_can_not_be_read_lets_nothing_start_and_is_written_anew_by_who_runs_the_vm(bench: Bench) -> None:
+    other = bench.watch("n2")
+
+    def garble() -> None:
+        bench.server.servers().ask(0, 5.0, lambda consul: consul.kv.put(KEY, "xx"))
+
+    garble()
+    for watch in (bench.holder, other):
+        wait_until(refuses(watch, "can't be understood"), PATIENCE_S, "nothing may be started")
+    bench.start()
+    bench.snapshot()
+    for watch in (bench.holder, other):
+        wait_until(refuses(watch, bench.overlay), PATIENCE_S, "the snapshot is recorded all the same")

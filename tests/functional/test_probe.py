@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -23,6 +24,7 @@ from lab.shell import mounts_below, wait_until
 from mnha.core.ports import AbilitySeen
 from mnha.daemon import prober as prober_module
 from mnha.daemon.adapters import look
+from mnha.daemon.adapters import probe as probe_module
 from mnha.daemon.adapters import share as share_module
 from mnha.daemon.adapters.consul import Servers
 from mnha.daemon.adapters.other_nodes import said_of, with_storage
@@ -91,6 +93,7 @@ def prober(folder: Path, tmp_path: Path, name: str = "mnvm", disk_error: str = "
         is_running=lambda: True,
         is_paused=lambda: False,
         qemu=lambda: 0,
+        written=str,
         disk_error=lambda: disk_error,
         libvirt_error=str,
         fencer_error=str,
@@ -346,3 +349,59 @@ def test_two_vms_in_one_folder_do_not_report_each_others_data(storage: Storage, 
         found = prober(storage.folder, tmp_path, vm).probe()
         assert not found.unable, found
     assert {path.name for path in (storage.folder / ".mnha").iterdir()} == {"probe-me-one", "probe-me-two"}
+
+
+OPEN = "import sys, time; file = open(sys.argv[1]); print(flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has an image open."""
+    (tmp_path / "vm.img").write_bytes(bytes(4096))
+    process = subprocess.Popen(
+        [sys.executable, "-c", OPEN, str(tmp_path / "vm.img")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "\n"
+    yield process
+    process.kill()
+    process.wait(10)
+
+
+def test_an_image_that_was_moved_or_replaced_under_the_vm_is_told(tmp_path: Path, qemu: subprocess.Popen[str]) -> None:
+    image, away = tmp_path / "vm.img", tmp_path / "vm.old"
+
+    def moved() -> str:
+        return ground(tmp_path, "me", [image], tmp_path, "", qemu.pid, str(image), may_be_root=True).moved
+
+    assert moved() == ""
+    image.rename(away)
+    assert f"does not lie at {image} any more" in moved()
+    image.write_bytes(away.read_bytes())
+    assert f"does not lie at {image} any more" in moved()
+    away.rename(image)
+    assert moved() == ""
+    image.unlink()
+    assert moved() != ""
+    qemu.kill()
+    assert [moved(), qemu.wait(10) and moved()] == ["", ""], "nobody writes there any more"
+
+
+def test_an_image_that_qemu_could_not_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_module, "QEMU_USER", "nobody")
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    for one in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        one.chmod(0o755)
+    image = folder / "vm.img"
+    image.touch()
+    account = pwd.getpwnam(probe_module.QEMU_USER)
+
+    def why() -> str:
+        return ground(folder, "me", [image], folder, may_be_root=True).images[0].why
+
+    for user, mode, told in ((0, 0o600, True), (account.pw_uid, 0o660, False), (account.pw_uid, 0o440, True)):
+        os.chown(image, user, 0)
+        image.chmod(mode)
+        assert bool(why()) is told
+    assert why() == f"{image} can't be opened by nobody, as QEMU has to: apply states.mnvm"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SILENT_S = 1.0
 """How long a guard waits for an answer of the fencer (:data:`mnha.daemon.adapters.fencer.SILENT_S`)."""
 
+MOVE_S = 40.0
+"""How long a migration off a lost management network may take; guests are small here."""
+
 MOST_TICKS = 2000
 """Wake-ups of a guard within a millisecond; more is a busy loop."""
 
@@ -334,7 +337,7 @@ class GuardProcess(Process):
         self._queue: deque[tuple[Event, bool]] = deque()
         self._ticks, self._ticks_from_us = 0, 0
         self.desk = Desk(self)
-        self.evacuation = Evacuation(self.world.limits.management_s)
+        self.evacuation = Evacuation(self.world.limits.management_s, MOVE_S)
         self.guard = self.world.guard_class(
             host.name,
             self.timings,

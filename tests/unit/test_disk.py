@@ -126,3 +126,14 @@ def test_what_was_accepted_may_be_started() -> None:
 )
 def test_a_record_that_can_not_be_understood_lets_nothing_start(record: dict[str, Any]) -> None:
     assert "mnha.accept_disk" in objection(record, "mnvm", BASE)
+
+
+def test_what_was_moved_under_the_vm_lets_nothing_start_until_it_is_back_or_accepted() -> None:
+    disk = Disk("vda", (BASE,), True)
+    record = recorded(follow((BASE,)), disk, BASE, is_moved=True)
+    why = objection(record, "mnvm", BASE)
+    assert f"{BASE}, which it wrote to, was moved, removed, or replaced" in why
+    assert "`virsh blockcopy mnvm vda NEW --wait --pivot`" in why
+    assert recorded(record, disk, BASE, is_moved=True) == record
+    assert objection(recorded(record, disk, BASE), "mnvm", BASE) == ""
+    assert objection(accepted(BASE), "mnvm", BASE) == ""

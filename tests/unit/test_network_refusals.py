@@ -36,7 +36,11 @@ def test_on_a_host_that_has_it_all_nothing_is_refused_and_ports_of_vms_stay() ->
 CASES = [
     # what, devices that are there besides, words
     ("address in use", Interface("eth0", addresses=("10.9.9.9/24",)), "eth0 has the address 10.9.9.9/24"),
-    ("a second address", Interface("eth0", addresses=("10.0.0.3/24", "10.9.9.9/8")), "10.9.9.9/8, which nothing would"),
+    (
+        "a second address",
+        Interface("eth0", addresses=("10.0.0.3/24", "10.9.9.9/8")),
+        "10.9.9.9/8, which nothing that lies on it would",
+    ),
     ("sub-interface", Interface("eth0.5", "vlan", below="eth0"), "eth0.5 lies on eth0: remove it first"),
     ("port of a bridge", Interface("eth1", master="virbr0"), "eth1 belongs to virbr0"),
     ("bond as bridge", Interface("bond0", "bridge"), "bond0 is to be a bond, and is a bridge here"),

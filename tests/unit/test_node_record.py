@@ -18,7 +18,8 @@ def test_a_record_that_somebody_deletes_is_there_again_soon(monkeypatch: pytest.
         SimpleNamespace(free_mib=lambda: free_mib),
         SimpleNamespace(put=lambda key, _: written.append(key)),
     )
-    node: Any = SimpleNamespace(name="n1", cluster="t", memory=memory, publisher=publisher)
+    networks = SimpleNamespace(checks=dict)
+    node: Any = SimpleNamespace(name="n1", cluster="t", memory=memory, publisher=publisher, networks=networks)
     told = Status(node, {}, dict)
 
     def publish(at_s: float) -> int:

@@ -45,10 +45,11 @@ class Evacuation:
     """One VM's.
 
     :param limit_s: how long the network may be gone; infinity: for ever.
+    :param move_s: how long a live migration may take.
     """
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
+    def __init__(self, limit_s: float, move_s: float = MOVE_S) -> None:
+        self._limit_s, self._move_s = limit_s, move_s
         self._tried: set[str] = set()
         self._stopped_s = float("-inf")
 
@@ -66,7 +67,7 @@ class Evacuation:
         reason = f"{view.node} has lost its management network"
         if target := next((node for node in better if node not in self._tried), ""):
             self._tried.add(target)
-            return Ordered(Op.MIGRATE, NOBODYS, reason, MOVE_S, target=target)
+            return Ordered(Op.MIGRATE, NOBODYS, reason, self._move_s, target=target)
         if now_s < self._stopped_s + AGAIN_S:
             return None
         self._stopped_s = now_s

@@ -39,6 +39,7 @@ class Sources:
     :param is_running: whether the VM runs here.
     :param is_paused: whether it stands paused here.
     :param qemu: the process of the VM that runs here under this node's lease; 0: there is none.
+    :param written: the file that it writes to.
     :param disk_error: why a start from its image must not be; empty where it may.
     :param libvirt_error: why libvirt does not answer, empty when it does.
     :param fencer_error: why the fencer can't be relied on for it, empty when it can.
@@ -52,6 +53,7 @@ class Sources:
     is_running: Callable[[], bool]
     is_paused: Callable[[], bool]
     qemu: Callable[[], int]
+    written: Callable[[], str]
     disk_error: Callable[[], str]
     libvirt_error: Callable[[], str]
     fencer_error: Callable[[], str]
@@ -83,6 +85,8 @@ class Prober:
         self._share_fault = Fault(f"probe-{vm['name']}-share")
         self.threads = (self._thread, self._fault, self._share_fault)
         self.checks: dict[str, Check] = {}
+        self.moved: tuple[int, str, str] = (0, "", "")
+        """By the newest look: QEMU, the file that it writes to, and that this does not lie there any more, if so."""
 
     def start(self) -> None:
         """Start to probe."""
@@ -114,7 +118,7 @@ class Prober:
                 self._vm,
                 storage=seen.storage,
                 mount=self._share.mount(self._seen),
-                image=seen.images[0],
+                image=Check(False, seen.moved) if seen.moved else seen.images[0],
                 overlay=Check(not overlaid, overlaid),
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
@@ -185,13 +189,13 @@ class Prober:
             self._ground = (boottime_s(), None)
 
             def work() -> None:
-                path = Path(self._vm["image"])
+                path, pid, file = Path(self._vm["image"]), self._sources.qemu(), self._sources.written()
                 try:
-                    seen = self._share.look(path.parent, f"{self._node}-{self._vm['name']}", [path])
+                    seen = self._share.look(path.parent, f"{self._node}-{self._vm['name']}", [path], pid, file)
                 except Exception as error:  # never said to hang because of it
                     log.exception("looking at %s", path.parent)
                     seen = Ground.failed(f"{path.parent} can't be looked at: {error!r}", 1)
-                self._ground = (self._ground[0], seen)
+                self._ground, self.moved = (self._ground[0], seen), (pid, file, seen.moved)
                 done.set()
                 self._keep_share(path, seen)
 

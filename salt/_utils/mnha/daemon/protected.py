@@ -80,11 +80,13 @@ def protect(
         vm["image"],
         node.record(keys.disk(name), f"{name}-disk"),
         lambda: _qemu(guard),
+        lambda: prober.moved,
     )
     sources = Sources(
         is_running=lambda: guard.view.vm is not Vm.OFF,
         is_paused=lambda: guard.view.vm is Vm.PAUSED,
         qemu=lambda: _qemu(guard),
+        written=disk.written,
         disk_error=disk.objection,
         libvirt_error=lambda: node.connection.error,
         fencer_error=lambda: node.fencer.error or hypervisor.error or node.fencer.fault(name),

@@ -3,7 +3,8 @@
 A snapshot of the disk alone (`virsh snapshot-create-as --disk-only`, and so most backup tools) has a running VM go on
 in a new file, an overlay of its image, which stands still from then on. A start takes the image: after a crash it would
 bring back old data, and the overlay would be of no use any more. So the holder records where the VM writes to, and a
-start from anywhere else is refused until that is merged, or somebody accepts it.
+start from anywhere else is refused until that is merged, or somebody accepts it. So does it where the file itself is
+moved away or replaced under a VM that runs: QEMU goes on with the old one, a start and a migration would not.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _source(layer: ET.Element) -> str:
     return next((value for key in ("file", "dev", "name", "volume") if (value := source.get(key))), "")
 
 
-def recorded(before: Mapping[str, Any] | None, disk: Disk, image: str) -> dict[str, Any]:
+def recorded(before: Mapping[str, Any] | None, disk: Disk, image: str, *, is_moved: bool = False) -> dict[str, Any]:
     """What the record is to say of a VM that runs.
 
     What was recorded as `started`, the file that its start has taken, stays so while it runs on: also when the
@@ -73,6 +74,7 @@ def recorded(before: Mapping[str, Any] | None, disk: Disk, image: str) -> dict[s
 
     :param before: what it says; None: there is none.
     :param image: what a start would take.
+    :param is_moved: whether what it writes to does not lie there any more.
     """
     top = disk.chain[0]
     if top == image:
@@ -81,7 +83,14 @@ def recorded(before: Mapping[str, Any] | None, disk: Disk, image: str) -> dict[s
         started = str(before.get("started", ""))
     else:
         started = top if disk.whole and image not in disk.chain else image
-    return {"v": 1, "target": disk.target, "started": started, "chain": list(disk.chain)}
+    said = {"v": 1, "target": disk.target, "started": started, "chain": list(disk.chain)}
+    return {**said, "moved": True} if is_moved else said
+
+
+def written(record: Mapping[str, Any] | None) -> str:
+    """The file that the VM last wrote to; empty: that is not known."""
+    chain = (record or {}).get("chain")
+    return str(chain[0]) if isinstance(chain, list) and chain else ""
 
 
 def accepted(image: str) -> dict[str, Any]:
@@ -101,6 +110,13 @@ def objection(record: Mapping[str, Any] | None, vm: str, image: str) -> str:
         remedy = "`salt-run mnha.accept_disk` writes it anew, if the VM is to start from its image"
         return f"the record of the disk of {vm} can't be understood: {remedy}"
     top = str(chain[0])
+    if record.get("moved"):
+        return (
+            f"while {vm} ran, {top}, which it wrote to, was moved, removed, or replaced: a start would bring back old "
+            f"data. While the VM still runs, move the file back, or save what it holds: `virsh blockcopy {vm} "
+            f"{record.get('target')} NEW --wait --pivot`. With the VM off, put it back, and then salt-run "
+            "mnha.accept_disk, which alone gives up what it held"
+        )
     if top in (image, started):
         return ""
     if image not in chain:

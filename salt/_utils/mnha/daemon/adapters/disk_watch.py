@@ -30,13 +30,22 @@ class DiskWatch:
     :param image: what a start of it would take.
     :param record: `vms/<vm>/disk` in Consul.
     :param qemu: the process of the VM that runs here under this node's lease; 0: there is none.
+    :param moved: what the newest look has found: a process, the file that it writes to, and that this does not lie
+        there any more, if so.
     """
 
     def __init__(
-        self, connection: Connection, vm: str, uuid: str, image: str, record: Record, qemu: Callable[[], int]
+        self,
+        connection: Connection,
+        vm: str,
+        uuid: str,
+        image: str,
+        record: Record,
+        qemu: Callable[[], int],
+        moved: Callable[[], tuple[int, str, str]],
     ) -> None:
         self._connection, self._vm, self._uuid, self._image = connection, vm, uuid, image
-        self._record, self._qemu = record, qemu
+        self._record, self._qemu, self._moved = record, qemu, moved
         self.threads = (Forever(f"vm-{vm}-disk", self._look, limit_s=HANGS_S), *record.threads)
 
     def start(self) -> None:
@@ -56,7 +65,11 @@ class DiskWatch:
 
     def known_objection(self) -> str:
         """As :meth:`objection`; that nothing is known is none: what is to be done can wait for a start's own look."""
-        return disk.objection(self._record.value, self._vm, self._image)
+        return disk.objection({} if self._record.fault else self._record.value, self._vm, self._image)
+
+    def written(self) -> str:
+        """The file that the VM writes to, as was recorded last; its image if nothing was."""
+        return disk.written(self._record.value) or self._image
 
     def accept(self) -> None:
         """Let the VM, which is off, be started from its image, whatever it last wrote to.
@@ -69,16 +82,21 @@ class DiskWatch:
         raise FailedError(f"the record of the disk of {self._vm} keeps changing: does it run?")
 
     def _look(self) -> float:
-        """Look once, and record what has changed."""
-        if not self._qemu() or not self._record.is_known():
+        """Look once, and record what has changed; over what can't be read, too: who runs the VM knows."""
+        if not (pid := self._qemu()) or not (self._record.is_known() or self._record.fault):
             return EVERY_S
         try:
             found = disk.running(self._connection.get().lookupByUUIDString(self._uuid).XMLDesc(0))
-            before = self._record.value
-            if found is None or (after := disk.recorded(before, found, self._image)) == before:
+            if found is None:
                 return EVERY_S
-            if self._record.replace(before, after):
-                log.warning("%s writes to %s", self._vm, found.chain[0])
+            before, fault = self._record.value, self._record.fault
+            *look, moved = self._moved()
+            is_moved = bool(moved) and look == [pid, found.chain[0]]
+            after = disk.recorded(before, found, self._image, is_moved=is_moved)
+            if after == before and not fault:
+                return EVERY_S
+            if self._record.overwrite(after) if fault else self._record.replace(before, after):
+                log.warning("%s writes to %s%s", self._vm, found.chain[0], f": {moved}" if is_moved else "")
         except libvirt.libvirtError as error:
             raise KnownFailure(f"which file {self._vm} writes to is not known: {error}", AGAIN_S) from error
         except MnhaError as error:

@@ -15,6 +15,8 @@ from pathlib import Path
 from ...host import mounts
 from . import look
 
+QEMU_USER = "libvirt-qemu"
+"""As whom QEMU runs: to it `states.mnvm` gives the images."""
 CONSUL_DATA = Path("/var/lib/mnha/consul")
 
 
@@ -40,6 +42,7 @@ class Ground:
     :param share: the id that lies in the share; empty: none, or it can't be read.
     :param path: the folder, without symbolic links.
     :param mount: what is mounted there; None: it is not known.
+    :param moved: that what QEMU writes to does not lie there any more; empty: it does, or none runs.
     """
 
     storage: Check
@@ -48,6 +51,7 @@ class Ground:
     share: str = ""
     path: str = ""
     mount: mounts.Mount | None = None
+    moved: str = ""
 
     @classmethod
     def failed(cls, why: str, images: int) -> Ground:
@@ -71,7 +75,15 @@ class Ground:
 
 
 def ground(
-    folder: Path, who: str, images: Sequence[Path], share: Path, wanted: str = "", *, may_be_root: bool = False
+    folder: Path,
+    who: str,
+    images: Sequence[Path],
+    share: Path,
+    wanted: str = "",
+    pid: int = 0,
+    file: str = "",
+    *,
+    may_be_root: bool = False,
 ) -> Ground:
     """The folder with the images, and each image, seen by a process of its own (:mod:`.look`); one that hangs is waited
     for, for as long as it does. A folder that is well, and full, says so: that is no fault of this node.
@@ -79,9 +91,11 @@ def ground(
     :param who: names the file that is written there; no two that look at once may have the same.
     :param share: the shared folder that it is, or lies in.
     :param wanted: the id of the cluster's share; empty: none is known.
+    :param pid: QEMU, which writes to `file`; 0: none.
     :param may_be_root: whether it may lie on the node's root file system.
     """
-    words = [str(folder), who, str(share), wanted, "allow" if may_be_root else "refuse", *map(str, images)]
+    root = "allow" if may_be_root else "refuse"
+    words = ["look", QEMU_USER, str(folder), who, str(share), wanted, root, str(pid), file, *map(str, images)]
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", look.__file__, *words],
@@ -93,10 +107,10 @@ def ground(
     if done.returncode or len(lines) != look.FIRST_LINES + len(images):
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Ground.failed(f"{folder} can't be looked at: {said}", len(images))
-    wrong, other, full, found, path, mount = lines[: look.FIRST_LINES]
+    wrong, other, full, found, path, mount, moved = lines[: look.FIRST_LINES]
     seen = [Check(not line, line) for line in lines[look.FIRST_LINES :]]
     why = wrong or other
-    return Ground(Check(not why, why or full), seen, bool(wrong), found, path, mounts.parse(mount))
+    return Ground(Check(not why, why or full), seen, bool(wrong), found, path, mounts.parse(mount), moved)
 
 
 def _there(path: Path, missing: str) -> Check:

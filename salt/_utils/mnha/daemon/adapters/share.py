@@ -5,7 +5,7 @@ written or started, and its node is no candidate, no target and no witness.
 
 Who leaves the id
     A guard whose VM runs here, under its lease, and whose QEMU has the very image open that lies in the folder
-    (:mod:`.mark`): that folder is the right one, whatever is mounted elsewhere. So an existing cluster gets its id by
+    (:mod:`.look`): that folder is the right one, whatever is mounted elsewhere. So an existing cluster gets its id by
     itself, and a file that somebody deleted comes back. Of two that do so at once Consul lets one through. The record
     counts from when it says that the file was placed, so no node is found wrong in between. Besides, an operator may
     name the node whose folder is right (:meth:`Share.adopt`).
@@ -27,7 +27,7 @@ from typing import Any
 
 from ...errors import FailedError, MnhaError
 from ...host import mounts
-from . import look, mark
+from . import look
 from .probe import Check, Ground, ground
 from .record import Record
 
@@ -73,11 +73,14 @@ class Share:
         """The id that a folder must have to be the share; empty: none counts yet."""
         return id_of(self._record.value)
 
-    def look(self, folder: Path, who: str, images: Sequence[Path]) -> Ground:
-        """Look at a folder with images, and at the share that it lies in. Waits for as long as that hangs."""
+    def look(self, folder: Path, who: str, images: Sequence[Path], pid: int = 0, file: str = "") -> Ground:
+        """Look at a folder with images, and at the share that it lies in. Waits for as long as that hangs.
+
+        :param pid: QEMU, which writes to `file`; 0: none.
+        """
         if not self._record.is_known(FIRST_WORD_S):
             return Ground.foreign(NOT_KNOWN, len(images))
-        return ground(folder, who, images, self._folder, self.id, may_be_root=self._rules.declared)
+        return ground(folder, who, images, self._folder, self.id, pid, file, may_be_root=self._rules.declared)
 
     def mount(self, seen: Ground | None) -> Check:
         """Whether the mount of the newest look is fit for images; well while none is known."""
@@ -187,11 +190,11 @@ def id_of(record: Mapping[str, Any] | None) -> str:
 
 
 def _mark(*words: str) -> str:
-    """Have :mod:`.mark` write the share's id, or only look; the id that lies there then.
+    """Have :mod:`.look` write the share's id, or only look; the id that lies there then.
 
     :raises FailedError: it can't.
     """
-    command = [sys.executable, "-I", "-S", mark.__file__, *words]
+    command = [sys.executable, "-I", "-S", look.__file__, "mark", *words]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as error:
