@@ -39,7 +39,7 @@ CASES = [
     (
         "a second address",
         Interface("eth0", addresses=("10.0.0.3/24", "10.9.9.9/8")),
-        "10.9.9.9/8, which nothing that lies on it would",
+        "10.9.9.9/8, which nothing",
     ),
     ("sub-interface", Interface("eth0.5", "vlan", below="eth0"), "eth0.5 lies on eth0: remove it first"),
     ("port of a bridge", Interface("eth1", master="virbr0"), "eth1 belongs to virbr0"),

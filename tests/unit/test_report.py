@@ -187,7 +187,7 @@ def test_what_one_server_still_knows_is_shown_without_a_quorum_and_is_no_success
     assert found["result"] is False
     assert found["comment"] == "mnvm runs on node1; no quorum of Consul is in reach"
     assert found["vms"]["mnvm"]["desired"] == {"run": "started"}
-    assert f"node1: {lost['consul']}" in found["warnings"]
+    assert f"node1, node2: {lost['consul']}" in found["warnings"]
     assert "held by node1, epoch 7" in shown(found)
 
 
@@ -438,7 +438,7 @@ CODES = [
      ["mnvm is held by node1, which is down; desired: started", "node1: down: Consul says failed"]),
     ("the holder is down and its lease has expired", cluster(alive=TWO, age_s=9.0, overdue=True, expired=True), 1,
      ["mnvm is held by node1, which is down; the lease has expired; desired: started"]),
-    ("a check fails", of_each(cluster(), failing), 1, ["node2: image: it is missing"]),
+    ("a check fails", of_each(cluster(), failing), 1, ["node1, node2, node3: image: it is missing"]),
     ("the guest hangs", of_each(cluster(), hung), 1, ["mnvm: the guest does not answer: its agent is silent"]),
     ("the guest's agent is gone", of_each(cluster(), absent), 1,
      ["mnvm: the guest runs and has not answered for 312 s: is its agent there?"]),
@@ -477,8 +477,8 @@ CODES = [
     ("a certificate has ended", of_each(cluster(), certificate(-1.0)), 1,
      ["node2: Consul's certificate in /etc/mnha/tls/node.pem ended on 1969-12-31: `salt-run mnha.bootstrap"]),
     ("no guard answers", of_each(cluster(), no_guard), 2,
-     ["mnvm is held by node1, whose guard is silent: whether it runs is not known", "node2: the guard does not"]),
-    ("no quorum", of_each(cluster(), no_quorum), 2, ["no quorum of Consul is in reach", "node1: no quorum of Consul"]),
+     ["mnvm is held by node1, whose guard is silent: whether it runs is not known", "node2, node3: the guard does not"]),
+    ("no quorum", of_each(cluster(), no_quorum), 2, ["no quorum of Consul is in reach", "node3: no quorum of Consul"]),
     ("no Consul at all", of_each(cluster(), no_consul), 2, ["nobody could ask Consul"]),
     ("no minion answers", {}, 2, ["nobody could ask Consul", "no minion answers this master"]),
 ]  # fmt: skip

@@ -1,4 +1,6 @@
-"""A backup's snapshot of the disk alone is active when the VM ends: no node starts it from its old image."""
+"""What the VM writes to is not what lies at its image's path: a backup's snapshot of the disk alone is active, or the
+file was moved away, or replaced. No node starts the VM from old data then, nor is it migrated onto them.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +39,11 @@ def overlay_of(scene: Scene, node: str) -> dict[str, Any]:
     return scene.status(node)["checks"]["overlay"]
 
 
+def candidates(scene: Scene) -> list[str]:
+    found = scene.salt_run(scene.holder, "status")[1]["vms"][VM_NAME]["candidates"]
+    return list(found)
+
+
 def is_told_everywhere(scene: Scene) -> bool:
     return all(OVERLAY in overlay_of(scene, node)["why"] for node in scene.cluster.names)
 
@@ -57,10 +64,10 @@ def snapshot(scene: Scene) -> Iterator[None]:
 @pytest.mark.usefixtures("snapshot")
 def test_an_active_snapshot_is_told_and_the_vm_is_not_migrated_until_it_is_committed(scene: Scene) -> None:
     pid = scene.qemu_pid(scene.holder)
-    code, told, printed = scene.salt_run(scene.holder, "status")
+    code, _, printed = scene.salt_run(scene.holder, "status")
     assert code == 1
     assert OVERLAY in printed
-    assert told["vms"][VM_NAME]["candidates"] == []
+    assert candidates(scene) == []
     code, _, printed = scene.salt_run(scene.holder, "migrate", scene.others[0])
     assert (code, OVERLAY in printed) == (1, True), printed
     assert scene.qemu_pid(scene.holder) == pid
@@ -90,3 +97,64 @@ def test_after_a_crash_with_an_active_snapshot_nobody_starts_the_old_image_until
     began = scene.witness.wait_for("QEMU began", 60.0, after_s=cut_s)
     assert began.node in scene.others
     scene.witness.wait_for("guest up", GUEST_S, after_s=began.at_s)
+
+
+def at_image(scene: Scene, command: str) -> None:
+    """As an operator types it in the folder with the images, by any node."""
+    words = ["sh", "-c", f"cd {IMAGE_FOLDER} && {command.format(vm=VM_NAME)}"]
+    scene.cluster.run(scene.others[0], words, timeout_s=60, check=True)
+
+
+def test_a_file_that_was_replaced_under_the_vm_is_not_migrated_onto_nor_started_from(scene: Scene) -> None:
+    """A backup was played back beside it, and the VM's own file is still there under another name."""
+    holder, target = scene.holder, scene.others[0]
+    pid = scene.qemu_pid(holder)
+    told = "was moved, removed, or replaced"
+
+    def is_told(node: str) -> bool:
+        return told in overlay_of(scene, node)["why"]
+
+    def is_well(node: str) -> bool:
+        checks = scene.status(node)["checks"]
+        return bool(checks["overlay"]["ok"] and checks["image"]["ok"])
+
+    at_image(scene, "mv {vm}.img {vm}.own && cp -p {vm}.own {vm}.img")
+    try:
+        eventually(lambda: all(map(is_told, scene.cluster.names)), NOTICE_S, "all know of it")
+        eventually(lambda: candidates(scene) == [], NOTICE_S, "no node is a candidate")
+        code, _, printed = scene.salt_run(holder, "status")
+        assert (code, told in printed) == (1, True), printed
+        code, _, printed = scene.salt_run(holder, "migrate", target)
+        assert (code, told in printed) == (1, True), printed
+        assert scene.qemu_pid(holder) == pid
+        at_image(scene, "mv {vm}.own {vm}.img")
+        eventually(lambda: all(map(is_well, scene.cluster.names)), NOTICE_S, "it is back")
+        at_image(scene, "mv {vm}.img {vm}.own && cp -p {vm}.own {vm}.img")
+        eventually(lambda: all(map(is_told, scene.cluster.names)), NOTICE_S, "all know of it again")
+        died_s = scene.witness.mark("crash", holder)
+        scene.cluster.run(holder, ["kill", "-KILL", str(pid)], check=True)
+        eventually(lambda: scene.cluster.boottime() > died_s + FAILOVER_S, FAILOVER_S + 10, "everybody has had a try")
+        assert scene.witness.first("QEMU began", died_s) is None, scene.witness.table()
+    finally:
+        at_image(scene, "if [ -e {vm}.own ]; then mv {vm}.own {vm}.img; fi")
+    code, _, printed = scene.salt_run(target, "accept_disk")
+    assert code == 0, printed
+    began = scene.witness.wait_for("QEMU began", 60.0, after_s=died_s)
+    scene.witness.wait_for("guest up", GUEST_S, after_s=began.at_s)
+
+
+def test_an_image_that_qemu_could_not_open_is_told_before_it_has_to(scene: Scene) -> None:
+    def told(node: str) -> str:
+        return str(scene.status(node)["checks"]["image"]["why"])
+
+    at_image(scene, "chown root:root {vm}.img && chmod 600 {vm}.img")
+    try:
+        eventually(
+            lambda: all("can't be opened by libvirt-qemu" in told(node) for node in scene.cluster.names),
+            NOTICE_S,
+            "told",
+        )
+        assert "apply states.mnvm" in scene.salt_run(scene.holder, "status")[2]
+    finally:
+        at_image(scene, "chown libvirt-qemu:libvirt-qemu {vm}.img && chmod 660 {vm}.img")
+    eventually(lambda: not any(map(told, scene.cluster.names)), NOTICE_S, "all is well again")

@@ -7,7 +7,7 @@ its guard is not heard: its checks are not shown then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -178,7 +178,7 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
     faults += [margin] if margin else []
     if not found["minions"]:
         faults.append(_nobody_heard(found))
-    faults += [text for node, row in found["nodes"].items() for text in _node_faults(node, row, found)]
+    faults += _of_nodes({node: _node_faults(row, found) for node, row in found["nodes"].items()})
     faults += unreadable.told(found["unreadable"])
     return UNKNOWN if doubts else DEGRADED if faults else HEALTHY, list(dict.fromkeys([*doubts, *faults]))
 
@@ -209,22 +209,22 @@ def _row(
     }
 
 
-def _node_faults(node: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def _node_faults(row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """What is wrong with a node."""
-    texts = [f"{node}: {text}" for text in (row["errors"] or {}).values()]
-    texts += [f"{node}: {name}: {one.get('why')}" for name, one in (row["checks"] or {}).items() if not one.get("ok")]
+    texts = list((row["errors"] or {}).values())
+    texts += [f"{name}: {one.get('why')}" for name, one in (row["checks"] or {}).items() if not one.get("ok")]
     if row["guard"]:
-        texts += [f"{node}: {word.text}" for word in certificates.told(row["guard"], found["at"]) if word.is_fault]
-    texts += [f"{node}: guard: {name}: {why}" for name, why in ((row["guard"] or {}).get("faults") or {}).items()]
+        texts += [word.text for word in certificates.told(row["guard"], found["at"]) if word.is_fault]
+    texts += [f"guard: {name}: {why}" for name, why in ((row["guard"] or {}).get("faults") or {}).items()]
     if row["contact"] == "down":
-        texts.append(f"{node}: down: Consul says {row['consul']}")
+        texts.append(f"down: Consul says {row['consul']}")
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):
-        texts.append(f"{node}: Consul says {row['consul']}, but its minion answers: is consul running there?")
+        texts.append(f"Consul says {row['consul']}, but its minion answers: is consul running there?")
     elif row["contact"] == "minion silent" and found["minions"]:
         why = _why_silent(row) or "is salt-minion running there?"
-        texts.append(f"{node}: minion silent, but Consul sees the node alive: {why}")
+        texts.append(f"minion silent, but Consul sees the node alive: {why}")
     elif row["contact"] == "silent" and found["minions"]:
-        texts.append(f"{node}: silent, and Consul does not say whether it is alive")
+        texts.append("silent, and Consul does not say whether it is alive")
     return texts
 
 
@@ -396,15 +396,29 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
 
 def _told(rows: Mapping[str, Any]) -> list[str]:
     """What checks say that are well all the same."""
-    return [f"{node}: {name}: {one['why']}" for node, row in rows.items()
-            for name, one in (row["checks"] or {}).items() if one.get("ok") and one.get("why")]  # fmt: skip
+    texts = {
+        node: [
+            f"{name}: {one['why']}" for name, one in (row["checks"] or {}).items() if one.get("ok") and one.get("why")
+        ]
+        for node, row in rows.items()
+    }
+    return _of_nodes(texts)
 
 
 def _ending(found: Mapping[str, Any]) -> list[str]:
     """Certificates that end soon, and have not yet."""
     guards = {node: row["guard"] for node, row in found["nodes"].items() if row["guard"]}
     words = {node: certificates.told(guard, found["at"]) for node, guard in guards.items()}
-    return [f"{node}: {word.text}" for node, told in words.items() for word in told if not word.is_fault]
+    return _of_nodes({node: [word.text for word in told if not word.is_fault] for node, told in words.items()})
+
+
+def _of_nodes(texts: Mapping[str, Iterable[str]]) -> list[str]:
+    """What is said of nodes, each text once, with all that it is said of."""
+    nodes: dict[str, list[str]] = {}
+    for node, said in texts.items():
+        for text in dict.fromkeys(said):
+            nodes.setdefault(text, []).append(node)
+    return [f"{', '.join(of)}: {text}" for text, of in nodes.items()]
 
 
 def _notes(view: Mapping[str, Any], reports: Mapping[str, Any], compare: Compare) -> list[str]:
