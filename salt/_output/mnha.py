@@ -127,7 +127,11 @@ def _warnings(warnings: Sequence[str]) -> Iterable[str]:
 def _history(events: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield ""
     rows = [
-        [*(event.get(key, "") for key in ("at", "node", "vm", "epoch", "event")), event.get("text", "") + _times(event)]
+        [
+            event.get("last") or event.get("at", ""),
+            *(event.get(key, "") for key in ("node", "vm", "epoch", "event")),
+            event.get("text", "") + _times(event),
+        ]
         for event in events
     ]
     yield from table(("AT", "NODE", "VM", "EPOCH", "EVENT", "WHAT"), rows)
@@ -135,7 +139,7 @@ def _history(events: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 def _times(event: Mapping[str, Any]) -> str:
     """How often it happened, if more than once."""
-    return f" ({event['count']} times, the last {event.get('last')})" if event.get("count", 1) > 1 else ""
+    return f" ({event['count']} times since {event.get('at')})" if event.get("count", 1) > 1 else ""
 
 
 def _faults(faults: Mapping[str, Sequence[str]]) -> Iterable[str]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnha.daemon.repeats import MOST, QUIET_S, Repeats
+from mnha.daemon.repeats import MOST, PLAIN, QUIET_S, Repeats
 
 
 def record(number: int, event: str = "start failed", text: str = "node1 could not start the VM") -> dict[str, Any]:
     return {"at": f"t{number}", "event": event, "text": text, "epoch": number}
 
 
-def test_the_third_time_and_all_after_it_are_counted_in_the_second_entry() -> None:
+def test_what_goes_on_and_on_is_counted_in_the_last_entry_that_it_had_of_its_own() -> None:
     repeats = Repeats()
-    assert repeats.counted(record(1), "a", 1.0) == ("a", record(1), True)
-    assert repeats.counted(record(2), "b", 2.0) == ("b", record(2), True)
-    counted = {**record(3), "at": "t2", "last": "t3", "count": 2}
-    assert repeats.counted(record(3), "c", 3.0) == ("b", counted, False)
-    counted = {**record(4), "at": "t2", "last": "t4", "count": 3}
-    assert repeats.counted(record(4), "d", 4.0) == ("b", counted, False)
+    for number in range(1, PLAIN + 1):
+        assert repeats.counted(record(number), f"e{number}", number) == (f"e{number}", record(number), True)
+    for number in range(PLAIN + 1, PLAIN + 4):
+        counted = {**record(number), "at": f"t{PLAIN}", "last": f"t{number}", "count": number - PLAIN + 1}
+        assert repeats.counted(record(number), "x", number) == (f"e{PLAIN}", counted, False)
 
 
 def test_rounds_without_end_make_few_entries() -> None:
@@ -26,12 +25,12 @@ def test_rounds_without_end_make_few_entries() -> None:
     for number in range(3000):
         for event in ("taken", "start failed", "released"):
             names.add(repeats.counted(record(number, event, f"{event} at {number}"), f"{number}-{event}", number)[0])
-    assert len(names) == 6
+    assert len(names) == 3 * PLAIN
 
 
 def test_another_event_another_node_or_a_long_quiet_begins_anew_and_figures_do_not() -> None:
     repeats = Repeats()
-    for number in range(4):
+    for number in range(PLAIN):
         repeats.counted(record(number, text=f"no renewal of node1 for {number} s, 0.{number} MiB"), str(number), number)
     assert repeats.counted(record(5, text="no renewal of node1 for 5 s, 0.5 MiB"), "x", 5.0)[2] is False
     assert repeats.counted(record(5, text="no renewal of node2 for 5 s, 0.5 MiB"), "x", 5.0)[2]
@@ -42,7 +41,7 @@ def test_another_event_another_node_or_a_long_quiet_begins_anew_and_figures_do_n
 
 def test_no_more_is_remembered_than_is_of_use() -> None:
     repeats = Repeats()
-    for number in range(3):
+    for number in range(PLAIN + 1):
         repeats.counted(record(number), str(number), number)
     for number in range(MOST):
         repeats.counted(record(number, f"event {number} of many"), "x", 3.0)

@@ -1,7 +1,7 @@
 """What a guard notes again and again, so that the history keeps room for all else. Pure.
 
-The first two times that the same happens each have an entry of their own: that is a story. From the third on, with no
-more than :data:`QUIET_S` in between, they are counted in the second one. A VM that no node can start, or that crashes
+The first times that the same happens each have an entry of their own: that is a story. From the sixth on, with no more
+than :data:`QUIET_S` in between, they are counted in the fifth one. A VM that no node can start, or that crashes
 again and again, would otherwise fill the history within an hour.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 QUIET_S = 600.0
 """What happens again after so long without is a new story."""
-PLAIN = 2
+PLAIN = 5
 MOST = 64
 """Different events that are remembered; the oldest are forgotten."""
 

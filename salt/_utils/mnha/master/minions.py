@@ -111,7 +111,10 @@ class Minions:
             raise DeadlineError(
                 f"{fun} did not end on {node} within {timeout_s:g} s; see the status before repeating it"
             )
-        raise UnreachableError(f"the minion of {node} does not answer: is the node up, and salt-minion running there?")
+        raise UnreachableError(
+            f"the minion of {node} does not answer: is the node up, and salt-minion running there? If it is only late, "
+            "it may still do what it was asked: see the status before repeating it"
+        )
 
     def first(
         self, nodes: Sequence[str], fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0

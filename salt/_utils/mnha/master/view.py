@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import keys
 
-SHOWN = (keys.CONFIG, keys.VMS, keys.NODES, keys.MAINTENANCE)
+SHOWN = (keys.CONFIG, keys.SHARE, keys.VMS, keys.NODES, keys.MAINTENANCE)
 """Below the cluster's prefix."""
 
 
