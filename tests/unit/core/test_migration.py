@@ -187,7 +187,17 @@ def test_a_migration_that_makes_no_sense_is_refused(target: str, situation: str,
 def test_an_order_does_not_wait_for_a_vm_that_no_longer_runs(vm: Vm) -> None:
     rig = source()
     rig.on(VmSeen(vm, rig.guard._generation, pid=1, pause=Pause.NO_SPACE if vm is Vm.PAUSED else Pause.NONE))
-    assert (rig.values("answer")[-1][:3]) == (9, "refused", f"only a running VM can be migrated: here it is {vm}")
+    ticket, kind, message = rig.values("answer")[-1][:3]
+    assert (ticket, kind) == (9, "refused")
+    assert message.startswith(f"only a running VM can be migrated: here it is {vm}")
+    assert (Pause.NO_SPACE in message) is (vm is Vm.PAUSED)
+
+
+def test_a_vm_that_somebody_has_suspended_is_not_migrated_and_who_orders_it_learns_the_remedy() -> None:
+    rig = Rig(limits=NODES).holds()
+    rig.on(VmSeen(Vm.PAUSED, rig.guard._generation, pid=1, pause=Pause.OPERATOR))
+    rig.on(Ordered(Op.MIGRATE, 9, "maintenance", 60.0, target="you"))
+    assert rig.values("answer")[-1][2].endswith(f"paused, {Pause.OPERATOR}; `virsh resume` on me lets it go on")
     assert rig.guard.view.order is None
     rig.on(rig.granted())
     rig.after(TIMINGS.renew_s)

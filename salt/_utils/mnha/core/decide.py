@@ -106,7 +106,8 @@ def _fence(view: View) -> Decision | None:
     if view.start_asked_s is not None and view.now_s >= view.start_asked_s + view.start_limit_s:
         return Decision(Action.KILL, f"the start did not end within {view.start_limit_s:g} s")
     if _had_its_time(view) and off_reason(view):
-        return Decision(Action.KILL, f"the guest did not shut down within {view.shutdown_limit_s:g} s")
+        stood = f": it stands paused, {view.pause}" if view.vm is Vm.PAUSED else ""
+        return Decision(Action.KILL, f"the guest did not shut down within {view.shutdown_limit_s:g} s{stood}")
     return None
 
 
@@ -146,7 +147,11 @@ def unmovable_reason(view: View) -> str:
     """Why the VM here can't be migrated as it is; empty when it can. An order that waited for it to run would keep one
     that its disk has paused from being resumed (:func:`mnha.core.pauses.obstacle`).
     """
-    return "" if view.vm is Vm.RUNNING else f"only a running VM can be migrated: here it is {view.vm}"
+    if view.vm is Vm.RUNNING:
+        return ""
+    why = f", {view.pause}" if view.vm is Vm.PAUSED else ""
+    remedy = f"; `virsh resume` on {view.node} lets it go on" if why and not pauses.is_by_io(view) else ""
+    return f"only a running VM can be migrated: here it is {view.vm}{why}{remedy}"
 
 
 def unfit_reason(view: View) -> str:
