@@ -248,7 +248,9 @@ def check_config(*, cluster: str | None = None, node: str | None = None) -> dict
                 found.require_node(one)
                 if not node:  # those that the pillar adds are not in force yet
                     queue += [other for other in found.nodes if other not in queue]
-                if lines := [str(doubt) for doubt in config.doubts(found)]:
+                grains = inventory.grains(one)
+                sizes = (int(grains.get(key) or 0) for key in ("mem_total", "num_cpus"))
+                if lines := [str(doubt) for doubt in config.doubts(found, *sizes)]:
                     doubts[one] = lines
             except ConfigurationError as error:
                 faults[one] = [str(fault) for fault in error.faults] or [error.message]

@@ -418,3 +418,12 @@ def test_what_does_not_need_the_configuration_does_not_need_pydantic() -> None:
     code = "import sys; sys.modules['pydantic'] = None\nimport mnha.guest.domain, mnha.core.decide, mnha.core.guard"
     environment = {"PYTHONPATH": str(ROOT / "salt/_utils")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+
+
+def test_a_vm_that_is_larger_than_a_node_is_warned_of() -> None:
+    cluster = config.load(example_with({"vms:mnvm:cpus": 8, "vms:mnvm:memory_mib": 8192}))
+    told = [str(doubt) for doubt in config.doubts(cluster, 8191, 4)]
+    assert [text.split(":")[:5][-1] for text in told] == ["memory_mib", "cpus"]
+    assert "this node has 8191 MiB of memory in all" in told[0]
+    assert "this node has 4 cores in all" in told[1]
+    assert config.doubts(cluster, 8192, 8) == config.doubts(cluster) == []

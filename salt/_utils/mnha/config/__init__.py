@@ -76,9 +76,14 @@ def load_mapping(cluster: Mapping[str, Any]) -> ClusterConfig:
     raise ConfigurationError(faults=sorted(absolute, key=lambda fault: fault.path))
 
 
-def doubts(cluster: ClusterConfig) -> list[Fault]:
-    """What is allowed, and may turn out badly: in the form of faults, for a warning."""
-    found = _rules.doubts(cluster.to_mapping())
+def doubts(cluster: ClusterConfig, memory_mib: int = 0, cores: int = 0) -> list[Fault]:
+    """What is allowed, and may turn out badly: in the form of faults, for a warning.
+
+    :param memory_mib: of the node that it is for; 0: not known.
+    :param cores: of that node; 0: not known.
+    """
+    values = cluster.to_mapping()
+    found = (*_rules.doubts(values), *_rules.outgrown(values, memory_mib, cores))
     return [dataclasses.replace(doubt, path=join(ROOT, doubt.path)) for doubt in found]
 
 

@@ -100,6 +100,21 @@ def doubts(cluster: Mapping_) -> tuple[Fault, ...]:
     return tuple(_in_time(cluster, killing.tight))
 
 
+def outgrown(cluster: Mapping_, memory_mib: int, cores: int) -> tuple[Fault, ...]:
+    """What of the VMs is more than a node has; as :func:`doubts`.
+
+    :param memory_mib: the node's; 0: not known.
+    :param cores: the node's; 0: not known.
+    """
+    has = {"memory_mib": (memory_mib, f"{memory_mib} MiB of memory"), "cpus": (cores, f"{cores} cores")}
+    return tuple(
+        Fault(join("vms", name, key), vm.get(key), f"this node has {text} in all", "give the VM less, or the node more")
+        for name, vm in _vms(cluster)
+        for key, (most, text) in has.items()
+        if most and int(vm.get(key) or 0) > most
+    )
+
+
 def _storage_limit(cluster: Mapping_) -> Iterator[Fault]:
     value = cluster.get("storage_lost_after_s")
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < SHORTEST_STORAGE_LIMIT_S:

@@ -39,10 +39,14 @@ class Inventory:
         """A minion's pillar without external pillars: secrets are not needed here, and may not exist yet. What does not
         render is told in `_errors`, in full.
         """
-        _, grains, _ = salt.utils.minions.get_minion_data(minion, self._opts)
         opts = {**self._opts, "pillar_safe_render_error": False}
-        pillar = salt.pillar.Pillar(opts, grains or {"id": minion}, minion, "base")
+        pillar = salt.pillar.Pillar(opts, self.grains(minion) or {"id": minion}, minion, "base")
         return dict(pillar.compile_pillar(ext=False))
+
+    def grains(self, minion: str) -> Mapping[str, Any]:
+        """A minion's grains as this master last heard them; none if it never did."""
+        _, grains, _ = salt.utils.minions.get_minion_data(minion, self._opts)
+        return dict(grains or {})
 
     def render_faults(self, pillar: Mapping[str, Any]) -> list[str]:
         """Why parts of a compiled pillar are not there; see :func:`mnha.master.rendering.faults`."""

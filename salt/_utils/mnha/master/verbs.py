@@ -13,6 +13,7 @@ from .inventory import Inventory
 
 Work = Callable[[str, list[str]], dict[str, Any]]
 """Of the cluster's name and its nodes."""
+BROKEN_OFF = "broken off, here alone: what was ordered already goes on; `salt-run mnha.status` tells what came of it"
 
 
 def run(opts: dict[str, Any], cluster: str | None, work: Work) -> dict[str, Any]:
@@ -34,6 +35,8 @@ def run_for(name: str, nodes: list[str], work: Work) -> dict[str, Any]:
         return returned(name, work(name, nodes))
     except MnhaError as error:
         return returned(name, {"result": False, "comment": error.message, "kind": error.kind})
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C: Salt would show a stack trace
+        return returned(name, {"result": False, "comment": BROKEN_OFF, "kind": "broken off"})
 
 
 def returned(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
