@@ -19,15 +19,15 @@ from typing import Any
 
 from lab.settings import LabError
 from lab.shell import say
-from tests.bench import failover, idle, machine, stats, status
+from tests.bench import apply, failover, idle, machine, network, stats, status
 from tests.bench.bed import Bed, Round, UnsafeError, product_lab, repeat
 from tests.bench.peer import measure as peer_measure
 from tests.bench.peer.pacemaker import DEFAULT_TOKEN_MS, PeerBed, peer_lab
 from tests.bench.stats import Comparison, Measure
 
 FAST = "power_loss_fast"
-ORDER = (idle.NAME, status.NAME, "crash", "power_loss", "storage_cut", "management_cut")
-NAMES = (*ORDER, FAST)
+ORDER = (idle.NAME, status.NAME, apply.NAME, "crash", "power_loss", "storage_cut", "management_cut")
+NAMES = (*ORDER, FAST, network.NAME)
 SHORT_TOKEN_MS = 1000
 OK, NOT_MET, UNSAFE, INTERRUPTED = 0, 1, 3, 130
 
@@ -86,6 +86,9 @@ def run_one(bed: Bed, name: str, count: int, results: Results) -> None:
     elif name == status.NAME:
         asked = keep(status.rounds(bed, count), title, results)
         results.measures += status.measures(asked, title)
+    elif name == apply.NAME:
+        applied = keep(apply.rounds(bed, count), title, results)
+        results.measures += apply.measures(applied, title)
     else:
         fault = failover.FAULTS[name]
         rounds: list[Round] = []
@@ -114,6 +117,15 @@ def run_ours(options: argparse.Namespace, results: Results) -> None:
                 for name in names:
                     with guarded(results, failover.name_of(name, profile)):
                         run_one(bed, name, options.rounds, results)
+
+
+def run_network(options: argparse.Namespace, results: Results) -> None:
+    """The change of a host's network, in a machine of its own."""
+    if not options.only or network.NAME in options.only:
+        with guarded(results, network.NAME):
+            found = network.run()
+            results.rounds[network.NAME] = [found]
+            results.measures += network.measures(found)
 
 
 def run_peer(options: argparse.Namespace, results: Results) -> None:
@@ -220,6 +232,7 @@ def main() -> int:
     code = OK
     try:
         if not options.peer_only:
+            run_network(options, results)
             run_ours(options, results)
         if options.peer or options.peer_only:
             run_peer(options, results)

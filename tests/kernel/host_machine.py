@@ -61,16 +61,23 @@ def installed(package: str) -> str:
     return f"{{ dpkg-deb --field {deb}; printf 'Status: install ok installed\\n\\n'; }} >>/var/lib/dpkg/status"
 
 
-def run_tests(file: str, prepare: Sequence[str], limit_s: float) -> End:
-    """Run a file of tests in such a machine; what it said.
+def run_program(words: str, prepare: Sequence[str], limit_s: float) -> End:
+    """Run Python with these words in such a machine; what it said.
 
     :param prepare: shell, each before the next.
     """
-    options = "-p no:cacheprovider --color=no -x -v"
     lines = [
         *prepare,
         f"cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. PYTHONDONTWRITEBYTECODE=1",
-        f"exec {shlex.quote(sys.executable)} -m pytest {options} tests/kernel/{file}",
+        f"exec {shlex.quote(sys.executable)} {words}",
     ]
     with Machine("\n".join(lines), systemd=True) as machine:
         return machine.wait(BOOT_S + limit_s)
+
+
+def run_tests(file: str, prepare: Sequence[str], limit_s: float, more: str = "") -> End:
+    """Run a file of tests in such a machine, as :func:`run_program`.
+
+    :param more: words for pytest.
+    """
+    return run_program(f"-m pytest -p no:cacheprovider --color=no -x -v {more} tests/kernel/{file}", prepare, limit_s)

@@ -106,12 +106,17 @@ class Host:
         return own
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+def begin() -> None:
+    """The host as it is before any change: an address on one link."""
     Path("/etc/network/interfaces").write_text(BEFORE)
     run("mkdir", "-p", "/run/network")
     run("ifreload", "--all")
     until(answers, 10, "the neighbour answers")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    begin()
     return Host(tmp_path_factory.mktemp("salt"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ from tests.support.example import example_pillar
 from tests.support.local_salt import LocalSalt
 
 FOLDER, SOURCE, UNIT = "/opt/smp/mngt", "10.9.0.1:/mngt", "opt-smp-mngt.mount"
-LEASE_S = 10
+LEASE_S = int(os.environ.get("LEASE_S", "10"))
+"""The server's lease time (`test_shares.py`)."""
 LOOK_S = 12.0
 """What a look at a dead server may take: see :data:`mnha.host.share.LIMIT_S`."""
 
@@ -157,12 +159,14 @@ time.sleep(float(sys.argv[2]))
 
 
 def test_the_lock_of_a_dead_node_is_had_when_its_lease_is_over(salt: LocalSalt) -> None:
+    assert mounted(salt)["result"] is True
     Path(FOLDER, "image").write_text("x")
     script = f"hostname node2; mkdir -p /mnt/other; mount -t nfs -o vers=4.2 {SOURCE} /mnt/other; exec python3 -c "
     words = ["unshare", "--uts", "--mount", "sh", "-c", f'{script} "$0" /mnt/other/image 600', LOCK]
     other = subprocess.Popen(["nsenter", "--net=/run/netns/other", *words], stdout=subprocess.PIPE, text=True)
     assert other.stdout
     assert other.stdout.readline() == "locked\n"
+    assert salt.here("sharedfs.status", FOLDER)["lease_time_s"] == LEASE_S
     mine = ["python3", "-c", LOCK, f"{FOLDER}/image", "0"]
     assert subprocess.run(mine, check=False).returncode == 3, "it is had by the other"
     run("ip", "-n", "other", "link", "set", "share0", "down")

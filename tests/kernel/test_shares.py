@@ -12,14 +12,22 @@ from tests.support.example import ROOT
 from .host_machine import SHARES, UNPACKED, run_tests, unpack
 
 LIMIT_S = 400.0
-FILE_SERVER = f". {shlex.quote(str(ROOT / 'tests/kernel/shares.sh'))}; serve server 10 || exit 7"
+SERVER = f". {shlex.quote(str(ROOT / 'tests/kernel/shares.sh'))}; serve server $LEASE_S || exit 7"
+DEBIANS_LEASE_S = 90
 
 
-@pytest.fixture(scope="module")
-def said() -> End:
-    """What a machine said in which `on_shares.py` was run."""
-    return run_tests("on_shares.py", [unpack(SHARES), UNPACKED, FILE_SERVER], LIMIT_S)
+def run_shares(lease_s: int, more: str = "") -> End:
+    """What a machine said in which `on_shares.py` was run, with that lease time."""
+    prepare = [unpack(SHARES), UNPACKED, f"export LEASE_S={lease_s}", SERVER]
+    return run_tests("on_shares.py", prepare, LIMIT_S + 3 * lease_s, more)
 
 
-def test_the_shares_of_a_host(said: End) -> None:
+def test_the_shares_of_a_host() -> None:
+    said = run_shares(10)
+    assert said.status == 0, f"{said.said}\n{said.console}"
+
+
+@pytest.mark.nightly
+def test_the_lock_of_a_dead_node_with_debians_lease_time() -> None:
+    said = run_shares(DEBIANS_LEASE_S, "-k lock_of_a_dead_node")
     assert said.status == 0, f"{said.said}\n{said.console}"

@@ -5,6 +5,7 @@ Only the standard library: the guard looks each second, and pyroute2 would cost 
 
 from __future__ import annotations
 
+import array
 import contextlib
 import fcntl
 import os
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from . import live
 
-SIOCGIFADDR = 0x8915
-IFNAMSIZ = 16
+SIOCGIFCONF = 0x8912
+ROW, CONF = struct.Struct("16s4x4s16x"), struct.Struct("iP")
+"""A `struct ifreq` with an address, and `struct ifconf`, where pointers have 64 bits."""
+LEAST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Uplink:
 def of_device(device: str, sysfs: Path = live.SYSFS) -> list[Uplink]:
     """What a device lies on; none if it is not there, or a bridge without a port."""
     folder = sysfs / device
-    if not folder.is_dir():
+    if not device or not folder.is_dir():
         return []
     if (folder / "bonding").is_dir():
         team = live.team_of(device, lambda path: _read(sysfs, path))
@@ -83,12 +86,26 @@ def _read(sysfs: Path, path: str) -> str:
         return ""
 
 
-def with_address(address: str, sysfs: Path = live.SYSFS) -> str:
-    """The device that has an address; empty if none has."""
+def with_address(address: str) -> str:
+    """The device that has an address, be it one of several; empty if none has."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        for name in sorted(os.listdir(sysfs)):
-            with contextlib.suppress(OSError):
-                answer = fcntl.ioctl(asking, SIOCGIFADDR, struct.pack("256s", os.fsencode(name[: IFNAMSIZ - 1])))
-                if socket.inet_ntoa(answer[20:24]) == address:
-                    return name
+        rows = _addresses(asking)
+        for name, one in (ROW.unpack_from(rows, begin) for begin in range(0, len(rows), ROW.size)):
+            if socket.inet_ntoa(one) == address:
+                return os.fsdecode(name.partition(b"\0")[0]).partition(":")[0]  # without an alias' label
     return ""
+
+
+def _addresses(asking: socket.socket) -> bytes:
+    """All IPv4 addresses of this host, as `SIOCGIFCONF` gives them (netdevice(7)): rows of :data:`ROW`.
+
+    :raises OSError: they can't be had.
+    """
+    room = LEAST_ROWS
+    while True:
+        rows = array.array("B", bytes(ROW.size * room))
+        answer = fcntl.ioctl(asking, SIOCGIFCONF, CONF.pack(len(rows), rows.buffer_info()[0]))
+        length = int(CONF.unpack(answer)[0])
+        if length < len(rows):
+            return rows.tobytes()[:length]
+        room *= 2
