@@ -160,6 +160,13 @@ def test_a_live_node_whose_minion_is_silent_is_warned_about():
     assert re.search(r"node3  minion silent +alive +-", shown(found))
 
 
+def test_what_the_guard_of_a_silent_minion_finds_wrong_is_told_by_its_record():
+    failing = {"libvirt": {"ok": False, "why": "libvirtd does not answer: systemctl start libvirtd"}}
+    nodes = {f"nodes/{name}": {**one_record(name), "checks": failing} for name in NODES}
+    found = summed(node1=one_report("node1", nodes=nodes), node2=one_report("node2", nodes=nodes))
+    assert any("its guard's record says: libvirtd does not answer" in text for text in found["warnings"])
+
+
 def test_a_minion_that_is_silent_for_a_full_disk_is_told_with_it():
     full = {"salt": {"ok": False, "why": "/var/cache/salt is full: 0 MiB are left"}}
     nodes = {f"nodes/{name}": {**one_record(name), "salt_checks": full} for name in NODES}

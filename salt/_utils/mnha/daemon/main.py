@@ -82,8 +82,9 @@ class Daemon:
             self._loop.add(name, protected.guard)
         self._status = Status(self._node, self._protected, lambda: faults(self._threads()))
         self._ending, self._successor = Ending(self._loop), Successor(trials(file))
-        disks = {name: protected.disk for name, protected in self._protected.items()}
-        requests = Requests(self._node, self._loop, self._status, self._ending, self._answers, self._subscribers, disks)
+        requests = Requests(
+            self._node, self._loop, self._status, self._ending, self._answers, self._subscribers, self._protected
+        )
         self._server = Server(Path(config["socket"]), requests.handlers(), requests.streamers())
 
     def _protect(self, vm: dict[str, Any], granted: tuple[float | None, float]) -> Protected:

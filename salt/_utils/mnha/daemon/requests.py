@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,11 +12,11 @@ from ..core.model import Op, Run, Vm
 from ..core.ports import Ordered
 from ..errors import DeadlineError, InputError, RefusedError
 from ..host.clock import boottime_s
-from .adapters.disk_watch import DiskWatch
 from .answers import Answers
 from .ending import Ending
 from .loop import Loop
 from .node import Node
+from .protected import Protected
 from .server import Request, Subscribers
 from .status import Status
 
@@ -34,10 +35,10 @@ class Requests:
         ending: Ending,
         answers: Answers,
         subscribers: Subscribers,
-        disks: Mapping[str, DiskWatch],
+        protected: Mapping[str, Protected],
     ) -> None:
         self._node, self._loop, self._status, self._ending = node, loop, status, ending
-        self._answers, self._subscribers, self._disks = answers, subscribers, disks
+        self._answers, self._subscribers, self._protected = answers, subscribers, protected
 
     def handlers(self) -> dict[str, Callable[[Request], dict[str, Any]]]:
         """op -> handler."""
@@ -160,7 +161,14 @@ class Requests:
                 raise RefusedError(f"{name} is held by {holder}: its share is the cluster's; ask there, or stop {name}")
             if vm["vm_pid"]:
                 running[images[name]] = int(vm["vm_pid"])
-        return {"node": node, "id": self._node.share.adopt(running)}
+        name = self._node.share.adopt(running)
+        for vm in self._protected:
+            self._note(vm, "share adopted", f"what {node} has mounted is the cluster's share from now on, id {name}")
+        return {"node": node, "id": name}
+
+    def _note(self, vm: str, event: str, text: str) -> None:
+        """Have what an operator decided written into the history."""
+        self._loop.call(functools.partial(self._protected[vm].journal.note, event, text))
 
     def _end(self, request: Request) -> dict[str, Any]:
         """Have this process end, with its VMs off."""
@@ -177,7 +185,8 @@ class Requests:
         lease = vm["lease"] or {}
         if vm["vm"] != Vm.OFF or (lease.get("holder") and not lease["expired"]):
             raise RefusedError(f"{name} may be running: it has to be off, and its lease given back; see mnha.status")
-        self._disks[name].accept()
+        self._protected[name].disk.accept()
+        self._note(name, "disk accepted", f"{name} is started from its image, whatever it last wrote to")
         return {"vm": name, "message": f"{name} is started from its image again"}
 
     def _stop(self, request: Request) -> dict[str, Any]:

@@ -229,11 +229,11 @@ def _node_faults(row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
 
 
 def _why_silent(row: Mapping[str, Any]) -> str:
-    """Why a node's minion does not answer, by the last word of its guard, which lives without it; empty if that says
-    nothing of it.
+    """Why a node's minion does not answer, and what else is wrong there, by the last word of its guard, which lives
+    without it; empty if that is nothing.
     """
     record = row["record"] or {}
-    told = {**(record.get("salt_checks") or {}), **(record.get("network_checks") or {})}
+    told = {**(record.get("salt_checks") or {}), **(record.get("network_checks") or {}), **(record.get("checks") or {})}
     return "; ".join(f"its guard's record says: {one.get('why')}" for one in told.values() if not one.get("ok"))
 
 
