@@ -479,7 +479,7 @@ def vm_disk(world: World) -> Case:
         replace=lambda _, after: written.append(after),
     )
     world.begin(connection)
-    watch = DiskWatch(connection, "v", TEST_DOMAIN, "/x.img", record, lambda: 1, lambda: (0, "", ""))
+    watch = DiskWatch(connection, "v", TEST_DOMAIN, "/x.img", record, lambda: 1, lambda: (0, "", None))
     world.begin(watch)
 
     def works() -> bool:

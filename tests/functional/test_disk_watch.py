@@ -62,7 +62,7 @@ class Bench:
         self.connection.start()
         self.domain: Any = None
         self.runs = 0
-        self.moved = (0, "", "")
+        self.moved: tuple[int, str, str | None] = (0, "", None)
         self.holder = self.watch("n1")
         wait_until(lambda: self.connection.error == "", PATIENCE_S, "it is connected")
 
@@ -217,6 +217,9 @@ def test_a_file_that_does_not_lie_there_any_more_is_recorded_until_it_does(bench
     bench.moved = (1, str(bench.image), "it was moved")
     for watch in (bench.holder, other):
         wait_until(refuses(watch, "was moved, removed, or replaced"), PATIENCE_S, "it is recorded")
+    bench.moved = (1, str(bench.image), None)
+    time.sleep(2.5)
+    assert other.objection() != "", "the storage hangs, and nobody can tell"
     bench.moved = (1, str(bench.image), "")
     for watch in (bench.holder, other):
         wait_until(lambda watch=watch: watch.objection() == "", PATIENCE_S, "its end is recorded")  # type: ignore[misc]

@@ -371,20 +371,22 @@ def qemu(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_an_image_that_was_moved_or_replaced_under_the_vm_is_told(tmp_path: Path, qemu: subprocess.Popen[str]) -> None:
     image, away = tmp_path / "vm.img", tmp_path / "vm.old"
 
-    def moved() -> str:
+    def moved() -> str | None:
         return ground(tmp_path, "me", [image], tmp_path, "", qemu.pid, str(image), may_be_root=True).moved
 
     assert moved() == ""
     image.rename(away)
-    assert f"does not lie at {image} any more" in moved()
+    assert f"does not lie at {image} any more" in (moved() or "")
     image.write_bytes(away.read_bytes())
-    assert f"does not lie at {image} any more" in moved()
+    assert f"does not lie at {image} any more" in (moved() or "")
     away.rename(image)
     assert moved() == ""
     image.unlink()
-    assert moved() != ""
+    assert moved()
     qemu.kill()
-    assert [moved(), qemu.wait(10) and moved()] == ["", ""], "nobody writes there any more"
+    assert [moved(), qemu.wait(10) and moved()] == [None, None], "nobody writes there any more"
+    assert ground(tmp_path, "me", [image], tmp_path, "", 1, "/dev/null", may_be_root=True).moved is None
+    assert ground(tmp_path, "me", [image], tmp_path, "", 1, "pool/image", may_be_root=True).moved is None
 
 
 def test_an_image_that_qemu_could_not_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

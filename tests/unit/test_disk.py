@@ -130,10 +130,12 @@ def test_a_record_that_can_not_be_understood_lets_nothing_start(record: dict[str
 
 def test_what_was_moved_under_the_vm_lets_nothing_start_until_it_is_back_or_accepted() -> None:
     disk = Disk("vda", (BASE,), True)
-    record = recorded(follow((BASE,)), disk, BASE, is_moved=True)
+    record = recorded(follow((BASE,)), disk, BASE, True)
     why = objection(record, "mnvm", BASE)
     assert f"{BASE}, which it wrote to, was moved, removed, or replaced" in why
     assert "`virsh blockcopy mnvm vda NEW --wait --pivot`" in why
-    assert recorded(record, disk, BASE, is_moved=True) == record
-    assert objection(recorded(record, disk, BASE), "mnvm", BASE) == ""
+    assert recorded(record, disk, BASE, True) == recorded(record, disk, BASE) == record, "also while it is not known"
+    assert objection(recorded(record, disk, BASE, False), "mnvm", BASE) == ""
+    other = recorded(record, Disk("vda", (OTHER,), True), BASE)
+    assert "moved" not in other, "of another file nothing is known"
     assert objection(accepted(BASE), "mnvm", BASE) == ""

@@ -85,8 +85,9 @@ class Prober:
         self._share_fault = Fault(f"probe-{vm['name']}-share")
         self.threads = (self._thread, self._fault, self._share_fault)
         self.checks: dict[str, Check] = {}
-        self.moved: tuple[int, str, str] = (0, "", "")
-        """By the newest look: QEMU, the file that it writes to, and that this does not lie there any more, if so."""
+        self.moved: tuple[int, str, str | None] = (0, "", None)
+        """By the newest look: QEMU, the file that it writes to, and that this does not lie there any more; empty: it
+        does; None: it is not known."""
 
     def start(self) -> None:
         """Start to probe."""

@@ -66,7 +66,7 @@ def _source(layer: ET.Element) -> str:
     return next((value for key in ("file", "dev", "name", "volume") if (value := source.get(key))), "")
 
 
-def recorded(before: Mapping[str, Any] | None, disk: Disk, image: str, *, is_moved: bool = False) -> dict[str, Any]:
+def recorded(before: Mapping[str, Any] | None, disk: Disk, image: str, is_moved: bool | None = None) -> dict[str, Any]:
     """What the record is to say of a VM that runs.
 
     What was recorded as `started`, the file that its start has taken, stays so while it runs on: also when the
@@ -74,9 +74,12 @@ def recorded(before: Mapping[str, Any] | None, disk: Disk, image: str, *, is_mov
 
     :param before: what it says; None: there is none.
     :param image: what a start would take.
-    :param is_moved: whether what it writes to does not lie there any more.
+    :param is_moved: whether what it writes to does not lie there any more; None: it is not known, and what is recorded
+        of that file stays so.
     """
     top = disk.chain[0]
+    if is_moved is None:
+        is_moved = written(before) == top and bool(before and before.get("moved"))
     if top == image:
         started = image
     elif before is not None:

@@ -30,8 +30,7 @@ class DiskWatch:
     :param image: what a start of it would take.
     :param record: `vms/<vm>/disk` in Consul.
     :param qemu: the process of the VM that runs here under this node's lease; 0: there is none.
-    :param moved: what the newest look has found: a process, the file that it writes to, and that this does not lie
-        there any more, if so.
+    :param moved: what the newest look has found (:attr:`mnha.daemon.prober.Prober.moved`).
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class DiskWatch:
         image: str,
         record: Record,
         qemu: Callable[[], int],
-        moved: Callable[[], tuple[int, str, str]],
+        moved: Callable[[], tuple[int, str, str | None]],
     ) -> None:
         self._connection, self._vm, self._uuid, self._image = connection, vm, uuid, image
         self._record, self._qemu, self._moved = record, qemu, moved
@@ -91,8 +90,8 @@ class DiskWatch:
                 return EVERY_S
             before, fault = self._record.value, self._record.fault
             *look, moved = self._moved()
-            is_moved = bool(moved) and look == [pid, found.chain[0]]
-            after = disk.recorded(before, found, self._image, is_moved=is_moved)
+            is_moved = None if moved is None or look != [pid, found.chain[0]] else bool(moved)
+            after = disk.recorded(before, found, self._image, is_moved)
             if after == before and not fault:
                 return EVERY_S
             if self._record.overwrite(after) if fault else self._record.replace(before, after):

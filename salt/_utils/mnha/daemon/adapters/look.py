@@ -7,8 +7,8 @@ by its path and without the package: it imports next to nothing.
 ``look.py look USER FOLDER WHO SHARE ID ROOT PID FILE [IMAGE…]`` looks at the folder, and at the file that QEMU, which
 runs as USER, writes to (process PID; 0: none). It prints seven lines and one for each image: why the folder fails, why
 it is not the share (then nothing was written there), that it has no room, the id that lies in the share, the folder's
-real path, its mount as /proc/self/mountinfo has it, that FILE is not what QEMU has open. What is wrong with an image,
-or with the folder, is empty where nothing is.
+real path, its mount as /proc/self/mountinfo has it, that FILE is not what QEMU has open (or that this is not known).
+What is wrong with an image, or with the folder, is empty where nothing is.
 
 ``look.py mark SHARE ID [IMAGE PID]`` puts the share's id there; an empty one only reads. With an image it does so only
 if that process has this very image open: a folder that the running VM's image lies in is the share, whatever else may
@@ -30,6 +30,8 @@ OWN_FOLDER, ID_FILE = ".mnha", "id"
 """In the shared folder: what guards write there, and in that the share's id (:mod:`.share`)."""
 NOT_LOOKED_AT = "not looked at: the storage fails"
 """Of an image: on storage that fails that look would tell nothing."""
+NOT_KNOWN = "not known"
+"""Whether what QEMU writes to lies where it was."""
 NOT_THE_SHARE = "not looked at: this is not the cluster's share"
 """Of an image: what lies there is not to be started, nor to be copied there."""
 
@@ -112,15 +114,22 @@ def is_open(image: str, pid: str) -> bool:
 
 
 def moved(file: str, pid: str) -> str:
-    """That a file is not what QEMU, process `pid`, has open as it; empty: it is, or that can't be known."""
+    """That a file is not what QEMU, process `pid`, has open as it; empty: it is. :data:`NOT_KNOWN` of what is no file:
+    libvirt gives QEMU device nodes of its own.
+    """
     try:
         is_there = is_open(file, pid)
     except FileNotFoundError as error:
-        is_there = error.filename != file
+        is_there = False
+        if error.filename != file:
+            return NOT_KNOWN
     except OSError:
+        return NOT_KNOWN
+    if is_there:
         return ""
-    if is_there or not os.path.exists(f"/proc/{pid}/fd/0"):  # one that ends has no file open
-        return ""
+    # One that ends has no file open.
+    if not os.path.exists(f"/proc/{pid}/fd/0") or (os.path.exists(file) and not os.path.isfile(file)):
+        return NOT_KNOWN
     return f"what the VM writes to does not lie at {file} any more: it was moved, removed, or replaced"
 
 
@@ -229,7 +238,7 @@ def look(folder: str, who: str, share: str, wanted: str, root: str, pid: str, fi
     wrong = wrong or ("" if other else storage(folder, who))
     told = NOT_LOOKED_AT if wrong else NOT_THE_SHARE if other else ""
     full = "" if told else room(folder)
-    gone = "" if told or pid == "0" else moved(file, pid)
+    gone = moved(file, pid) if not told and pid != "0" and file.startswith("/") else NOT_KNOWN
     return [wrong, other, full, found, real, mount, gone, *(told or image(path) for path in images)]
 
 

@@ -42,7 +42,7 @@ class Ground:
     :param share: the id that lies in the share; empty: none, or it can't be read.
     :param path: the folder, without symbolic links.
     :param mount: what is mounted there; None: it is not known.
-    :param moved: that what QEMU writes to does not lie there any more; empty: it does, or none runs.
+    :param moved: that what QEMU writes to does not lie there any more; empty: it does; None: it is not known.
     """
 
     storage: Check
@@ -51,7 +51,7 @@ class Ground:
     share: str = ""
     path: str = ""
     mount: mounts.Mount | None = None
-    moved: str = ""
+    moved: str | None = None
 
     @classmethod
     def failed(cls, why: str, images: int) -> Ground:
@@ -110,7 +110,15 @@ def ground(
     wrong, other, full, found, path, mount, moved = lines[: look.FIRST_LINES]
     seen = [Check(not line, line) for line in lines[look.FIRST_LINES :]]
     why = wrong or other
-    return Ground(Check(not why, why or full), seen, bool(wrong), found, path, mounts.parse(mount), moved)
+    return Ground(
+        Check(not why, why or full),
+        seen,
+        bool(wrong),
+        found,
+        path,
+        mounts.parse(mount),
+        None if moved == look.NOT_KNOWN else moved,
+    )
 
 
 def _there(path: Path, missing: str) -> Check:
