@@ -160,6 +160,11 @@ def _is_quorum_in_reach(best: Mapping[str, Any], voices: Sequence[Mapping[str, A
     return bool(best.get("servers")) or well == len(voices) or 2 * well > servers
 
 
+START_CONSUL = (
+    "more than half of its servers have to run and to reach each other: `systemctl start consul` where one does not"
+)
+
+
 def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
     """How the cluster is, as the exit code of `mnha.status`, and why it is no better.
 
@@ -169,7 +174,7 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
 
     :param found: as :func:`status` puts it together.
     """
-    doubts = [] if found["quorum"] else [_no_quorum(found)]
+    doubts = [] if found["quorum"] else [f"{_no_quorum(found)}: {START_CONSUL}"]
     margin = quorum.told(found["consul"]) if found["quorum"] and found["consul"] else ""
     doubts += [f"{name} {vm['where']}" for name, vm in found["vms"].items() if vm["state"] == "unknown"]
     faults = [text for name, vm in found["vms"].items() for text in _vm_faults(name, vm)]
