@@ -161,7 +161,7 @@ def _is_quorum_in_reach(best: Mapping[str, Any], voices: Sequence[Mapping[str, A
 
 
 START_CONSUL = (
-    "more than half of its servers have to run and to reach each other: `systemctl start consul` where one does not"
+    "more than half of its servers have to run, in reach of each other: `systemctl start consul` on their nodes"
 )
 
 
