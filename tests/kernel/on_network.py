@@ -270,7 +270,9 @@ def test_the_network_is_not_changed_under_a_vm_unless_that_is_forced(host: Host)
         assert (found["result"], found["changes"]) == (False, {}), found
         assert "the network is not changed while mnvm runs here" in found["comment"]
         assert host.apply(other, test=True)["result"] is False, "a dry run says so, too"
-        assert host.pillar(other).here("hostnet.apply", force=True)["faults"] == []
+        code, forced, printed = host.pillar(other).call("hostnet.apply", "force=True")
+        assert code == 0, printed
+        assert (forced["faults"], list(forced["changes"])) == ([], ["/etc/network/interfaces.d/mnha"]), forced
     finally:
         vm.kill()
         vm.wait()
