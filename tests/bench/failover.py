@@ -182,7 +182,7 @@ def _crash_targets(timings: Timings, profile: str) -> dict[str, tuple[Target, ..
 
 
 def _management_cut_targets(timings: Timings, profile: str) -> dict[str, tuple[Target, ...]]:
-    return {STARTED: (Target("max", 20.0),)}
+    return {STARTED: (Target("max", 20.0),), STANDSTILL: (Target("median", 0.3),)}
 
 
 POWER_LOSS = Fault(

@@ -66,13 +66,16 @@ class Bench:
         self.holder = self.watch("n1")
         wait_until(lambda: self.connection.error == "", PATIENCE_S, "it is connected")
 
-    def watch(self, node: str) -> DiskWatch:
-        """A node's; the VM runs on the first one only."""
+    def watch(self, node: str, *, knows: bool = True) -> DiskWatch:
+        """A node's; the VM runs on the first one only.
+
+        :param knows: whether the record can be read, and is waited for.
+        """
         record = Record(self.server.servers(), KEY, self.kept / f"{node}.json")
         runs: Callable[[], int] = lambda: self.runs if node == "n1" else 0  # noqa: E731
         made = DiskWatch(self.connection, "vm", UUID, str(self.image), record, runs, lambda: self.moved)
         made.start()
-        wait_until(record.is_known, PATIENCE_S, "the record is known")
+        wait_until(lambda: not knows or record.is_known(), PATIENCE_S, "the record is known")
         return made
 
     @property
@@ -232,7 +235,8 @@ def test_a_record_that_can_not_be_read_lets_nothing_start_and_is_written_anew_by
         bench.server.servers().ask(0, 5.0, lambda consul: consul.kv.put(KEY, "xx"))
 
     garble()
-    for watch in (bench.holder, other):
+    begun_since = bench.watch("n3", knows=False)
+    for watch in (bench.holder, other, begun_since):
         wait_until(refuses(watch, "can't be understood"), PATIENCE_S, "nothing may be started")
     bench.start()
     bench.snapshot()

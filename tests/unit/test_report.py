@@ -164,7 +164,8 @@ def test_what_the_guard_of_a_silent_minion_finds_wrong_is_told_by_its_record():
     failing = {"libvirt": {"ok": False, "why": "libvirtd does not answer: systemctl start libvirtd"}}
     nodes = {f"nodes/{name}": {**one_record(name), "checks": failing} for name in NODES}
     found = summed(node1=one_report("node1", nodes=nodes), node2=one_report("node2", nodes=nodes))
-    assert any("its guard's record says: libvirtd does not answer" in text for text in found["warnings"])
+    (told,) = (text for text in found["warnings"] if text.startswith("node3: minion silent"))
+    assert "is salt-minion running there?; its guard's record says: libvirtd does not answer" in told
 
 
 def test_a_minion_that_is_silent_for_a_full_disk_is_told_with_it():
@@ -532,6 +533,12 @@ def test_when_no_minion_answers_consul_says_where_it_runs_and_no_healthy_node_is
     assert len(found["warnings"]) == 1
     assert "no minion answers this master: the way between them is broken" in found["warnings"][0]
     assert "held by node1, epoch 7, renewed 0.7 s ago" in shown(found)
+
+
+def test_what_a_quorum_takes_is_told_only_where_somebody_could_ask_for_it():
+    assert "nobody could ask Consul" in summed()["warnings"], "and no more words"
+    (told,) = (text for text in summed(**of_each(cluster(), no_quorum))["warnings"] if "is in reach" in text)
+    assert told.endswith(report.START_CONSUL)
 
 
 def test_a_record_of_a_lease_that_nobody_renews_is_not_believed():

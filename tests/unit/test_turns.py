@@ -12,7 +12,7 @@ from mnha.core.choose import Node
 from mnha.core.model import Run, Vm
 from mnha.core.placement import place
 from mnha.daemon.adapters.node_records import Seen
-from mnha.daemon.turns import turns_of
+from mnha.daemon.turns import better_of, turns_of
 from mnha.master.placing import cluster_of
 from tests.unit.core.views import lease, sighting, view
 
@@ -89,3 +89,18 @@ def test_without_the_records_nothing_is_known() -> None:
 
 def test_before_a_lease_is_seen_the_choice_is_made_all_the_same() -> None:
     assert turns(sighting=None, desired=None)["mnvm"] == ("c", "b", "a")
+
+
+def has_management(*, ok: bool) -> dict[str, Any]:
+    return {**record(), "network_checks": {"management": {"ok": ok, "why": ""}}}
+
+
+def test_a_vm_leaves_a_lost_management_network_for_nodes_that_have_it_the_best_first() -> None:
+    seen = Seen({"a": has_management(ok=True), "b": has_management(ok=False), "c": has_management(ok=True)}, {})
+    assert better_of(("c", "b", "a"), seen, "") == ["c", "a"]
+    assert better_of(None, seen, "") == better_of(("c",), None, "") == []
+
+
+def test_a_vm_that_no_node_may_start_from_its_image_does_not_leave() -> None:
+    seen = Seen({"a": has_management(ok=True)}, {})
+    assert better_of(("a",), seen, "it writes to an overlay") == []

@@ -5,18 +5,21 @@ file was moved away, or replaced. No node starts the VM from old data then, nor 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from lab.settings import IMAGE_FOLDER, VM_NAME, LabError
+from lab.settings import IMAGE_FOLDER, MGMT, VM_NAME, LabError
 from mnha.core.timing import PROFILES
 from tests.support.scene import Scene, eventually
 
 TIMINGS = PROFILES["default"]
 NOTICE_S = 15.0
 GUEST_S = 60.0
+MANAGEMENT_LOST_S = 15.0
+"""The product's default of `management_lost_after_s`."""
 FAILOVER_S = TIMINGS.lease_s + 20.0 + 10.0
 """A master's way and that of a guard alone (`masterless_takeover_after_s`) have had their time."""
 IMAGE, OVERLAY = f"{IMAGE_FOLDER}/{VM_NAME}.img", f"{IMAGE_FOLDER}/{VM_NAME}.backup"
@@ -77,6 +80,19 @@ def test_an_active_snapshot_is_told_and_the_vm_is_not_migrated_until_it_is_commi
     )
     eventually(lambda: scene.salt_run(scene.holder, "status")[0] == 0, 30, "all is well again")
     assert scene.qemu_pid(scene.holder) == pid
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("snapshot")
+def test_while_a_snapshot_is_active_the_vm_does_not_leave_a_lost_management_network(scene: Scene) -> None:
+    """It would come to old data, or be off for good."""
+    holder, pid = scene.holder, scene.qemu_pid(scene.holder)
+    scene.cluster.cut(holder, MGMT)
+    eventually(lambda: not scene.guard(holder)["network_checks"]["management"]["ok"], NOTICE_S, "it is noticed")
+    time.sleep(MANAGEMENT_LOST_S + 10.0)
+    assert scene.qemu_pid(holder) == pid
+    assert scene.status(holder)["vm"] == "running"
+    scene.cluster.heal(holder)
 
 
 @pytest.mark.nightly

@@ -29,7 +29,6 @@ from typing import Any
 
 from .. import __version__
 from ..core.choose import MANAGEMENT
-from ..core.evacuation import has_management
 from ..core.ports import MaintenanceSeen, TurnsSeen
 from ..errors import MnhaError
 from ..host.clock import boottime_s
@@ -53,7 +52,7 @@ from .settings import load
 from .status import Status
 from .successor import Successor, trials
 from .threads import Fault, Forever, faults
-from .turns import turns_of
+from .turns import better_of, turns_of
 
 log = logging.getLogger(__name__)
 
@@ -160,8 +159,7 @@ class Daemon:
         for name, order in turns.items():
             if order != self._loop.guards[name].view.turns:
                 self._loop.deliver(name, TurnsSeen(order))
-            better = [other for other in order or () if others and has_management(others.nodes.get(other))]
-            self._evacuate(name, better)
+            self._evacuate(name, better_of(order, others, self._protected[name].disk.known_objection()))
 
     def _evacuate(self, name: str, better: Sequence[str]) -> None:
         """Order that a VM leaves this node, if its management network is lost."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.choose import Needs, Node
+from ..core.evacuation import has_management
 from ..core.guard import Guard
 from ..core.placement import Cluster, place, placed
 from .adapters.node_records import Seen
@@ -35,6 +36,20 @@ def turns_of(
     known = {name: (vars(view.lease) if view.lease is not None else None, view.desired) for name, view in views.items()}
     cluster = cluster_of(config, list(_nodes(config, guards.values(), own, seen, peers)), known)
     return {name: place(cluster, name).order for name in guards}
+
+
+def better_of(order: Iterable[str] | None, seen: Seen | None, disk_error: str) -> list[str]:
+    """The nodes to which a VM may leave a lost management network, the best first.
+
+    None while its disk keeps it from being started anew: a migration would take it onto old data, and after a shutdown
+    it would stay off. The nodes' records say so, too, but a moment later.
+
+    :param order: of :func:`turns_of`.
+    :param disk_error: why a start from its image must not be; empty: it may.
+    """
+    if seen is None or disk_error:
+        return []
+    return [name for name in order or () if has_management(seen.nodes.get(name))]
 
 
 def cluster_of(config: Mapping[str, Any], nodes: Sequence[Node], known: Mapping[str, tuple[Any, Any]]) -> Cluster:

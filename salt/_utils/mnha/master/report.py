@@ -174,7 +174,8 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
 
     :param found: as :func:`status` puts it together.
     """
-    doubts = [] if found["quorum"] else [f"{_no_quorum(found)}: {START_CONSUL}"]
+    remedy = f": {START_CONSUL}" if found["known"] else ""
+    doubts = [] if found["quorum"] else [f"{_no_quorum(found)}{remedy}"]
     margin = quorum.told(found["consul"]) if found["quorum"] and found["consul"] else ""
     doubts += [f"{name} {vm['where']}" for name, vm in found["vms"].items() if vm["state"] == "unknown"]
     faults = [text for name, vm in found["vms"].items() for text in _vm_faults(name, vm)]
@@ -226,8 +227,7 @@ def _node_faults(row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):
         texts.append(f"Consul says {row['consul']}, but its minion answers: is consul running there?")
     elif row["contact"] == "minion silent" and found["minions"]:
-        why = _why_silent(row) or "is salt-minion running there?"
-        texts.append(f"minion silent, but Consul sees the node alive: {why}")
+        texts.append(f"minion silent, but Consul sees the node alive: {_why_silent(row)}")
     elif row["contact"] == "silent" and found["minions"]:
         texts.append("silent, and Consul does not say whether it is alive")
     return texts
@@ -235,11 +235,16 @@ def _node_faults(row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
 
 def _why_silent(row: Mapping[str, Any]) -> str:
     """Why a node's minion does not answer, and what else is wrong there, by the last word of its guard, which lives
-    without it; empty if that is nothing.
+    without it; a question where that does not tell the first.
     """
     record = row["record"] or {}
-    told = {**(record.get("salt_checks") or {}), **(record.get("network_checks") or {}), **(record.get("checks") or {})}
-    return "; ".join(f"its guard's record says: {one.get('why')}" for one in told.values() if not one.get("ok"))
+
+    def failing(*kinds: str) -> list[str]:
+        told = [one for kind in kinds for one in (record.get(kind) or {}).values() if not one.get("ok")]
+        return [f"its guard's record says: {one.get('why')}" for one in told]
+
+    why = failing("salt_checks", "network_checks") or ["is salt-minion running there?"]
+    return "; ".join([*why, *failing("checks")])
 
 
 def _nobody_heard(found: Mapping[str, Any]) -> str:

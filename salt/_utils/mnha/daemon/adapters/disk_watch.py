@@ -58,7 +58,7 @@ class DiskWatch:
 
     def objection(self) -> str:
         """Why the VM must not be started from its image; empty: it may. Never waits."""
-        if not self._record.is_known():
+        if not (self._record.is_known() or self._record.fault):
             return NOT_KNOWN.format(self._vm)
         return self.known_objection()
 
