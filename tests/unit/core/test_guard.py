@@ -683,6 +683,15 @@ def test_nothing_is_started_at_once_under_a_lease_that_no_guard_has_written() ->
     assert waited_s >= TIMINGS.lease_s - 0.5
 
 
+def test_a_failure_told_late_does_not_shorten_a_wait() -> None:
+    rig = Rig().observes()
+    rig.on(rig.seen(dataclasses.replace(lease("you"), holder="me")))
+    not_before_s = rig.guard.view.not_before_s
+    rig.on(StartFailed(1, "of a start long ago"))
+    assert rig.guard.view.failed_starts == 1
+    assert rig.guard.view.not_before_s == not_before_s >= rig.now_s + TIMINGS.lease_s
+
+
 def test_that_a_lease_was_deleted_is_noted_by_its_holder_alone() -> None:
     def gone(rig: Rig) -> list[str]:
         return [what for what in rig.on(LeaseSeen(None, rig.index + 1, rig.now_s, consistent=True)) if "note" in what]

@@ -347,7 +347,7 @@ class Guard:
     def _wait_for(self, before: Lease, after: Lease) -> None:
         """Start nothing under a lease that came here by no guard's hand until the holder before can't run the VM."""
         wait_s = max(before.timings.lease_s, after.timings.lease_s)
-        self._set(not_before_s=max(self.view.not_before_s, self.view.now_s + wait_s))
+        self._wait_until(self.view.now_s + wait_s)
         holder = before.holder or "nobody"
         text = f"the lease of epoch {after.epoch} went from {holder} to {self.view.node}, and no guard has written that"
         self._journal.note("lease written", f"{text}: nothing is started for {wait_s:g} s", epoch=after.epoch)
@@ -553,7 +553,8 @@ class Guard:
         """Start afresh after the lease went, however that became known: the answer to a release may be lost."""
         if self.view.failed_starts >= self.view.failed_starts_limit:
             now_s = self.view.now_s
-            self._set(not_before_s=now_s + BACK_OFF_S, last_until_s=now_s + self._limits.window_s)
+            self._wait_until(now_s + BACK_OFF_S)
+            self._set(last_until_s=now_s + self._limits.window_s)
         self._set(failed_starts=0, unprotected=0)
         if after.phase is Phase.RELEASED:
             self._journal.note("released", f"{self.view.node} gave the lease back: {after.reason}", epoch=after.epoch)
@@ -679,7 +680,12 @@ class Guard:
         recent = now_s - self._last_failure_s < self._limits.window_s
         count = self.view.failed_starts + 1 if recent else 1
         self._last_failure_s = now_s
-        self._set(failed_starts=count, not_before_s=now_s + (0.0 if count == 1 else 1.0 * count))
+        self._wait_until(now_s + (0.0 if count == 1 else 1.0 * count))
+        self._set(failed_starts=count)
+
+    def _wait_until(self, moment_s: float) -> None:
+        """Start nothing before `moment_s`; no reason to wait ends another that lasts longer."""
+        self._set(not_before_s=max(self.view.not_before_s, moment_s))
 
     def _epoch(self) -> int:
         """The epoch of the newest lease seen."""
