@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import mnha
 mnha.forget_if_changed()
 
 from mnha import config, keys  # noqa: E402
-from mnha.config import shared_mounts  # noqa: E402
+from mnha.config import claims, shared_mounts  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
 from mnha.guest import domain as guest_domain  # noqa: E402
 from mnha.guest import kvm  # noqa: E402
@@ -38,6 +39,9 @@ _CACHE = "mnha_config.cluster"
 _CACHE_IN_FORCE = "mnha_config.in_force"
 _TOLD = "mnha_config.told"
 _APPLIED = keys.CONFIG
+RECORD_TRIES = 5
+VERSIONS_KEPT = 200
+"""Some 3 KiB each."""
 
 
 def __virtual__():
@@ -204,10 +208,11 @@ def libvirtd() -> dict[str, str]:
 
 
 def record(test: bool = False) -> dict[str, Any]:
-    """Keep the configuration in Consul as the applied one, so that status can tell when the pillar has moved on.
+    """Keep the configuration in Consul as the one in force, and remember that this run's master has it.
 
-    Its version grows with each change. Returns what changed; nothing if it is the same as before. Of several nodes that
-    do this at once one writes.
+    Its version grows with each change, and every version is kept (`mnha.config_history`). Returns `version`, old and
+    new, if it changed; `refused`, why the pillar may not replace what is in force (:mod:`mnha.config.claims`); else
+    nothing. Of several nodes that do this at once one writes; of two masters with different pillars one is refused.
 
     CLI Example:
 
@@ -215,24 +220,48 @@ def record(test: bool = False) -> dict[str, Any]:
 
         salt node1 mnha_config.record test=True
     """
-    wanted = cluster()
-    entry = __salt__["consul_ha.kv_get"](_APPLIED, consistent=True)
-    old = _applied(entry)
-    if old is not None and old.cluster == wanted:
+    wanted, master = cluster(), str(__pillar__.get("mnha_given_by") or "")
+    if "consul_ha.kv_get" not in __salt__:
+        raise CommandExecutionError("this node can't ask Consul: its module consul_ha is not loaded")
+    for _ in range(RECORD_TRIES):
+        entry = __salt__["consul_ha.kv_get"](_APPLIED, consistent=True)
+        old, known = _applied(entry), _masters()
+        if old is not None and old.cluster == wanted:
+            if not test:
+                _remember(old, master, known)
+            return {}
+        if old is not None and (text := claims.refusal(wanted, old, master, known)):
+            return {"refused": text}
+        new = config.Applied(1 if old is None else old.version + 1, wanted, _by(master), time.time())
+        changes = {"version": {"old": None if old is None else old.version, "new": new.version}}
+        if test:
+            return changes
+        if old is not None:
+            _keep(old)
+        value = json.loads(config.applied_to_json(new))
+        if __salt__["consul_ha.kv_cas"](_APPLIED, value, 0 if entry is None else entry["index"]):
+            _remember(new, master, known)
+            return changes
+    raise CommandExecutionError("others changed the configuration in force again and again meanwhile: apply once more")
+
+
+def follows(test: bool = False) -> dict[str, Any]:
+    """Remember that this node's own master has the pillar of this run, if that is the one in force. Returns what
+    changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.follows test=True
+    """
+    applied = _applied(__salt__["consul_ha.kv_get"](_APPLIED))
+    node, known = __opts__["id"], _masters()
+    if applied is None or applied.cluster != cluster() or known.get(node) == applied.version:
         return {}
-    version = 1 if old is None else old.version + 1
-    changes = {"version": {"old": None if old is None else old.version, "new": version}}
-    if test:
-        return changes
-    value = json.loads(config.applied_to_json(config.Applied(version, wanted)))
-    if __salt__["consul_ha.kv_cas"](_APPLIED, value, 0 if entry is None else entry["index"]):
-        return changes
-    winner = _applied(__salt__["consul_ha.kv_get"](_APPLIED, consistent=True))
-    if winner is None or winner.cluster != wanted:
-        raise CommandExecutionError(
-            "another node has recorded another configuration just now: do the masters have the same pillar?"
-        )
-    return {}
+    if not test:
+        _remember(applied, node, known)
+    return {node: {"old": known.get(node), "new": applied.version}}
 
 
 def problems() -> list[str]:
@@ -271,6 +300,33 @@ def secrets() -> dict[str, Any]:
             " master, and see that its configuration has `ext_pillar: [{mnha_secrets: {}}]`"
         )
     return found
+
+
+def _by(master: str) -> str:
+    """Who changes the configuration by a run of states."""
+    return f"state.apply through master {master}" if master else f"salt-call --local on {__opts__['id']}"
+
+
+def _masters() -> dict[str, int]:
+    """Master -> the version that its pillar was in force as last."""
+    found = __salt__["consul_ha.kv_list"](keys.MASTERS)
+    return {key.removeprefix(keys.MASTERS): value["version"] for key, value in found.items() if "version" in value}
+
+
+def _remember(applied: config.Applied, master: str, known: dict[str, int]) -> None:
+    """Keep what is applied as a version, and that `master` has it."""
+    if known.get(master) == applied.version:
+        return
+    _keep(applied)
+    if master:
+        __salt__["consul_ha.kv_put"](keys.master(master), {"version": applied.version})
+
+
+def _keep(applied: config.Applied) -> None:
+    """Keep what is applied among the versions, if it is not there yet."""
+    value = json.loads(config.applied_to_json(applied))
+    if __salt__["consul_ha.kv_cas"](keys.version(applied.version), value, 0):
+        __salt__["consul_ha.kv_prune"](keys.VERSIONS, VERSIONS_KEPT)
 
 
 def _applied(entry: dict[str, Any] | None) -> config.Applied | None:

@@ -12,6 +12,7 @@ Which cluster a minion belongs to comes from its pillar (`mnha:cluster`), so thi
 tree. A minion that is no node of the cluster named there gets nothing.
 
 - `mnha_secrets`: the node's certificate, key and tokens, and what the cluster shares; never another node's.
+- `mnha_given_by`: the name of this master's host. By it the states know whose pillar they apply.
 - `mnha_master` (only with `mnha:cluster:salt:masters_on_nodes`): the shared master key pair, all secrets of the
   cluster, the accepted keys of its nodes, and of the pillar tree what the cluster needs; of all else in it the names,
   so that nothing of that stays where it was once. Such a node decides about the others anyway.
@@ -23,6 +24,7 @@ gives everything below a folder or nothing: each secret would have to lie in as 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,10 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, An
         return {}
     home = store.folder(__opts__) / str(name)
     try:
-        result: dict[str, Any] = {"mnha_secrets": store.for_node(home, minion_id)}
+        result: dict[str, Any] = {
+            "mnha_secrets": store.for_node(home, minion_id),
+            "mnha_given_by": socket.gethostname(),
+        }
         masters = cluster.get("salt") or {}
         if masters.get("masters_on_nodes", True):
             more = masters.get("pillar_files")

@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": {"errors"},
     "host": {"errors"},
     "config": {"errors", "core", "host"},
+    "oldsuite": {"errors", "config"},
     "secrets": {"errors", "host"},
     "consul": {"errors", "keys"},
     "guest": {"errors", "config"},

@@ -12,8 +12,6 @@ from mnha.master import report, wanted
 from tests.support.example import example_pillar, example_with
 from tests.unit.test_report import NODES, one_report, summed
 
-SECOND = {**example_pillar()["mnha"]["cluster"]["vms"]["mnvm"], "uuid": "6f2b1f0e-4a4e-4b3c-9d53-6f1f6a0f4c12",
-          "image": "second.img", "networks": []}  # fmt: skip
 MORE = {"timings": "fast", "announce_s": 1.0, "watchdog": "off", "storage_lost_after_s": 0}
 
 
@@ -48,11 +46,6 @@ def test_a_node_that_was_not_given_what_is_in_force_is_named() -> None:
 def test_at_most_three_keys_are_named() -> None:
     (told,) = wanted.notes(example_with(MORE), recorded(), {})
     assert "(timings, watchdog, announce_s and 1 more)" in told
-
-
-def test_a_vm_that_is_new_is_named_as_a_whole() -> None:
-    paths = list(wanted._differences({"vms": {"mnvm": {}, "second": SECOND}}, {"vms": {"mnvm": {}}}))
-    assert paths == [("vms", "second")]
 
 
 def test_what_an_older_version_has_recorded_is_the_same_if_it_means_the_same() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 CONFIG, SHARE = "config", "share"
 VMS, NODES, MAINTENANCE, HISTORY, ACTIONS = "vms/", "nodes/", "maintenance/", "history/", "actions/"
+MASTERS, VERSIONS = "masters/", "versions/"
 
 LEASE, DESIRED, LAST_START, DISK = "lease", "desired", "last_start", "disk"
 """The keys of a VM, relative to its folder."""
@@ -70,3 +71,13 @@ def history(name: str) -> str:
 def action(name: str) -> str:
     """The claim of an action."""
     return f"{ACTIONS}{name}"
+
+
+def master(name: str) -> str:
+    """What is known of a master's pillar."""
+    return f"{MASTERS}{name}"
+
+
+def version(number: int) -> str:
+    """A configuration that was in force; the names sort by number."""
+    return f"{VERSIONS}{number:08d}"

@@ -1,5 +1,6 @@
 # libvirt and QEMU.
 include:
+  - states.claimed
   - states.hypervisor.packages
   - states.hypervisor.config
   - states.hypervisor.service

@@ -1,5 +1,6 @@
 # The protected VMs are defined on every node and started on none: that is the guard's. Never autostart.
 include:
+  - states.claimed
   - states.storage
   - states.hypervisor
 {%- set cluster = salt['mnha_config.get']().cluster %}

@@ -1,9 +1,9 @@
 # The host's own networks, if the pillar has them (mnha:cluster:networks), and the bridges that the VMs are connected to,
 # which must be there in any case: a VM that cannot start here makes this node no candidate.
 {%- set conf = salt['mnha_config.get']() %}
-{%- if conf.cluster.networks %}
-
 include:
+  - states.claimed
+{%- if conf.cluster.networks %}
   - states.network.tools
 
 network_applied:

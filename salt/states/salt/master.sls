@@ -58,6 +58,15 @@ salt_master_pillar_{{ path }}:
     - require_in:
       - service: salt_master_running
 {%-   endfor %}
+
+salt_master_follows:
+  mnha_config.followed:
+    - name: configuration
+    - require:
+      - file: salt_master_tree
+{%-   for path in shared.pillar_files %}
+      - file: salt_master_pillar_{{ path }}
+{%-   endfor %}
 {%- endif %}
 
 salt_master_secrets_folder:

@@ -5,6 +5,9 @@
 {%- set folder = conf.cluster.image_folder %}
 {%- set tools = {'nfs': 'nfs-common', 'nfs4': 'nfs-common', 'glusterfs': 'glusterfs-client', 'ceph': 'ceph-common',
                  'ocfs2': 'ocfs2-tools', 'gfs2': 'gfs2-utils', 'cifs': 'cifs-utils'} %}
+
+include:
+  - states.claimed
 {%- for mount in salt['mnha_config.mounts']() %}
 
 storage_mount_{{ mount.folder }}:

@@ -89,15 +89,22 @@ def doubts(cluster: ClusterConfig, memory_mib: int = 0, cores: int = 0) -> list[
 
 @dataclasses.dataclass(frozen=True)
 class Applied:
-    """A configuration as it was applied: `version` grows by one with every application to the cluster."""
+    """A configuration as it was applied: `version` grows by one with every change of the cluster's.
+
+    :param by: who changed it, and through which master; empty: not known.
+    :param at_s: when, seconds since 1970; 0: not known.
+    """
 
     version: int
     cluster: ClusterConfig
+    by: str = ""
+    at_s: float = 0.0
 
 
 def applied_to_json(applied: Applied) -> str:
     """The form kept in Consul KV. Stable: equal configurations give equal texts, whatever the order of the pillar."""
     record = {"v": FORMAT, "version": applied.version, "cluster": applied.cluster.to_mapping()}
+    record |= {"by": applied.by, "at_s": applied.at_s}
     return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -116,4 +123,10 @@ def load_json(text: str | bytes) -> Applied:
             f"the applied configuration has form {show(form)} and version {show(version)}, this program reads form "
             f"{FORMAT} with a whole number as version; use the program that wrote it, or apply the pillar again"
         )
-    return Applied(version, load({"mnha": {"cluster": record.get("cluster")}}))
+    by, at_s = record.get("by"), record.get("at_s")
+    return Applied(
+        version,
+        load({"mnha": {"cluster": record.get("cluster")}}),
+        by if isinstance(by, str) else "",
+        float(at_s) if isinstance(at_s, int | float) and not isinstance(at_s, bool) else 0.0,
+    )

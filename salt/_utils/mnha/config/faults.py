@@ -109,9 +109,10 @@ def _type_remedy(name: str, value: Any, model: type[BaseModel], path: list[str |
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    close = close or [name for name in known if len(word) > 1 and name.startswith(word.lower())]
-    hint = f"did you mean {close[0]}? " if close else ""
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    close = close or [name for name in names if len(word) > 1 and name.startswith(word.lower())]
+    hint = f"did you mean {names[close[0]]}? " if close else ""
     return f"{hint}known are {', '.join(known)}"
 
 

@@ -248,6 +248,11 @@ class Vm(Section):
         description="Where the VM's VNC console listens, without a password; one or per node. Left out: at a Unix "
         "socket that only root can open (`mnvm.console` says how).",
     )
+    console_proxy_address: AddressPerNode | None = Field(
+        None,
+        description="The address at which browsers reach the guest's console proxy, if it is not its own; one or per "
+        "node. The guest is told it.",
+    )
     allow_reset_root_password: bool = Field(
         False, description="Whether the guest's root password may be reset through the guest agent."
     )
@@ -343,6 +348,11 @@ class ClusterConfig(Section):
         None,
         description="The hosts' own networks, which the states make. Left out: they are there already, and nothing of "
         "them is touched.",
+    )
+    chrony_servers: Annotated[tuple[Host, ...], BeforeValidator(as_tuple)] = Field(
+        (),
+        description="Whom the nodes take the time from, by chrony: servers outside, or nodes, by name or address. A "
+        "node in the list asks the others in it. Empty: their time is set up already, and not touched.",
     )
     consul: Consul = Field(Consul(), description="The quorum's store, a server on every node.")
     migration: Migration = Field(Migration(), description="Live migration between the nodes.")

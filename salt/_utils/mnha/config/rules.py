@@ -405,7 +405,8 @@ def _per_node_values(cluster: Mapping_) -> Iterator[Fault]:
     """A value that is given per node is given for every node of the cluster, and for no other."""
     nodes = _node_names(cluster)
     places = [(join(p, k), net.get(k)) for p, net in _vm_networks(cluster) for k in ("address", "netmask", "gateway")]
-    places += [(join("vms", name, "console_address"), vm.get("console_address")) for name, vm in _vms(cluster)]
+    keys = ("console_address", "console_proxy_address")
+    places += [(join("vms", name, key), vm.get(key)) for name, vm in _vms(cluster) for key in keys]
     for path, value in places:
         if not nodes or value is None or value is TAKEN_OUT:
             continue

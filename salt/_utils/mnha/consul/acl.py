@@ -4,7 +4,7 @@
 |---|---|---|---|
 | agent | the node's Consul agent | its own node and agent record | nodes, services |
 | guard | the node's guard | leases, last_start, disk, share, history, `nodes/<node>` | the cluster's keys, nodes |
-| policy | Salt's modules there | desired, actions, maintenance, config, history | the same, agents, operator |
+| policy | Salt there | desired, actions, maintenance, config, masters, versions, history | the same, agents, operator |
 
 So Salt cannot write a lease and a guard cannot write an operator's intent, even by mistake. No role may read or write
 a policy, a token or a snapshot. Consul knows no right to write a key without that to delete it.
@@ -19,7 +19,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..keys import ACTIONS, CONFIG, HISTORY, MAINTENANCE, SHARE, desired, disk, folder, last_start, lease
+from ..keys import (
+    ACTIONS,
+    CONFIG,
+    HISTORY,
+    MAINTENANCE,
+    MASTERS,
+    SHARE,
+    VERSIONS,
+    desired,
+    disk,
+    folder,
+    last_start,
+    lease,
+)
 from ..keys import node as node_key
 
 ROLES = ("agent", "guard", "policy")
@@ -81,7 +94,7 @@ def _guard(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
 
 def _policy(prefix: str, node: str, vms: Sequence[str]) -> dict[str, Any]:
     writes = [f"{prefix}/{CONFIG}", *(f"{prefix}/{desired(vm)}" for vm in vms)]
-    folders = [f"{prefix}/{name}" for name in (ACTIONS, MAINTENANCE, HISTORY)]
+    folders = [f"{prefix}/{name}" for name in (ACTIONS, MAINTENANCE, HISTORY, MASTERS, VERSIONS)]
     return {
         "key": {key: {"policy": "write"} for key in writes},
         "key_prefix": {f"{prefix}/": {"policy": "read"}, **{name: {"policy": "write"} for name in folders}},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .. import config
+from ..config import difference
 from ..errors import ConfigurationError
 
 SHOWN = 3
@@ -28,7 +29,7 @@ def notes(pillar: Mapping[str, Any], recorded: Any, given: Mapping[str, Mapping[
         return [f"what was applied last can't be read: {error.message}"]
     told = []
     try:
-        differing = _named(config.load(pillar), applied.cluster)
+        differing = difference.places(applied.cluster, config.load(pillar))
     except ConfigurationError:
         told.append("the pillar on this master is wrong: `salt-run mnha.check_config` tells all its faults")
     else:
@@ -37,26 +38,9 @@ def notes(pillar: Mapping[str, Any], recorded: Any, given: Mapping[str, Mapping[
                         " this master puts it in force")  # fmt: skip
     for node, mapping in given.items():
         try:
-            differing = _named(config.load_mapping(mapping), applied.cluster)
+            differing = difference.places(applied.cluster, config.load_mapping(mapping))
         except ConfigurationError:
             differing = "of another version"
         if differing:
             told.append(f"{node}: what was applied there last differs from what is in force ({differing}): state.apply")
     return told
-
-
-def _named(one: config.ClusterConfig, other: config.ClusterConfig) -> str:
-    """Where two configurations differ, empty if nowhere."""
-    paths = [":".join(path) for path in _differences(one.to_mapping(), other.to_mapping())]
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return ", ".join(paths[:SHOWN]) + more
-
-
-def _differences(one: Any, other: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The shortest paths below which everything differs: `vms:second` if only one of them has that VM."""
-    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
-        if one != other:
-            yield path
-        return
-    for key in [*one, *(key for key in other if key not in one)]:
-        yield from _differences(one.get(key), other.get(key), (*path, str(key)))

@@ -23,8 +23,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..config.fields import join
 from ..errors import ConfigurationError, Fault
-from .fields import join
 
 ASCII = str.maketrans({chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | {"\u3000": " "})
 """Full-width forms, and the blank of that width."""

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnha.config.tolerant import ASCII, read
 from mnha.errors import ConfigurationError
+from mnha.oldsuite.tolerant import ASCII, read
 
 PLAIN = st.text().filter(lambda text: text == text.strip() and text == text.translate(ASCII))
 VALUES = st.recursive(

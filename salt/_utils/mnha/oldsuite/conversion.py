@@ -1,0 +1,138 @@
+"""Between the old suite's configuration and a cluster's. Pure.
+
+What the old file can say replaces what the cluster has; all else of the cluster stays. Nothing is lost on the way back:
+``from_cluster(load(to_cluster(old, cluster, vm)), vm) == old``, and ``to_cluster(from_cluster(cluster, vm), cluster,
+vm)`` is the cluster.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..config import ClusterConfig
+from ..config.fields import PerNode, join
+from ..errors import ConfigurationError, Fault, InputError
+from .file import OldConfig
+
+MIB_OF_GB = 1024
+NETWORK = {
+    "bridge": "Bridge",
+    "mac": "MacAddress",
+    "address": "Ipaddr",
+    "netmask": "Netmask",
+    "gateway": "Gateway",
+    "management": "IsMgmt",
+    "default_route": "IsDefRoute",
+}
+"""A network's keys here -> there."""
+VM = {
+    "cpus": "CPU",
+    "memory_mib": "MemorySizeInGB",
+    "dns": "DNS",
+    "networks": "Network",
+    "console_proxy_address": "ConsoleProxyOverriddenIP",
+    "allow_reset_root_password": "AllowResetRootPassword",
+}
+CLUSTER = {"nodes": "Node", "image_folder": "ImageFolder", "chrony_servers": "ChronyServers", "vms": "the VM"}
+
+
+def the_vm(cluster: ClusterConfig, vm: str = "") -> str:
+    """The VM that the old file is about: the one named, or the only one.
+
+    :raises InputError: it is not there, or there are several and none is named.
+    """
+    if vm:
+        cluster.require_vm(vm)
+        return vm
+    if len(cluster.vms) > 1:
+        raise InputError(f"the old file describes one VM; say which: vm={'|'.join(cluster.vms)}")
+    return next(iter(cluster.vms))
+
+
+def to_cluster(old: OldConfig, base: Mapping[str, Any], vm: str) -> dict[str, Any]:
+    """What stands under `mnha:cluster` with the old file's values in it.
+
+    :param base: the cluster before, as a mapping; the file does not say all that a cluster needs.
+    :param vm: whose values they are.
+    :raises ConfigurationError: the file says what a cluster can't have.
+    """
+    if old.Type == "CephConf":
+        problem = "a VM with its disk in Ceph's RBD is not supported"
+        raise ConfigurationError(
+            faults=[Fault("Type", old.Type, problem, "put its image into a shared folder: FileConf")]
+        )
+    cluster = copy.deepcopy(dict(base))
+    nodes = dict(cluster.get("nodes") or {})
+    cluster["nodes"] = {
+        name: {**(nodes.get(name) or {}), "management": address} for name, address in old.addresses().items()
+    }
+    cluster |= {"image_folder": old.ImageFolder, "chrony_servers": list(old.ChronyServers)}
+    guest = dict((cluster.get("vms") or {}).get(vm) or {})
+    guest |= {
+        "cpus": old.CPU,
+        "memory_mib": round(old.MemorySizeInGB * MIB_OF_GB),
+        "dns": list(old.DNS),
+        "networks": [
+            _without_none({ours: getattr(network, theirs) for ours, theirs in NETWORK.items()})
+            for network in old.Network
+        ],
+        "console_proxy_address": old.ConsoleProxyOverriddenIP,
+        "allow_reset_root_password": old.AllowResetRootPassword,
+    }
+    cluster["vms"] = {**(cluster.get("vms") or {}), vm: _without_none(guest)}
+    return cluster
+
+
+def from_cluster(cluster: ClusterConfig, vm: str) -> dict[str, Any]:
+    """The old file of a cluster's VM: all keys, in the order of the old suite's own."""
+    guest = cluster.require_vm(vm)
+    gigabytes = guest.memory_mib / MIB_OF_GB
+    found: dict[str, Any] = {
+        "Node": [f"{node.management} {name}" for name, node in cluster.nodes.items()],
+        "MemorySizeInGB": int(gigabytes) if gigabytes.is_integer() else gigabytes,
+        "CPU": guest.cpus,
+        "Type": "FileConf",
+        "MonAddrs": None,
+        "ChronyServers": list(cluster.chrony_servers),
+        "PoolName": "",
+        "ImageFolder": cluster.image_folder,
+        "DNS": list(guest.dns),
+        "Network": [
+            {theirs: _per_node(getattr(network, ours)) for ours, theirs in NETWORK.items()}
+            for network in guest.networks
+        ],
+    }
+    if guest.console_proxy_address is not None:
+        found["ConsoleProxyOverriddenIP"] = _per_node(guest.console_proxy_address)
+    return {**found, "AllowResetRootPassword": guest.allow_reset_root_password}
+
+
+def in_the_file(faults: Iterable[Fault], vm: str) -> list[Fault]:
+    """The faults of a cluster that was made of an old file, each where it stands in the file, if it does."""
+    return [Fault(_path(fault.path, vm), fault.value, fault.problem, fault.remedy) for fault in faults]
+
+
+def _path(path: str, vm: str) -> str:
+    """`mnha:cluster:vms:mnvm:networks:0:address` as `Network:0:Ipaddr`; what the file has not stays as it is."""
+    ours = path.removeprefix("mnha:cluster:")
+    if found := re.fullmatch(rf"vms:{re.escape(vm)}:networks:(\d+)(?::(\w+))?(?::(.*))?", ours):
+        number, key, rest = found.groups()
+        return join("Network", number, NETWORK.get(key or "", key or ""), rest or "")
+    if found := re.fullmatch(rf"vms:{re.escape(vm)}:(\w+)(?::(.*))?", ours):
+        return join(VM[found[1]], found[2] or "") if found[1] in VM else path
+    first, _, rest = ours.partition(":")
+    return join(CLUSTER[first], rest) if first in CLUSTER and first != "vms" else path
+
+
+def _per_node(value: PerNode | bool | None) -> str | bool:
+    """A value as the file has it; an empty text for none."""
+    if isinstance(value, dict):
+        return ", ".join(f"{one}@{node}" for node, one in value.items())
+    return "" if value is None else value
+
+
+def _without_none(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if value is not None}
