@@ -24,7 +24,7 @@ import mnha
 mnha.forget_if_changed()
 
 from mnha import config, keys  # noqa: E402
-from mnha.config import claims, shared_mounts  # noqa: E402
+from mnha.config import claims, difference, shared_mounts  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
 from mnha.guest import domain as guest_domain  # noqa: E402
 from mnha.guest import kvm  # noqa: E402
@@ -241,6 +241,7 @@ def record(test: bool = False) -> dict[str, Any]:
         value = json.loads(config.applied_to_json(new))
         if __salt__["consul_ha.kv_cas"](_APPLIED, value, 0 if entry is None else entry["index"]):
             _remember(new, master, known)
+            _note(old, new)
             return changes
     raise CommandExecutionError("others changed the configuration in force again and again meanwhile: apply once more")
 
@@ -304,7 +305,19 @@ def secrets() -> dict[str, Any]:
 
 def _by(master: str) -> str:
     """Who changes the configuration by a run of states."""
+    if who := __pillar__.get("mnha_changed_by"):
+        return str(who)
     return f"state.apply through master {master}" if master else f"salt-call --local on {__opts__['id']}"
+
+
+def _note(old: config.Applied | None, new: config.Applied) -> None:
+    """Tell the history of a new version."""
+    changes = f": {difference.changes(old.cluster, new.cluster)}" if old else ""
+    text = f"version {new.version} of the configuration is in force, by {new.by}{changes}"
+    try:
+        __salt__["mnvm.record"]("configuration", text)
+    except (CommandExecutionError, KeyError) as error:  # a node that is being installed has not all modules
+        log.info("the history does not tell of version %s: %s", new.version, error)
 
 
 def _masters() -> dict[str, int]:

@@ -14,7 +14,7 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "mnha_service"
 
 STAMP_SCRIPT = "/usr/lib/mnha/stamp"
-NEEDED = ("consul", "cryptography", "pydantic", "pyroute2", "requests")
+NEEDED = ("consul", "cryptography", "pydantic", "pyroute2", "requests", "ruamel.yaml")
 """What the other modules import besides Salt. This one needs nothing, so that it is there to tell of them."""
 MODULES = ("consul_ha.status", "guard.status", "mnha_config.get", "mnha_storage.own", "mnvm.report")
 SERVICES = ("consul", "mnha-fencer", "mnha-guard", "salt-minion", "salt-master")

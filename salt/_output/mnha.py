@@ -170,12 +170,34 @@ def _timeline(part: Mapping[str, Any]) -> Iterable[str]:
         )
 
 
+def _corrections(lines: Sequence[str]) -> Iterable[str]:
+    """What was read otherwise than it stands in a file."""
+    yield "  corrected:"
+    yield from (f"    {line}" for line in lines)
+
+
+def _differences(lines: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """What changes, by when that takes effect."""
+    for when, places in lines.items():
+        yield f"  {when}:"
+        yield from (f"    {place}" for place in places)
+
+
+def _versions(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    yield ""
+    keys = ("version", "at", "by", "changes")
+    yield from table([key.upper() for key in keys], [[row.get(key, "") for key in keys] for row in rows])
+
+
 _PARTS = {
     "vms": _vms,
     "nodes": _nodes,
     "consul": _consul,
     "warnings": _warnings,
     "history": _history,
+    "versions": _versions,
+    "corrections": _corrections,
+    "differences": _differences,
     "faults": _faults,
     "doubts": _faults,
     "tried": _named("tried"),

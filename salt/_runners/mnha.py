@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import logging
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from mnha import __version__
 from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, UnreachableError
 from mnha.master import failover as takeover
 from mnha.master import history as recorded
-from mnha.master import migration, report, typed, verbs, wishes
+from mnha.master import migration, progress, report, typed, verbs, wishes
 from mnha.master import minions as ask
 from mnha.master.inventory import Inventory
 
@@ -38,6 +39,8 @@ LOST_WAIT_S = 2.0
 OWN_RECORDS_S = 2.0
 """The most that a status waits for Consul's records, where this machine can read them."""
 STOP_WAIT_S = 180.0
+CHECK_PASS = "config file check pass"
+"""The old suite's words."""
 ADOPT_WAIT_S = 40.0
 
 
@@ -220,10 +223,14 @@ def accept_disk(*, cluster: str | None = None, vm: str | None = None) -> dict[st
 
 
 @typed.verb
-def check_config(*, cluster: str | None = None, node: str | None = None) -> dict[str, Any]:
-    """Check the pillar of a cluster's nodes (or of one minion): all faults at once, nothing is changed.
+def check_config(
+    file: str = "", *, cluster: str | None = None, node: str | None = None, vm: str | None = None
+) -> dict[str, Any]:
+    """Check a configuration file, or the pillar of a cluster's nodes (or of one minion): all faults at once, nothing is
+    changed. The file is the old suite's JSON, or a pillar.
 
-    `doubts` has what is allowed, and may turn out badly.
+    `corrections` has what was read otherwise than it stands in the file, `doubts` what is allowed, and may turn out
+    badly.
 
     CLI Example:
 
@@ -231,9 +238,12 @@ def check_config(*, cluster: str | None = None, node: str | None = None) -> dict
 
         salt-run mnha.check_config
         salt-run mnha.check_config node=node1
+        salt-run mnha.check_config /root/zsha.json
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        if file:
+            return _checked_file(file, name, vm or "")
         faults: dict[str, list[str]] = {}
         inventory = Inventory(__opts__)
         doubts: dict[str, list[str]] = {}
@@ -257,12 +267,187 @@ def check_config(*, cluster: str | None = None, node: str | None = None) -> dict
             except InputError as error:
                 faults[one] = [error.message]
         alike = {text for lines in faults.values() for text in lines}
-        text = f"{len(alike)} faults in the pillar of {', '.join(faults)}" if faults else "config file check pass"
+        text = f"{len(alike)} faults in the pillar of {', '.join(faults)}" if faults else CHECK_PASS
         if doubts:
             text += f"; {len({text for lines in doubts.values() for text in lines})} doubts"
         return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
 
-    return verbs.run_for(node, [node], work) if node else verbs.run(__opts__, cluster, work)
+    if node or (file and not cluster and not _is_master_of_any()):
+        return verbs.run_for(node or "mnha", [node] if node else [], work)
+    return verbs.run(__opts__, cluster, work)
+
+
+@typed.verb
+def config_sample(kind: str = "FileConf", *, file: str = "") -> dict[str, Any]:
+    """Write a sample of the old suite's configuration file: FileConf, or CephConf.
+
+    file
+        where; left out: /tmp/sample.KIND.config.json
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.config_sample FileConf
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        place = file or f"/tmp/sample.{kind}.config.json"
+        _on_demand("master.configuration").write_file(place, _on_demand("oldsuite.sample").text(kind))
+        return {"result": True, "comment": f"output config json file to {place}", "file": place}
+
+    return verbs.run_for("mnha", [], work)
+
+
+@typed.verb
+def export_config(
+    file: str = "", *, cluster: str | None = None, form: str = "json", vm: str | None = None
+) -> dict[str, Any]:
+    """Write the configuration in force to a file: `form=json`, the old suite's, or `form=pillar`.
+
+    file
+        where, on this master; left out: /tmp/current.config.json (or .sls)
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.export_config
+        salt-run mnha.export_config /root/cluster.sls form=pillar
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        changes = _on_demand("master.configuration")
+        applied = changes.in_force(_minions(), nodes)
+        place = file or f"/tmp/current.config.{'sls' if form == 'pillar' else 'json'}"
+        text = changes.exported(applied.cluster, form, vm or "")
+        changes.write_file(place, text)
+        return {"result": True, "comment": f"output config {form} file to {place}", "file": place, "text": text,
+                "version": applied.version}  # fmt: skip
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@typed.verb
+def import_config(
+    file: str, *, cluster: str | None = None, vm: str | None = None, test: bool = False
+) -> dict[str, Any]:
+    """Change the cluster to what a file says, the old suite's JSON or a pillar: the pillar on this master is changed
+    where it stands, and applied to all nodes. Tells what changes, and when each change takes effect.
+
+    test
+        True: only tell it
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.import_config /tmp/current.config.json test=True
+        salt-run mnha.import_config /tmp/current.config.json
+    """
+    who = _who()
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        changes = _on_demand("master.configuration")
+        applied = changes.in_force(_minions(), nodes)
+        given = changes.read_file(file, applied.cluster.to_mapping(), vm or "")
+        changes.require_in_force(applied, _pillars(nodes))
+        told = {"corrections": list(given.corrections)}
+        return told | _changed(given.cluster, nodes, f"{who}, from {file}", test)
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@typed.verb
+def config_history(*, cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
+    """The versions of the configuration: when, by whom, and what changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.config_history
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        rows = _on_demand("master.configuration").told(_minions(), nodes)
+        return {"result": True, "comment": f"{len(rows)} versions", "versions": rows[-limit:]}
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@typed.verb
+def config_diff(old: int | None = None, new: int | None = None, *, cluster: str | None = None) -> dict[str, Any]:
+    """What differs between two versions of the configuration; without the second, between one and the pillar on this
+    master; without both, between what is in force and that pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.config_diff
+        salt-run mnha.config_diff 3 5
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        changes = _on_demand("master.configuration")
+        kept = changes.versions(_minions(), nodes)
+        first = changes.require_version(kept, old or max(kept))
+        second = changes.require_version(kept, new).cluster if new else _on_demand("config").load(_pillars(nodes)()[0])
+        lines = changes.lines(first.cluster, second)
+        names = f"version {first.version} and {f'version {new}' if new else 'the pillar on this master'}"
+        text = f"{names} {f'differ in {sum(map(len, lines.values()))} places' if lines else 'are the same'}"
+        return {"result": True, "comment": text, "differences": lines}
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@typed.verb
+def config_rollback(version: int, *, cluster: str | None = None, test: bool = False) -> dict[str, Any]:
+    """Put an earlier version of the configuration in force: it is written into the pillar on this master, and applied
+    to all nodes. The version that is in force already is written into a pillar that differs from it.
+
+    test
+        True: only tell what would change
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.config_rollback 4 test=True
+        salt-run mnha.config_rollback 4
+    """
+    who = _who()
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        changes = _on_demand("master.configuration")
+        kept = changes.versions(_minions(), nodes)
+        wanted = changes.require_version(kept, version).cluster
+        return _changed(wanted, nodes, f"{who}, back to version {version}", test)
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@typed.verb
+def config_accept(*, cluster: str | None = None) -> dict[str, Any]:
+    """Let the pillar on this master replace what is in force with the next `state.apply`, though other masters have
+    changed that since this one was up to date. Tells what will be different.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.config_accept
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        changes = _on_demand("master.configuration")
+        applied = changes.accept(_minions(), nodes, socket.gethostname())
+        lines = changes.lines(applied.cluster, _on_demand("config").load(_pillars(nodes)()[0]))
+        text = f"the pillar on {socket.gethostname()} may replace version {applied.version}: state.apply through it"
+        return {"result": True, "comment": text, "differences": lines}
+
+    return verbs.run(__opts__, cluster, work)
 
 
 @typed.verb
@@ -339,6 +524,66 @@ def _on_demand(name: str) -> Any:
     except ImportError as error:
         remedy = "`salt-call state.apply states.salt.packages` repairs it"
         raise FailedError(f"Salt's own Python on this master can't load mnha.{name} ({error}): {remedy}") from error
+
+
+def _checked_file(file: str, cluster: str, vm: str) -> dict[str, Any]:
+    """What is wrong with a configuration file, read as what would change the cluster if there is one."""
+    changes, base = _on_demand("master.configuration"), None
+    inventory = Inventory(__opts__)
+    if _is_master_of_any():
+        base = inventory.configuration(cluster).to_mapping()
+    try:
+        given = changes.read_file(file, base, vm)
+    except ConfigurationError as error:
+        lines = [str(fault) for fault in error.faults] or [error.message]
+        return {"result": False, "comment": f"{len(lines)} faults in {file}", "faults": {file: lines}}
+    doubts = [str(doubt) for doubt in _on_demand("config").doubts(given.cluster)]
+    return {"result": True, "comment": CHECK_PASS, "corrections": list(given.corrections),
+            "doubts": {file: doubts} if doubts else {}}  # fmt: skip
+
+
+def _is_master_of_any() -> bool:
+    """Whether this master knows a cluster: before one is installed a file can be checked by itself."""
+    try:
+        Inventory(__opts__).nodes(None)
+    except InputError as error:
+        return "several" in error.message
+    return True
+
+
+def _changed(wanted: Any, nodes: list[str], who: str, test: bool) -> dict[str, Any]:
+    """The cluster as it is `wanted`, or what would be changed."""
+    changes, pillars = _on_demand("master.configuration"), _pillars(nodes)
+    files = _on_demand("master.pillar_tree").files_of(__opts__, nodes)
+    plan = changes.plan(wanted, pillars, files)
+    told = {"differences": plan.told(), "files": sorted(map(str, plan.files))}
+    if test or not plan.found:
+        many = len(plan.found)
+        return {"result": True, "comment": f"{many} changes would be made" if many else "nothing changes", **told}
+    faults = changes.carry_out(plan, _minions(), nodes, pillars, files, who, progress.tell)
+    version = changes.in_force(_minions(), nodes).version
+    well = [node for node in nodes if node not in faults]
+    text = f"version {version} is in force, applied on {', '.join(well) or 'no node'}"
+    if faults:
+        text += f"; not all went well on {', '.join(faults)}: `salt-run mnha.status` tells what is behind"
+    return {"result": not faults, "comment": text, "version": version, "faults": faults, **told}
+
+
+def _pillars(nodes: list[str]) -> Any:
+    """Compiles the nodes' pillars on this master, as they are at that time.
+
+    :raises ConfigurationError: one does not render.
+    """
+
+    def compiled() -> list[Any]:
+        inventory = Inventory(__opts__)
+        found = [inventory.compile_pillar(node) for node in nodes]
+        for node, pillar in zip(nodes, found, strict=True):
+            if broken := inventory.render_faults(pillar):
+                raise ConfigurationError(f"the pillar of {node} does not render on this master: {broken[0]}")
+        return found
+
+    return compiled
 
 
 def _minions() -> ask.Minions:

@@ -54,6 +54,13 @@ def of_cluster(opts: Mapping[str, Any], nodes: Sequence[str], patterns: Sequence
     return Tree(texts, sorted(files.keys() - texts.keys()))
 
 
+def files_of(opts: Mapping[str, Any], nodes: Sequence[str]) -> dict[Path, str]:
+    """The files that the pillars of `nodes` are made of on this master, the top file included, with their texts."""
+    files = _files([Path(root) for root in opts["pillar_roots"].get("base", [])])
+    used = {path for node in nodes for path in _read_for(opts, node)}
+    return {path: path.read_text(encoding="utf-8") for path in files.values() if path in used}
+
+
 def _files(roots: Iterable[Path]) -> dict[str, Path]:
     """Regular files that are not hidden, by relative path; of several roots the first counts."""
     files: dict[str, Path] = {}

@@ -1,0 +1,325 @@
+"""A cluster's configuration, as an operator reads, changes and goes back to it. For runners; needs pydantic and ruamel.
+
+The pillar on the masters is the source, Consul's record says which version of it is in force, and a run of states makes
+the one the other. A verb that changes something does what an operator would: it changes the pillar where it stands
+(:mod:`.pillar_edit`), has it compiled again to see that it became what was meant, and applies it to all nodes, of which
+the first claims the next version by compare-and-set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import config, keys
+from ..config import difference
+from ..config.fields import nested
+from ..errors import ConfigurationError, FailedError, InputError, RefusedError, UnreachableError
+from ..oldsuite import conversion, file, tolerant
+from . import pillar_edit
+from .migration import value_of_any
+from .minions import Minions, Reply
+
+APPLY_S = 900.0
+ASK_S = 10.0
+LARGEST_BYTES = 1024 * 1024
+Pillars = Callable[[], Sequence[Mapping[str, Any]]]
+"""The pillars of the cluster's nodes, compiled anew."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A configuration from a file.
+
+    :param is_old: the file is in the form of the old suite.
+    :param corrections: what was corrected in the file so that it says this.
+    """
+
+    cluster: config.ClusterConfig
+    is_old: bool
+    corrections: tuple[str, ...] = ()
+
+
+def read_file(path: str, base: Mapping[str, Any] | None, vm: str = "") -> Given:
+    """What a file says: the old suite's JSON, or a pillar as YAML or JSON.
+
+    :param path: an absolute path on this machine.
+    :param base: what stands under `mnha:cluster` so far, for what the old form can't say; None: nothing yet.
+    :param vm: which VM the old form is about; empty: the only one.
+    :raises InputError: there is no such file.
+    :raises ConfigurationError: with all faults, each with its path in the file.
+    """
+    text = _text(path)
+    if not path.endswith((".yaml", ".yml", ".sls")):
+        value, corrections = tolerant.read(text)
+        if not isinstance(value, Mapping) or "mnha" not in value:
+            return _old(text, base, vm)
+        return Given(config.load(value), False, tuple(map(str, corrections)))
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    return Given(config.load(value if isinstance(value, Mapping) else {}), False)
+
+
+def _text(path: str) -> str:
+    if not path.startswith("/"):
+        raise InputError(f"{path}: give the file with its whole path, from / on")
+    try:
+        with open(path, "rb") as handle:
+            data = handle.read(LARGEST_BYTES + 1)
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is no text in UTF-8: save it as such") from None
+    if len(data) > LARGEST_BYTES:
+        raise InputError(f"{path} is larger than {LARGEST_BYTES // 1024} KiB: is it the right file?")
+    return text
+
+
+def _old(text: str, base: Mapping[str, Any] | None, vm: str) -> Given:
+    """A file in the old form, in the place of what the cluster has of it."""
+    old, corrections = file.read(text)
+    before = _stand_in(old) if base is None else base
+    name = conversion.the_vm(config.load_mapping(before), vm) if base is not None else "mnvm"
+    try:
+        cluster = config.load_mapping(conversion.to_cluster(old, before, name))
+    except ConfigurationError as error:
+        raise ConfigurationError(faults=conversion.in_the_file(error.faults, name)) from None
+    return Given(cluster, True, tuple(map(str, corrections)))
+
+
+def _stand_in(old: file.OldConfig) -> dict[str, Any]:
+    """What the old form can't say of a cluster that is not there yet, so that the rest can be checked as a whole."""
+    nodes = {name: {"storage": f"192.0.2.{number}"} for number, name in enumerate(old.addresses(), start=1)}
+    vm = {"uuid": "6f2b1f0e-4a4e-4b3c-9d53-6f1f6a0f4c11", "image": "mnvm.img"}
+    return {"name": "example", "nodes": nodes, "vms": {"mnvm": vm}}
+
+
+# ---- written
+
+
+def exported(cluster: config.ClusterConfig, form: str, vm: str = "") -> str:
+    """The configuration as `json`, which the old suite's operators know, or as `pillar`.
+
+    :raises InputError: there is no such form.
+    """
+    if form == "json":
+        return json.dumps(conversion.from_cluster(cluster, conversion.the_vm(cluster, vm)), indent=4) + "\n"
+    if form == "pillar":
+        return yaml.safe_dump(cluster.to_pillar(), sort_keys=False, width=120, allow_unicode=True)
+    raise InputError(f"form={form}: give json or pillar")
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a file as a whole, readable by its owner only; nothing is followed or shared that lies there already.
+
+    :raises InputError: the path is none.
+    :raises FailedError: it can't be written.
+    """
+    if not path.startswith("/"):
+        raise InputError(f"{path}: give the file with its whole path, from / on")
+    place = Path(path)
+    try:
+        if place.is_dir() or (place.exists() and not stat.S_ISREG(place.lstat().st_mode)):
+            raise InputError(f"{path} is no file: give another name")
+        handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+        with open(handle, "w", encoding="utf-8") as new:
+            new.write(text)
+        os.replace(name, place)
+    except OSError as error:
+        raise FailedError(f"{path} can't be written: {error.strerror}") from None
+
+
+# ---- versions
+
+
+def in_force(minions: Minions, nodes: Sequence[str]) -> config.Applied:
+    """What Consul has as the configuration in force.
+
+    :raises RefusedError: nothing was ever applied.
+    """
+    entry = minions.first(nodes, "consul_ha.kv_get", {"key": keys.CONFIG, "consistent": True}, ASK_S).value
+    if entry is None:
+        raise RefusedError("no configuration is in force yet: `salt '*' state.apply` puts the pillar in force")
+    return config.load_json(json.dumps(entry["value"]))
+
+
+def versions(minions: Minions, nodes: Sequence[str]) -> dict[int, config.Applied]:
+    """Every version that is kept, the one in force among them; what can't be read any more is left out."""
+    current = in_force(minions, nodes)
+    found = minions.first(nodes, "consul_ha.kv_list", {"prefix": keys.VERSIONS}, ASK_S).value
+    kept: dict[int, config.Applied] = {}
+    for value in found.values():
+        try:
+            one = config.load_json(json.dumps(value))
+        except ConfigurationError:
+            continue
+        kept[one.version] = one
+    kept[current.version] = current
+    return dict(sorted(kept.items()))
+
+
+def require_version(kept: Mapping[int, config.Applied], number: int) -> config.Applied:
+    """The version of that number.
+
+    :raises InputError: it is not kept; with those that are.
+    """
+    if number not in kept:
+        raise InputError(f"there is no version {number}; kept are {', '.join(map(str, kept))}")
+    return kept[number]
+
+
+def told(minions: Minions, nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """The versions, the newest last: number, when, by whom, and the first few changes."""
+    rows, before = [], None
+    for number, one in versions(minions, nodes).items():
+        changes = difference.changes(before.cluster, one.cluster) if before else "the oldest that is kept"
+        at = datetime.datetime.fromtimestamp(one.at_s, datetime.UTC).isoformat(timespec="seconds") if one.at_s else ""
+        rows.append({"version": number, "at": at, "by": one.by, "changes": changes})
+        before = one
+    return rows
+
+
+def lines(old: config.ClusterConfig, new: config.ClusterConfig) -> dict[str, list[str]]:
+    """The differences, by when each takes effect."""
+    return _by_effect(difference.differences(old.to_mapping(), new.to_mapping()))
+
+
+def _by_effect(found: Iterable[difference.Difference]) -> dict[str, list[str]]:
+    result: dict[str, list[str]] = {}
+    for one in found:
+        result.setdefault(difference.WORDS[one.when], []).append(str(one))
+    return result
+
+
+def accept(minions: Minions, nodes: Sequence[str], master: str) -> config.Applied:
+    """Note that `master` knows what is in force, so that its pillar may replace it; what that is.
+
+    :raises UnreachableError: no node has a quorum, or answers.
+    """
+    applied = in_force(minions, nodes)
+    node = minions.first(nodes, "consul_ha.quorum", timeout_s=ASK_S).node
+    value_of_any(
+        minions.one(node, "consul_ha.kv_put", {"key": keys.master(master), "value": {"version": applied.version}})
+    )
+    return applied
+
+
+# ---- changed
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a change does: where the configuration differs, and in which files of this master's pillar that stands."""
+
+    wanted: config.ClusterConfig
+    found: tuple[difference.Difference, ...]
+    files: dict[Path, str]
+
+    def told(self) -> dict[str, list[str]]:
+        """The differences, by when they take effect."""
+        return _by_effect(self.found)
+
+
+def plan(wanted: config.ClusterConfig, pillars: Pillars, files: Mapping[Path, str]) -> Plan:
+    """How the pillar on this master becomes `wanted`. Changes nothing.
+
+    :param files: those that the pillars are made of.
+    :raises ConfigurationError: the pillar on this master is wrong.
+    :raises RefusedError: the change can't be made in a cluster that is there.
+    :raises FailedError: a value stands where this program may not write.
+    """
+    before = config.load(pillars()[0])
+    found = tuple(difference.differences(before.to_mapping(), wanted.to_mapping()))
+    if never := [str(one) for one in found if one.when == "never"]:
+        raise RefusedError(f"{', '.join(never)}: that can be changed {difference.WORDS['never']}")
+    return Plan(wanted, found, pillar_edit.changed(files, found, wanted.to_mapping()))
+
+
+def require_in_force(applied: config.Applied, pillars: Pillars) -> None:
+    """That the pillar on this master is what is in force: a change of it would bring along what nobody has applied.
+
+    :raises ConfigurationError: the pillar is wrong.
+    :raises RefusedError: it is another one.
+    """
+    for pillar in pillars():
+        if differing := difference.changes(applied.cluster, config.load(pillar)):
+            raise RefusedError(
+                f"the pillar on this master is not what is in force as version {applied.version} ({differing}): put it "
+                f"in force by state.apply, or let `salt-run mnha.config_rollback {applied.version}` write what is in "
+                "force into it, and try again"
+            )
+
+
+def carry_out(
+    change: Plan, minions: Minions, nodes: Sequence[str], pillars: Pillars, before: Mapping[Path, str], who: str,
+    tell: Callable[[str], None],
+) -> dict[str, list[str]]:  # fmt: skip
+    """Write the pillar and apply it to all nodes.
+
+    :param before: the texts of the files, in case that it does not come into force.
+    :param who: whose change it is.
+    :param tell: hears how far it is.
+    :returns: node -> what failed there; nothing for those where nothing did.
+    :raises FailedError: the pillar did not become what was meant, or no node could take it: it is as it was.
+    """
+    pillar_edit.write(change.files)
+    old = {path: before[path] for path in change.files}
+    try:
+        for pillar in pillars():
+            if differing := difference.places(config.load(pillar), change.wanted):
+                raise FailedError(
+                    f"another file of the pillar has the last word on {differing}: write it there by hand"
+                )
+    except (ConfigurationError, FailedError):
+        pillar_edit.write(old)
+        raise
+    tell(f"the pillar is written ({', '.join(map(str, change.files))}); it is applied to {', '.join(nodes)}")
+    faults = apply(minions, nodes, who, tell)
+    try:
+        is_in_force = in_force(minions, nodes).cluster == change.wanted
+    except (FailedError, UnreachableError):
+        is_in_force = any(node not in faults for node in nodes)
+    if not is_in_force:
+        pillar_edit.write(old)
+        told = "; ".join(f"{node}: {lines[0]}" for node, lines in faults.items())
+        raise FailedError(f"it did not come into force, and the pillar is as it was: {told}")
+    return faults
+
+
+def apply(minions: Minions, nodes: Sequence[str], who: str, tell: Callable[[str], None]) -> dict[str, list[str]]:
+    """Apply all states on all nodes at once; node -> what failed, where something did."""
+    heard: set[str] = set()
+
+    def progress(replies: Mapping[str, Reply], waited_s: float) -> bool:
+        for node in replies.keys() - heard:
+            heard.add(node)
+            words = "well" if not failures(replies[node]) else "not all went well"
+            tell(f"{node}: {words}, after {replies[node].after_s:.0f} s")
+        return False
+
+    by = {"pillar": {"mnha_changed_by": who}}
+    replies = minions.each(nodes, "state.apply", by, timeout_s=APPLY_S, enough=progress)
+    found = {node: failures(replies[node]) if node in replies else ["its minion has not answered"] for node in nodes}
+    return {node: lines for node, lines in found.items() if lines}
+
+
+def failures(reply: Reply) -> list[str]:
+    """What failed in a node's run of states."""
+    if not isinstance(reply.value, Mapping):
+        lines = reply.value if isinstance(reply.value, Iterable) and not isinstance(reply.value, str) else [reply.said]
+        return [str(line) for line in lines] or ["nothing was done"]
+    states = [one for one in reply.value.values() if isinstance(one, Mapping)]
+    failed = [one for one in states if one.get("result") is False]
+    return [f"{nested(one, '__id__') or one.get('name')}: {one.get('comment')}" for one in failed]
