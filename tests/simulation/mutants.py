@@ -677,6 +677,12 @@ def _gone_for_a_moment(self: Evacuation, view: View, now_s: float, lost_s: float
     return _REAL_STEP(self, view, now_s, None if lost_s is None else float("-inf"), better)
 
 
+def _when_all_are_back(self: Evacuation, view: View, now_s: float, lost_s: float | None, better: Any) -> Any:
+    """The VM leaves as soon as another node has the network, however long it was gone for all."""
+    self._better_s = float("-inf")
+    return _REAL_STEP(self, view, now_s, lost_s, better)
+
+
 def _never_stopped(self: Evacuation, view: View, now_s: float, lost_s: float | None, better: Any) -> Any:
     """A VM that can't be migrated stays out of reach for ever."""
     step = _REAL_STEP(self, view, now_s, lost_s, better)
@@ -1036,6 +1042,10 @@ MUTANTS: dict[str, Mutant] = {
     "evacuated_at_once": Mutant(
         "a VM leaves as soon as its node's management network is gone",
         patches=((Evacuation, "step", _gone_for_a_moment),),
+    ),
+    "evacuated_when_all_are_back": Mutant(
+        "a VM leaves a management network that comes back, for others have seen that a moment earlier",
+        patches=((Evacuation, "step", _when_all_are_back),),
     ),
     "evacuated_live_or_never": Mutant(
         "a VM that can't be migrated stays on a node without its management network",

@@ -22,7 +22,10 @@ def running(**changes: Any) -> Any:
 
 @pytest.fixture
 def evacuation() -> Evacuation:
-    return Evacuation(LIMIT_S)
+    """That of a node which has seen others well for long."""
+    found = Evacuation(LIMIT_S)
+    assert found.step(running(), 0.0, None, ["n2"]) is None
+    return found
 
 
 def test_after_the_limit_it_is_migrated_to_the_best_node_that_has_the_network(evacuation: Evacuation) -> None:
@@ -61,6 +64,22 @@ def test_a_network_that_was_back_is_a_new_loss(evacuation: Evacuation) -> None:
 
 def test_where_no_other_node_has_it_the_vm_stays(evacuation: Evacuation) -> None:
     assert evacuation.step(running(), DUE_S + 1000, LOST_S, []) is None
+
+
+def test_where_it_comes_back_for_all_who_sees_it_last_keeps_its_vm(evacuation: Evacuation) -> None:
+    assert evacuation.step(running(), LOST_S, LOST_S, []) is None
+    back_s = DUE_S + 1000
+    assert evacuation.step(running(), back_s, LOST_S, ["n2"]) is None
+    assert evacuation.step(running(), back_s + LIMIT_S - 0.01, LOST_S, ["n2", "n3"]) is None
+    step = evacuation.step(running(), back_s + LIMIT_S, LOST_S, ["n3"])
+    assert step is not None, "it did not come back here"
+    assert (step.op, step.target) == (Op.MIGRATE, "n3")
+
+
+def test_a_break_of_what_the_others_have_begins_the_time_anew(evacuation: Evacuation) -> None:
+    assert evacuation.step(running(), DUE_S - 1, LOST_S, []) is None
+    assert evacuation.step(running(), DUE_S, LOST_S, ["n2"]) is None
+    assert evacuation.step(running(), DUE_S + LIMIT_S, LOST_S, ["n2"]) is not None
 
 
 def test_without_a_limit_it_stays() -> None:

@@ -5,9 +5,9 @@ it goes where the network is well: live, or if that can't be, by an orderly stop
 
 The invariants:
 
-- Nothing is ordered before the network was gone for the whole limit without a break.
-- Nothing is ordered unless another node can take the VM and has the network: where it is gone for all, as with their
-  switch, the VM stays.
+- Nothing is ordered before the network was gone here for the whole limit without a break, and another node could take
+  the VM and had the network for as long. Where it is gone for all, as with their switch, the VM stays; also when it
+  comes back, which each node sees at another moment.
 - Each such node is tried once for each loss. A VM that has come back, for no other could run it, is not stopped again
   for :data:`AGAIN_S`.
 
@@ -52,6 +52,7 @@ class Evacuation:
         self._limit_s, self._move_s = limit_s, move_s
         self._tried: set[str] = set()
         self._stopped_s = float("-inf")
+        self._better_s: float | None = None
 
     def step(self, view: View, now_s: float, lost_s: float | None, better: Sequence[str]) -> Ordered | None:
         """What is to be ordered from this node's guard now.
@@ -59,10 +60,14 @@ class Evacuation:
         :param lost_s: since when this node's management network is gone (CLOCK_BOOTTIME); None: it is well.
         :param better: the nodes that can take the VM and whose management network is well, the best first.
         """
+        if not better:
+            self._better_s = None
+        elif self._better_s is None:
+            self._better_s = now_s
         if lost_s is None:
             self._tried.clear()
             return None
-        if now_s < lost_s + self._limit_s or not better or not _may_go(view):
+        if self._better_s is None or now_s < max(lost_s, self._better_s) + self._limit_s or not _may_go(view):
             return None
         reason = f"{view.node} has lost its management network"
         if target := next((node for node in better if node not in self._tried), ""):
