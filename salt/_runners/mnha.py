@@ -558,10 +558,9 @@ def _changed(wanted: Any, nodes: list[str], who: str, test: bool) -> dict[str, A
     plan = changes.plan(wanted, pillars, files)
     told = {"differences": plan.told(), "files": sorted(map(str, plan.files))}
     if test or not plan.found:
-        many = len(plan.found)
-        return {"result": True, "comment": f"{many} changes would be made" if many else "nothing changes", **told}
-    faults = changes.carry_out(plan, _minions(), nodes, pillars, files, who, progress.tell)
-    version = changes.in_force(_minions(), nodes).version
+        text = "this would be changed, on all nodes" if plan.found else "nothing changes"
+        return {"result": True, "comment": text, **told}
+    version, faults = changes.carry_out(plan, _minions(), nodes, pillars, files, who, progress.tell)
     well = [node for node in nodes if node not in faults]
     text = f"version {version} is in force, applied on {', '.join(well) or 'no node'}"
     if faults:

@@ -79,7 +79,7 @@ class Site:
         self.records[kwarg["key"]] = kwarg["value"]
         return Reply(node, True, True)
 
-    def change(self, changes: dict[str, Any]) -> dict[str, list[str]]:
+    def change(self, changes: dict[str, Any]) -> tuple[int, dict[str, list[str]]]:
         files = self.files()
         plan = configuration.plan(cluster(changes), self.pillars, files)
         return configuration.carry_out(plan, self, NODES, self.pillars, files, "root@node1", self.heard.append)
@@ -180,7 +180,7 @@ def test_a_link_that_lies_there_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_change_is_written_into_the_pillar_and_applied(site: Site) -> None:
-    assert site.change({"vms:mnvm:memory_mib": 16384}) == {}
+    assert site.change({"vms:mnvm:memory_mib": 16384}) == (2, {})
     assert configuration.in_force(site, NODES) == config.Applied(
         2, cluster({"vms:mnvm:memory_mib": 16384}), "root@node1", 1.7e9
     )
@@ -203,7 +203,7 @@ def test_what_needs_a_new_installation_is_refused(site: Site) -> None:
 
 def test_what_fails_on_a_node_is_told_and_it_stays_in_force(site: Site) -> None:
     site.answers["node2"] = BAD
-    assert site.change({"timings": "fast"}) == {"node2": ["guard_running: it does not start"]}
+    assert site.change({"timings": "fast"}) == (2, {"node2": ["guard_running: it does not start"]})
     assert configuration.in_force(site, NODES).cluster == cluster({"timings": "fast"})
 
 

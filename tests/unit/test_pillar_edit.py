@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,25 @@ def test_nothing_to_change_writes_nothing() -> None:
 def test_what_a_template_makes_is_nobodys_to_change(text: str) -> None:
     before = config.load(yaml.safe_load(EXAMPLE)).to_mapping()
     wanted = {**before, "timings": "fast"}
-    with pytest.raises(FailedError, match="timings: 'default' → 'fast': write that there by hand"):
+    with pytest.raises(
+        FailedError, match="by hand .*timings: 'default' → 'fast'.*example.sls, for a template makes it"
+    ):
         pillar_edit.changed({PATH: text}, list(differences(before, wanted)), wanted)
+
+
+def test_blanks_that_people_align_by_may_move_and_nothing_else() -> None:
+    text = EXAMPLE.replace("    name: example", "    name:     example").replace("cpus: 4", "cpus:       4")
+    (new,) = edited(text, {"timings": "fast"}).values()
+    assert yaml.safe_load(new)["mnha"]["cluster"]["timings"] == "fast"
+    assert [one.split() for one in new.splitlines()] == [
+        one.split() for one in text.replace("timings: default", "timings: fast").splitlines()
+    ]
+
+
+def test_what_would_look_quite_different_is_nobodys_to_change() -> None:
+    text = json.dumps(yaml.safe_load(EXAMPLE), indent=2)
+    with pytest.raises(FailedError, match="its layout can't be kept"):
+        edited(text, {"timings": "fast"})
 
 
 def test_a_value_that_two_files_give_is_nobodys_to_change() -> None:

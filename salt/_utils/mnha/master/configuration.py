@@ -8,6 +8,7 @@ the first claims the next version by compare-and-set.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -31,6 +32,7 @@ from .minions import Minions, Reply
 
 APPLY_S = 900.0
 ASK_S = 10.0
+AFTERWARDS_TRIES = 6
 LARGEST_BYTES = 1024 * 1024
 Pillars = Callable[[], Sequence[Mapping[str, Any]]]
 """The pillars of the cluster's nodes, compiled anew."""
@@ -265,14 +267,15 @@ def require_in_force(applied: config.Applied, pillars: Pillars) -> None:
 def carry_out(
     change: Plan, minions: Minions, nodes: Sequence[str], pillars: Pillars, before: Mapping[Path, str], who: str,
     tell: Callable[[str], None],
-) -> dict[str, list[str]]:  # fmt: skip
+) -> tuple[int, dict[str, list[str]]]:  # fmt: skip
     """Write the pillar and apply it to all nodes.
 
     :param before: the texts of the files, in case that it does not come into force.
     :param who: whose change it is.
     :param tell: hears how far it is.
-    :returns: node -> what failed there; nothing for those where nothing did.
+    :returns: the version that is in force then; node -> what failed there, where something did.
     :raises FailedError: the pillar did not become what was meant, or no node could take it: it is as it was.
+    :raises UnreachableError: nobody can say whether it is in force; the pillar is the new one.
     """
     pillar_edit.write(change.files)
     old = {path: before[path] for path in change.files}
@@ -287,15 +290,23 @@ def carry_out(
         raise
     tell(f"the pillar is written ({', '.join(map(str, change.files))}); it is applied to {', '.join(nodes)}")
     faults = apply(minions, nodes, who, tell)
-    try:
-        is_in_force = in_force(minions, nodes).cluster == change.wanted
-    except (FailedError, UnreachableError):
-        is_in_force = any(node not in faults for node in nodes)
-    if not is_in_force:
+    applied = _afterwards(minions, nodes)
+    if applied.cluster != change.wanted:
         pillar_edit.write(old)
-        told = "; ".join(f"{node}: {lines[0]}" for node, lines in faults.items())
-        raise FailedError(f"it did not come into force, and the pillar is as it was: {told}")
-    return faults
+        reasons = "; ".join(f"{node}: {told[0]}" for node, told in faults.items()) or "another change came after it"
+        raise FailedError(f"it is not in force, and the pillar is as it was: {reasons}")
+    return applied.version, faults
+
+
+def _afterwards(minions: Minions, nodes: Sequence[str]) -> config.Applied:
+    """What is in force after a run of states, which may have restarted minions.
+
+    :raises UnreachableError: nobody can say.
+    """
+    for _ in range(AFTERWARDS_TRIES - 1):
+        with contextlib.suppress(UnreachableError, FailedError):
+            return in_force(minions, nodes)
+    return in_force(minions, nodes)
 
 
 def apply(minions: Minions, nodes: Sequence[str], who: str, tell: Callable[[str], None]) -> dict[str, list[str]]:

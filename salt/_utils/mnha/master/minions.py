@@ -82,7 +82,7 @@ class Minions:
                 waited_s = time.monotonic() - began_s
                 if reply is not None:
                     replies[reply.node] = replace(reply, after_s=waited_s)
-                if len(replies) == len(set(nodes)) or enough(replies, waited_s):
+                if enough(replies, waited_s) or len(replies) == len(set(nodes)):
                     break
         return replies
 

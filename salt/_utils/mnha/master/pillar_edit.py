@@ -11,7 +11,7 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def changed(files: Mapping[Path, str], found: Sequence[Difference], wanted: Mapp
     :param wanted: what is to stand under `mnha:cluster`.
     :raises FailedError: a place can't be changed; names all such places, and what to write there.
     """
-    readable = dict(_readable(files))
+    readable, others = _readable(files)
     lacking: list[str] = []
     touched: set[Path] = set()
     for one in found:
@@ -50,9 +50,10 @@ def changed(files: Mapping[Path, str], found: Sequence[Difference], wanted: Mapp
             _set(readable[owner].value, one.path, wanted)
             touched.add(owner)
     if lacking:
+        why = "".join(f"; not {path}, for {reason}" for path, reason in others.items())
         raise FailedError(
-            f"no file of the pillar without Jinja is the one place of {', '.join(lacking)}: write that there by hand, "
-            "and apply"
+            f"write by hand into the pillar, and apply: {', '.join(lacking)}. No file is the one place of that which "
+            f"could be changed here{why}"
         )
     return {path: readable[path].text() for path in sorted(touched)}
 
@@ -96,17 +97,25 @@ class _File:
 
     def __init__(self, text: str) -> None:
         """
-        :raises YAMLError: it is none, or it would not be written as it was read.
+        :raises YAMLError: it is none, or more than blanks in its lines would be written otherwise than it was read.
         """
+        before = text.splitlines()
+        best: tuple[int, YAML, Any] | None = None
         for mapping, sequence, offset in LAYOUTS:
             self._yaml = YAML()
             self._yaml.preserve_quotes = True
             self._yaml.width = 4096
             self._yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
             self.value = self._yaml.load(text)
-            if self.text() == text:
-                return
-        raise YAMLError("its layout can't be kept")
+            after = self.text().splitlines()
+            if [line.split() for line in after] != [line.split() for line in before]:
+                continue
+            moved = sum(one != other for one, other in zip(before, after, strict=True))
+            if best is None or moved < best[0]:
+                best = moved, self._yaml, self.value
+        if best is None:
+            raise YAMLError("its layout can't be kept")
+        _, self._yaml, self.value = best
 
     def text(self) -> str:
         """What it holds now."""
@@ -115,15 +124,21 @@ class _File:
         return out.getvalue()
 
 
-def _readable(files: Mapping[Path, str]) -> Iterator[tuple[Path, _File]]:
-    """The files that hold something of the cluster, and that no template makes."""
+def _readable(files: Mapping[Path, str]) -> tuple[dict[Path, _File], dict[Path, str]]:
+    """The files that hold something of the cluster and can be changed, and those that can't, with the reason."""
+    found, others = dict[Path, _File](), dict[Path, str]()
     for path, text in files.items():
         if "{{" in text or "{%" in text or text.startswith("#!"):
+            others[path] = "a template makes it"
             continue
-        with contextlib.suppress(YAMLError):
+        try:
             one = _File(text)
-            if isinstance(nested(one.value, *ROOT), Mapping):
-                yield path, one
+        except YAMLError as error:
+            others[path] = str(error).splitlines()[0]
+            continue
+        if isinstance(nested(one.value, *ROOT), Mapping):
+            found[path] = one
+    return found, others
 
 
 def _owner(files: Mapping[Path, _File], path: Sequence[str | int]) -> Path | None:
