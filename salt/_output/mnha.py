@@ -129,7 +129,7 @@ def _history(events: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     rows = [
         [
             event.get("last") or event.get("at", ""),
-            *(event.get(key, "") for key in ("node", "vm", "epoch", "event")),
+            *("" if event.get(key) is None else event[key] for key in ("node", "vm", "epoch", "event")),
             event.get("text", "") + _times(event),
         ]
         for event in events
@@ -143,9 +143,12 @@ def _times(event: Mapping[str, Any]) -> str:
 
 
 def _faults(faults: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    alike: dict[tuple[str, ...], list[str]] = {}
     for node, lines in faults.items():
-        yield f"  {node}:"
-        yield from (f"    {line}" for line in lines)
+        alike.setdefault(tuple(lines), []).append(node)
+    for told, nodes in alike.items():
+        yield f"  {', '.join(nodes)}:"
+        yield from (f"    {line}" for line in told)
 
 
 def _named(title: str) -> Any:

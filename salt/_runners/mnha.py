@@ -75,7 +75,8 @@ def status(*, cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict
         view, renewed_s = reading.result(OWN_RECORDS_S, with_renewals=not replies) if reading else (None, {})
         return report.status(
             nodes, replies, now_s=time.time(), waited_s=waited_s, records=view, renewed_s=renewed_s,
-            why_silent=why_silent, compare=lambda recorded, given: _compared(nodes[0], recorded, given),
+            why_silent=why_silent, own=socket.gethostname(),
+            compare=lambda recorded, given: _compared(nodes[0], recorded, given),
         )  # fmt: skip
 
     return verbs.run(__opts__, cluster, work)
@@ -96,7 +97,7 @@ def history(*, cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
         events = _own_history(name, limit)
         if events is None:
             events = _minions().first(nodes, "guard.history", {"limit": limit}).value
-        return {"result": True, "comment": f"{len(events)} events", "history": events}
+        return {"result": True, "comment": verbs.count(len(events), "event"), "history": events}
 
     return verbs.run(__opts__, cluster, work)
 
@@ -267,9 +268,9 @@ def check_config(
             except InputError as error:
                 faults[one] = [error.message]
         alike = {text for lines in faults.values() for text in lines}
-        text = f"{len(alike)} faults in the pillar of {', '.join(faults)}" if faults else CHECK_PASS
+        text = f"{verbs.count(len(alike), 'fault')} in the pillar of {', '.join(faults)}" if faults else CHECK_PASS
         if doubts:
-            text += f"; {len({text for lines in doubts.values() for text in lines})} doubts"
+            text += f"; {verbs.count(len({text for lines in doubts.values() for text in lines}), 'doubt')}"
         return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
 
     if node or (file and not cluster and not _is_master_of_any()):
@@ -371,7 +372,7 @@ def config_history(*, cluster: str | None = None, limit: int = 20) -> dict[str, 
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         rows = _on_demand("master.configuration").told(_minions(), nodes)
-        return {"result": True, "comment": f"{len(rows)} versions", "versions": rows[-limit:]}
+        return {"result": True, "comment": verbs.count(len(rows), "version"), "versions": rows[-limit:]}
 
     return verbs.run(__opts__, cluster, work)
 
@@ -396,7 +397,8 @@ def config_diff(old: int | None = None, new: int | None = None, *, cluster: str 
         second = changes.require_version(kept, new).cluster if new else _on_demand("config").load(_pillars(nodes)()[0])
         lines = changes.lines(first.cluster, second)
         names = f"version {first.version} and {f'version {new}' if new else 'the pillar on this master'}"
-        text = f"{names} {f'differ in {sum(map(len, lines.values()))} places' if lines else 'are the same'}"
+        places = verbs.count(sum(map(len, lines.values())), "place")
+        text = f"{names} {f'differ in {places}' if lines else 'are the same'}"
         return {"result": True, "comment": text, "differences": lines}
 
     return verbs.run(__opts__, cluster, work)
@@ -536,7 +538,7 @@ def _checked_file(file: str, cluster: str, vm: str) -> dict[str, Any]:
         given = changes.read_file(file, base, vm)
     except ConfigurationError as error:
         lines = [str(fault) for fault in error.faults] or [error.message]
-        return {"result": False, "comment": f"{len(lines)} faults in {file}", "faults": {file: lines}}
+        return {"result": False, "comment": f"{verbs.count(len(lines), 'fault')} in {file}", "faults": {file: lines}}
     doubts = [str(doubt) for doubt in _on_demand("config").doubts(given.cluster)]
     return {"result": True, "comment": CHECK_PASS, "corrections": list(given.corrections),
             "doubts": {file: doubts} if doubts else {}}  # fmt: skip

@@ -52,9 +52,9 @@ def one_report(node, alive=NODES, **changes):
     }
 
 
-def summed(compare=lambda recorded, given: [], **reports):
+def summed(compare=lambda recorded, given: [], own="", **reports):
     replies = {node: Reply(node, value, True) for node, value in reports.items()}
-    return report.status(NODES, replies, now_s=1.0, waited_s=0.84, compare=compare)
+    return report.status(NODES, replies, now_s=1.0, waited_s=0.84, compare=compare, own=own)
 
 
 def shown(data):
@@ -179,6 +179,35 @@ def test_a_minion_that_is_silent_for_a_full_disk_is_told_with_it():
     found = summed(node1=heard, node2=one_report("node2"), node3=one_report("node3"))
     assert found["warnings"] == ["node1: salt: /var/cache/salt is full: 0 MiB are left"]
     assert found["vms"]["mnvm"]["candidates"] == ["node2", "node3"]
+
+
+NO_MANAGEMENT = {"management": {"ok": False, "why": "nobody answers by br_mgmt"}}
+
+
+def without_management(*nodes, heard=NODES, own=""):
+    """The status while some nodes have lost the management network, and the minions of some are heard."""
+    records = {f"nodes/{one}": {**one_record(one), **({"network_checks": NO_MANAGEMENT} if one in nodes else {})}
+               for one in NODES}  # fmt: skip
+    reports = {node: one_report(node, nodes=records) for node in heard}
+    for node in heard:
+        if node in nodes:
+            reports[node]["guard"]["network_checks"] = NO_MANAGEMENT
+    return summed(own=own, **reports)
+
+
+def test_that_a_vm_stays_for_no_node_has_the_management_network_is_told():
+    stays = "mnvm: it stays on node1, which has lost its management network: no node that could take it has that"
+    assert stays in without_management(*NODES)["warnings"]
+    assert stays in without_management(*NODES, heard=["node1"])["warnings"]
+    assert stays not in without_management("node1")["warnings"], "it is to leave"
+    assert stays not in without_management("node2", "node3")["warnings"]
+
+
+def test_a_master_that_has_lost_its_management_network_accuses_no_minion():
+    found = without_management("node1", heard=["node1"], own="node1")
+    (told,) = (text for text in found["warnings"] if "minion silent" in text)
+    assert told == ("node2, node3: minion silent, but Consul sees the node alive: this master, node1, has lost its"
+                    " management network, over which minions are asked")  # fmt: skip
 
 
 def test_without_consul_the_guards_still_speak_and_it_is_no_success():
@@ -323,6 +352,23 @@ def test_timeline_and_history():
         {"result": True, "comment": "1 events", "history": [{"at": "now", "node": "node1", "event": "failover"}]}
     )
     assert "failover" in text
+
+
+def test_what_concerns_no_vm_names_none():
+    text = shown({"comment": "", "history": [{"at": "now", "node": "node1", "vm": None, "event": "maintenance on"}]})
+    assert "None" not in text
+
+
+def test_faults_that_nodes_share_are_shown_once():
+    text = shown({"comment": "", "faults": {"node1": ["a: wrong"], "node2": ["a: wrong"], "node3": ["b: wrong"]}})
+    assert text.splitlines()[1:] == ["  node1, node2:", "    a: wrong", "  node3:", "    b: wrong"]
+
+
+def test_what_a_change_does_is_shown_by_when_it_takes_effect():
+    text = shown({"comment": "x", "corrections": ["line 1: c"], "differences": {"at once": ["timings: 1 → 2"]},
+                  "versions": [{"version": 1, "at": "now", "by": "me", "changes": "y"}]})  # fmt: skip
+    lines = [line.split() for line in text.splitlines()[2:]]
+    assert [lines[1], lines[2], lines[4]] == [["1", "now", "me", "y"], ["corrected:"], ["at", "once:"]]
 
 
 # ---- exit codes: what each kind of trouble gives, and what is said of it

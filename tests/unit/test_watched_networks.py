@@ -9,7 +9,8 @@ import pytest
 
 from mnha.config import load
 from mnha.config.guard import guard_config
-from mnha.daemon.adapters.networks import SILENT_S, Network, Watched, of_config
+from mnha.daemon.adapters.networks import NOT_LOOKED, SILENT_S, Network, Watched, of_config, told
+from mnha.daemon.adapters.probe import Check
 from mnha.host.network.echo import checksum, ident_of, packet
 from mnha.host.network.uplinks import Uplink, of_device
 from tests.support.example import example_pillar, example_with
@@ -35,6 +36,22 @@ def test_before_anything_is_known_nothing_is_lost() -> None:
     assert (one.check.ok, one.lost_s) == (True, None)
     one.judge(WELL, "br1", 100.0 + SILENT_S - 0.1)
     assert (one.check.ok, one.lost_s) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (Check(True), Check(False, "no carrier"), "no carrier"),
+        (Check(False, "no carrier"), Check(False, "nobody answers"), "nobody answers"),
+        (Check(False, "no carrier"), Check(True), "is well again"),
+        (Check(True), Check(True, "eth1 of bond1 is down"), "eth1 of bond1 is down"),
+        (Check(True, NOT_LOOKED), Check(True), ""),
+        (Check(True, NOT_LOOKED), Check(False, "no carrier"), "no carrier"),
+        (Check(False, "no carrier"), Check(False, "no carrier"), ""),
+    ],
+)
+def test_the_journal_has_each_change(before: Check, after: Check, text: str) -> None:
+    assert told(before, after) == text
 
 
 def test_where_somebody_answers_it_is_well() -> None:

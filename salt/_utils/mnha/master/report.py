@@ -102,7 +102,7 @@ def _is_holder_missing(replies: Mapping[str, Reply], waited_s: float) -> bool:
 def status(
     nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float, waited_s: float,
     records: Mapping[str, Any] | None = None, renewed_s: Mapping[str, float] | None = None, why_silent: str = "",
-    compare: Compare = lambda recorded, given: [],
+    compare: Compare = lambda recorded, given: [], own: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Sum it up. The cluster's own data are Consul's `records` if this machine could read them, else those of the first
     report with a quorum, else of any that could ask a server: then they may be old.
@@ -113,6 +113,7 @@ def status(
     :param renewed_s: VM -> how long ago, at the most, this machine saw its lease change in Consul.
     :param why_silent: why no minion could be asked at all.
     :param compare: what this master wants with what is in force.
+    :param own: the node that this master is, if it is one.
     """
     reports: dict[str, Any] = {
         node: reply.value if reply.ok and isinstance(reply.value, dict) else {"errors": {"report": str(reply.value)}}
@@ -136,6 +137,7 @@ def status(
         "consul": Margin.of(view["servers"], len(nodes)).to_dict() if view.get("servers") else None,
         "minions": len(reports),
         "why_silent": why_silent,
+        "own": own,
         "at": now_s,
     }
     found["vms"] = _vms(view, found, renewed_s or {})
@@ -178,7 +180,9 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
     doubts = [] if found["quorum"] else [f"{_no_quorum(found)}{remedy}"]
     margin = quorum.told(found["consul"]) if found["quorum"] and found["consul"] else ""
     doubts += [f"{name} {vm['where']}" for name, vm in found["vms"].items() if vm["state"] == "unknown"]
-    faults = [text for name, vm in found["vms"].items() for text in _vm_faults(name, vm)]
+    faults = [
+        text for name, vm in found["vms"].items() for text in (*_vm_faults(name, vm), *_stranded(name, vm, found))
+    ]
     if found["quorum"] and not found["vms"]:
         faults.append("no VM has a lease yet: `state.apply states.guard` creates it")
     faults += [margin] if margin else []
@@ -227,16 +231,18 @@ def _node_faults(row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):
         texts.append(f"Consul says {row['consul']}, but its minion answers: is consul running there?")
     elif row["contact"] == "minion silent" and found["minions"]:
-        texts.append(f"minion silent, but Consul sees the node alive: {_why_silent(row)}")
+        texts.append(f"minion silent, but Consul sees the node alive: {_why_silent(row, found)}")
     elif row["contact"] == "silent" and found["minions"]:
         texts.append("silent, and Consul does not say whether it is alive")
     return texts
 
 
-def _why_silent(row: Mapping[str, Any]) -> str:
+def _why_silent(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Why a node's minion does not answer, and what else is wrong there, by the last word of its guard, which lives
     without it; a question where that does not tell the first.
     """
+    if _has_lost_management(own := found["own"], found):
+        return f"this master, {own}, has lost its management network, over which minions are asked"
     record = row["record"] or {}
 
     def failing(*kinds: str) -> list[str]:
@@ -402,6 +408,25 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
         why = "; ".join(f"{node} {text}" for node, text in vm["rejected"].items() if node != holder)
         texts.append(f"{name}: no candidate is left to take it over: {why or 'there is no other node'}")
     return texts
+
+
+def _has_lost_management(node: str, found: Mapping[str, Any]) -> bool:
+    """Whether a node's guard says so: now, or in its record."""
+    row = found["nodes"].get(node) or {}
+    told = row.get("checks") or (row.get("record") or {}).get("network_checks") or {}
+    return (told.get(choose.MANAGEMENT) or {}).get("ok") is False
+
+
+def _stranded(name: str, vm: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """That a VM stays where nobody can manage it, for no other node is better."""
+    if vm["state"] != "running" or not _has_lost_management(vm["on"], found):
+        return []
+    better = [node for node in vm["candidates"] or () if node != vm["on"] and not _has_lost_management(node, found)]
+    if better:
+        return []
+    return [
+        f"{name}: it stays on {vm['on']}, which has lost its management network: no node that could take it has that"
+    ]
 
 
 def _told(rows: Mapping[str, Any]) -> list[str]:

@@ -50,6 +50,11 @@ def returned(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"outputter": "mnha", "data": {name: data, "retcode": code} if code else {name: data}}
 
 
+def count(number: int, word: str) -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def require_node(node: str, cluster: str, nodes: list[str]) -> None:
     """That `node` is one of the cluster's.
 

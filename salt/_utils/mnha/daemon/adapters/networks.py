@@ -8,6 +8,7 @@ fault of its own. One link of a bond that is lost is told, and nothing else: tha
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -31,6 +32,16 @@ PAUSE_S = 0.05
 """Between two looks, however often links change."""
 RTMGRP_LINK = 1
 NOT_LOOKED = "it has not been looked at yet"
+
+
+log = logging.getLogger(__name__)
+
+
+def told(before: Check, after: Check) -> str:
+    """What the journal is to have of a new judgement: what has become worse, better or otherwise; empty if nothing."""
+    if (before.ok, before.why) == (after.ok, after.why) or (before.why == NOT_LOOKED and after.ok and not after.why):
+        return ""
+    return after.why or "is well again"
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,10 @@ class Networks:
         now_s = boottime_s()
         for one in self._watched:
             one.hear(self._heard(one.network.name), now_s)
+            before = one.check
             one.judge(uplinks.of_device(devices[one.network.name]), devices[one.network.name], now_s)
+            if text := told(before, one.check):
+                log.warning("%s: %s", one.network.name, text)
         return PAUSE_S
 
     def _ask(self, network: Network, device: str, ident: int) -> None:
