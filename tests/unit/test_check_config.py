@@ -57,7 +57,7 @@ def test_a_pillar_without_fault_passes(check: Check) -> None:
 def test_what_may_turn_out_badly_is_warned_of_and_passes(check: Check) -> None:
     told = check({"vms:mnvm:memory_mib": 32768})
     assert (told["result"], told["faults"]) == (True, {})
-    assert told["comment"] == "config file check pass; 1 doubts"
+    assert told["comment"] == "config file check pass; 1 doubt"
     (line,) = told["doubts"]["node1"]
     assert line.startswith("mnha:cluster:vms:mnvm:memory_mib: a killed VM of 32 GiB may take 3.20 s or longer")
     assert f"    {line}" in shown({"node1": told}).splitlines()
