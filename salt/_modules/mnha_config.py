@@ -28,6 +28,7 @@ from mnha.config import claims, difference, shared_mounts  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
 from mnha.guest import domain as guest_domain  # noqa: E402
 from mnha.guest import kvm  # noqa: E402
+from mnha.host import chrony as time_config  # noqa: E402
 from mnha.host import libvirtd as libvirt_config  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -205,6 +206,20 @@ def libvirtd() -> dict[str, str]:
         salt node1 mnha_config.libvirtd
     """
     return libvirt_config.daemon_settings(cluster().name, __opts__["id"], list(cluster().nodes))
+
+
+def chrony() -> str:
+    """What stands in chrony's configuration file on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.chrony
+    """
+    found = cluster()
+    names = {name: (name, node.management, node.storage) for name, node in found.nodes.items()}
+    return time_config.text(found.chrony_servers, __opts__["id"], names)
 
 
 def record(test: bool = False) -> dict[str, Any]:

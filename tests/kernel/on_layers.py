@@ -31,6 +31,7 @@ PILLAR = {
     },
     "vms:mnvm:networks:0:bridge": "br_bond0",
     "image_folder": FOLDER,
+    "chrony_servers": ["node1", NEIGHBOUR],
     "mounts": {FOLDER: {"source": f"{NEIGHBOUR}:/mngt"}, "/opt/smp/bs": {"source": f"{NEIGHBOUR}:/bs"}},
 }
 LAYERS = "states.network,states.storage"
@@ -93,3 +94,15 @@ def test_the_second_time_nothing_changes(salt: LocalSalt) -> None:
     assert mounts.table() == before, "the very same mounts"
     dry = applied(salt, test=True)
     assert (failed(dry), changed(dry)) == ({}, {}), "nor would anything"
+
+
+def test_the_time_is_taken_from_whom_the_pillar_says_and_never_from_itself(salt: LocalSalt) -> None:
+    for number in range(2):
+        states = salt.here("state.apply", "states.host.time")
+        assert isinstance(states, dict), states
+        assert failed(states) == {}
+        assert bool(changed(states)) == (number == 0), states
+    asked = subprocess.run(["chronyc", "-n", "-c", "sources"], capture_output=True, text=True, check=True).stdout
+    assert [line.split(",")[2] for line in asked.splitlines()] == [NEIGHBOUR]
+    answered = subprocess.run(["chronyc", "accheck", "192.168.93.5"], capture_output=True, text=True, check=True).stdout
+    assert "Access allowed" in answered

@@ -3,5 +3,6 @@ include:
   - states.claimed
   - states.host.packages
   - states.host.config
+  - states.host.time
   - states.host.upgrades
   - states.host.stamp
