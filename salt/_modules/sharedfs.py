@@ -247,7 +247,10 @@ def _write(plan: _Plan) -> None:
     """Have the units as they are planned, and enabled."""
     for path, text in plan.files.items():
         if plan.old[path] != text:
-            path.write_text(text, encoding="utf-8")
+            try:
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise CommandExecutionError(f"{path} can't be written: {error.strerror}") from error
     _systemctl("daemon-reload")
     if not plan.is_enabled:
         _systemctl("enable", plan.unit)
@@ -284,8 +287,11 @@ def _restore(before: _Plan) -> str:
         return "nothing was changed"
     if before.old[UNITS / before.unit]:
         _systemctl("start", before.unit, check=False)
-        if mounts.at(folder, mounts.table()):
-            return f"{before.live.source} is mounted again as before"
+    else:
+        options = ",".join(mounting.own_options(before.live))
+        _run(["mount", "-t", before.live.kind, "-o", options, before.live.source, folder], check=False)
+    if mounts.at(folder, mounts.table()):
+        return f"{before.live.source} is mounted again as before"
     return f"{before.live.source}, which was mounted before, is mounted no more: mount it again"
 
 

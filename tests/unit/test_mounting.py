@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnha.host.mounting import Wanted, differences, is_tried_again, source_of, unit, unseen, with_defaults
+from mnha.host.mounting import Wanted, differences, is_tried_again, own_options, source_of, unit, unseen, with_defaults
 from mnha.host.mounts import at, lease_time_s, parse
 
 FOLDER = "/opt/smp/mngt"
@@ -115,6 +115,12 @@ def test_what_the_kernel_does_not_show_is_known_not_to_be_known() -> None:
     nfs = parse(line())
     assert nfs is not None
     assert unseen(wanted("nfs4", "nfs1:/export/mngt", "nconnect=4"), nfs) == [], "NFS shows all of it"
+
+
+def test_the_options_by_which_a_mount_is_made_again() -> None:
+    live = parse(line(options="rw,vers=4.2,namlen=255,hard,clientaddr=192.0.2.3,addr=192.0.2.9"))
+    assert live is not None
+    assert own_options(live) == ["hard", "noatime", "rw", "vers=4.2"]
 
 
 def test_of_several_mounts_at_one_place_the_last_is_seen() -> None:

@@ -221,6 +221,33 @@ def test_where_the_new_one_is_refused_the_old_one_is_mounted_again(module: Any, 
     assert (world.units / "opt-x.mount").read_text() == before
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_one_that_was_mounted_by_hand_is_mounted_again_if_it_can_be(module: Any, world: World, works: bool) -> None:
+    world.table.append(SHARED)
+    world.fails["systemctl start srv-shared.mount"] = "job failed"
+    really = module._run
+
+    def run(words: list[str], **how: Any) -> str:
+        if words[0] == "mount":
+            assert words == ["mount", "-t", "nfs4", "-o", "hard,noatime,rw,vers=4.2", "nfs1:/shared", "/srv/shared"]
+            world.table += [SHARED] * works
+        return str(really(words, **how))
+
+    module._run = run
+    said = refusal(module.mounted, "/srv/shared", "nfs2:/other")
+    assert ("is mounted again as before" if works else "is mounted no more: mount it again") in said
+    assert (world.has_units(), world.enabled) == ([], set())
+
+
+def test_a_unit_that_can_not_be_written_is_told(module: Any, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said = refusal(module.mounted, "/opt/x", SOURCE)
+    assert "opt-x.mount can't be written: No space left on device; nothing was changed" in said
+
+
 def test_under_a_vm_only_the_mount_stays_that_it_has_a_file_open_on(module: Any, world: World) -> None:
     world.table += [SHARED, OVER]
     a_vm_runs(world)

@@ -22,6 +22,7 @@ AGAIN = "mnha-mount-again@"
 """The unit that tries another one again."""
 UNSHOWN = ("_netdev", "auto", "bg", "comment=", "fg", "intr", "nofail", "noauto", "nointr", "retry=", "x-")
 """Options that are not the kernel's: they are not in its table."""
+FOUND_OUT = ("addr=", "clientaddr=", "mountaddr=", "mountport=", "mountproto=", "mountvers=", "namlen=")
 CONTRARY = {"rw": "ro", "hard": "soft", "lock": "nolock", "atime": "noatime", "exec": "noexec", "dev": "nodev",
             "suid": "nosuid", "async": "sync", "diratime": "nodiratime", "ac": "noac", "cto": "nocto",
             "resvport": "noresvport", "fsc": "nofsc"}  # fmt: skip
@@ -159,6 +160,11 @@ def unseen(wanted: Wanted, live: Mount) -> list[str]:
         and _normal(option)[0] not in (*shown, *CONTRARY, "defaults")
         and not option.startswith(UNSHOWN)
     ]
+
+
+def own_options(live: Mount) -> list[str]:
+    """The options by which a mount can be made again: without what NFS has found out and shows as if it was given."""
+    return sorted(one for one in live.options if not one.startswith(FOUND_OUT))
 
 
 def _place(source: str) -> str:
