@@ -183,8 +183,9 @@ def unmounted(folder: str, test: bool = False) -> dict[str, Any]:
         changes[str(path)] = {"diff": _diff(text, "")}
     if live is not None:
         _require_not_open(folder, live)
-    if test:
+    if test or not changes:
         return changes
+    is_enabled = _systemctl("is-enabled", unit, check=False) == "enabled"
     if is_its:
         _systemctl("disable", unit)
     if live is not None:
@@ -196,13 +197,14 @@ def unmounted(folder: str, test: bool = False) -> dict[str, Any]:
             else:
                 _run(["umount", "--no-canonicalize", folder], why=_cant_unmount(folder))
         except CommandExecutionError:
-            if is_its:
+            if is_its and is_enabled:
                 _systemctl("enable", unit)
             raise
     if is_its:
         _quiet(unit)
+        if live is None:  # it may be at it right now
+            _systemctl("stop", unit, check=False)
         path.unlink(missing_ok=True)
-    if not live or is_its:
         _forget(unit)
     return changes
 

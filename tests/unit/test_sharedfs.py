@@ -64,7 +64,7 @@ class World:
                 return "exit-code"
             case ["journalctl", *_]:
                 return "mount.nfs: access denied by server" if "--unit=" in line else ""
-            case ["umount", *_] | ["systemctl", "stop", *_] if not words[-1].startswith("mnha-"):
+            case ["umount", *_] | ["systemctl", "stop", *_] if not words[-1].startswith("mnha-") and self.table[1:]:
                 self.table.pop()
             case ["systemctl", "start", unit] if unit in self.makes:
                 self.table.append(self.makes[unit])
@@ -284,6 +284,16 @@ def test_the_last_share_takes_what_tries_it_again_with_it(module: Any, world: Wo
     module.unmounted("/opt/x")
     assert world.has_units() == []
     assert module.unmounted("/opt/x") == {}
+
+
+def test_a_mount_that_is_tried_again_and_again_ends_with_its_unit(module: Any, world: World) -> None:
+    world.fails["systemctl start opt-x.mount"], world.silent = "job failed", True
+    refusal(module.mounted, "/opt/x", SOURCE)
+    world.ran.clear()
+    assert list(module.unmounted("/opt/x")) == [str(world.units / "opt-x.mount")]
+    stops = [line for line in world.ran if line.startswith("systemctl stop")]
+    assert stops[:2] == ["systemctl stop mnha-mount-again@opt-x.mount.service", "systemctl stop opt-x.mount"]
+    assert (world.has_units(), world.enabled) == ([], set())
 
 
 def test_options_that_the_kernel_does_not_show_hold_from_the_next_mount_on(module: Any, world: World) -> None:
