@@ -29,7 +29,7 @@ def __virtual__():
 
 
 def mounted(
-    name: str, source: str, kind: str = "nfs4", options: list[str] | None = None, force: bool = False
+    name: str, source: str, kind: str = "nfs4", options: list[str] | str | None = None, force: bool = False
 ) -> Result:
     """A shared file system is mounted, and will be at each boot. A mount that agrees in meaning is not touched.
 
@@ -40,9 +40,9 @@ def mounted(
     kind
         the file system's type, as `mount` takes it
     options
-        more options, or others than the defaults of NFS (vers=4.2,hard,noatime)
+        more options, or others than the defaults of NFS (vers=4.2,hard,noatime): a list, or a text with commas between
     force
-        mount it anew though a VM runs here
+        mount it, or mount it anew, though a VM runs here
     """
     return _done("mounted", name, "is mounted", source=source, kind=kind, options=options, force=force)
 
@@ -64,4 +64,6 @@ def _done(function: str, name: str, comment: str, **how: Any) -> Result:
         return {"name": name, "result": False, "changes": {}, "comment": str(error)}
     pending = test and bool(changes)
     said = f"{name} {'would be changed' if pending else comment}"
+    if later := changes.get("from the next mount on"):
+        said += f"; {', '.join(later)} from the next mount on"
     return {"name": name, "result": None if pending else True, "changes": changes, "comment": said}

@@ -26,8 +26,10 @@ chown 901 /run/rpcbind; chown -R 902 /var/lib/nfs/sm /var/lib/nfs/sm.bak
 touch /var/lib/nfs/etab /var/lib/nfs/rmtab
 mkdir -p /etc/systemd/system/mnha-mount-again@.service.d
 printf '[Unit]\\nDefaultDependencies=no\\n' >/etc/systemd/system/mnha-mount-again@.service.d/test.conf
+systemctl start systemd-journald.socket systemd-journald.service
 """
-"""What the packages' scripts would have made for a file server; and nothing that was booted for is waited for."""
+"""What the packages' scripts would have made for a file server; nothing that was booted for is waited for. And a
+journal, which has what mount programs say."""
 
 
 def debs(packages: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from mnha.fencer.slices import KernelSlices
 from mnha.host import mounts
 from tests.support.example import example_pillar
 from tests.support.local_salt import LocalSalt
 
 FOLDER, SOURCE, UNIT = "/opt/smp/mngt", "10.9.0.1:/mngt", "opt-smp-mngt.mount"
+UNITS = Path("/etc/systemd/system")
 LEASE_S = int(os.environ.get("LEASE_S", "10"))
 """The server's lease time (`test_shares.py`)."""
 LOOK_S = 12.0
@@ -188,10 +191,142 @@ def test_a_mount_is_tried_again_until_the_server_is_there(salt: LocalSalt) -> No
     assert mounted(salt)["changes"] == {}
 
 
+@pytest.fixture
+def vm() -> Iterator[None]:
+    """A process that has an image of this share open, in the slice of a VM."""
+    image = Path(FOLDER, "vm.img")
+    image.write_text("x")
+    folder = Path("/sys/fs/cgroup/mnha.slice")
+    slices = KernelSlices(folder)
+    slices.path("mnvm").mkdir(parents=True)
+    said = {"v": 1, "socket": "", "memory": "", "mark": "", "slices": str(folder), "vms": [], "watchdog": "off",
+            "watchdog_device": ""}  # fmt: skip
+    file = Path("/etc/mnha/fencer.json")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(said))
+    words = "import sys, time; image = open(sys.argv[1], 'r+'); print('open', flush=True); time.sleep(600)"
+    command = ["unshare", "--mount", "--propagation=slave", "python3", "-c", words, str(image)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/")
+    assert process.stdout
+    assert process.stdout.readline() == "open\n"
+    (slices.path("mnvm") / "cgroup.procs").write_text(str(process.pid))
+    yield
+    process.kill()
+    process.wait()
+    file.unlink()
+
+
+def done(salt: LocalSalt, function: str, *words: str, **how: Any) -> dict[str, Any]:
+    """What came of a state, for any folder."""
+    (one,) = salt.here("state.single", f"sharedfs.{function}", *words, **how).values()
+    return dict(one)
+
+
+@pytest.mark.usefixtures("vm")
+def test_nothing_hides_the_images_of_a_vm_and_what_does_can_be_taken_away(salt: LocalSalt) -> None:
+    inside = f"{FOLDER}/iso"
+    for folder in ("/opt/smp", FOLDER, inside):
+        refused = done(salt, "mounted", folder, source="tmpfs", kind="tmpfs")
+        assert (refused["result"], "while mnvm runs here" in refused["comment"]) == (False, True), refused
+    assert not list(UNITS.glob("opt-smp.mount"))
+    first = live()
+    assert done(salt, "mounted", "/opt/t", source="tmpfs", kind="tmpfs")["result"] is True
+    assert done(salt, "unmounted", "/opt/t")["result"] is True
+    for over in ("/opt/smp", FOLDER):
+        run("mount", "-t", "tmpfs", "over", over)
+        Path(FOLDER).mkdir(exist_ok=True)
+        Path(FOLDER, "vm.img").write_text("another one")
+        gone = done(salt, "unmounted", over)
+        assert gone["result"] is True, gone
+        assert (live(), Path(FOLDER, "vm.img").read_text()) == (first, "x")
+    assert run("systemctl", "is-enabled", UNIT).strip() == "enabled"
+    refused = done(salt, "unmounted", FOLDER)
+    assert (refused["result"], f"mnvm has {FOLDER}/vm.img open there" in refused["comment"]) == (False, True), refused
+    assert live() == first
+
+
+def failed() -> str:
+    return run("systemctl", "--failed", "--plain", "--no-legend", "--all")
+
+
+@pytest.mark.parametrize(
+    ("source", "how", "said"),
+    [
+        ("10.9.0.1:/no-such", {}, "No such file or directory"),
+        ("10.9.0.1:/bs", {"options": ["nonsense=7"]}, "incorrect mount option"),
+        ("tmpfs", {"kind": "tmpfs", "options": "size=many"}, "/opt/x"),
+    ],
+)
+def test_a_mount_that_is_refused_tells_the_cause_and_leaves_nothing(
+    salt: LocalSalt, source: str, how: dict[str, Any], said: str
+) -> None:
+    before = sorted(UNITS.iterdir())
+    found = done(salt, "mounted", "/opt/x", source=source, **how)
+    print(found["comment"])
+    assert found["result"] is False
+    assert said in found["comment"], found
+    assert "nothing was changed" in found["comment"]
+    assert sorted(UNITS.iterdir()) == before
+    assert failed() == ""
+    assert run("systemctl", "is-enabled", "opt-x.mount", check=False).strip() != "enabled"
+    time.sleep(12)
+    assert live("/opt/x") is None
+    assert failed() == ""
+
+
+def test_a_type_that_there_is_not_is_refused(salt: LocalSalt) -> None:
+    assert "nfs5 is no file system's type" in done(salt, "mounted", "/opt/x", source=SOURCE, kind="nfs5")["comment"]
+    said = done(salt, "mounted", "/opt/x", source="x", kind="unheardof")["comment"]
+    assert "this host knows no file system unheardof" in said
+
+
+def test_where_the_new_source_is_refused_the_old_one_is_mounted_again(salt: LocalSalt) -> None:
+    text = (UNITS / UNIT).read_text()
+    found = mounted(salt, source="10.9.0.1:/no-such")
+    assert found["result"] is False
+    assert f"{SOURCE} is mounted again as before" in found["comment"], found
+    again = live()
+    assert again is not None
+    assert again.source == SOURCE
+    assert (UNITS / UNIT).read_text() == text
+    assert mounted(salt)["changes"] == {}
+    user = subprocess.Popen(["sleep", "600"], cwd=FOLDER)
+    try:
+        refused = mounted(salt, source="10.9.0.1:/bs")
+    finally:
+        user.kill()
+        user.wait()
+    assert "nothing was changed" in refused["comment"], refused
+    assert (UNITS / UNIT).read_text() == text
+    assert mounted(salt)["changes"] == {}
+
+
+def test_where_it_is_refused_what_was_mounted_by_hand_is_mounted_again(salt: LocalSalt) -> None:
+    assert done(salt, "unmounted", FOLDER)["result"] is True
+    run("mount", "-t", "nfs", "-o", "nfsvers=4.2,noatime", SOURCE, FOLDER)
+    first = live()
+    assert first is not None
+    found = mounted(salt, source="10.9.0.1:/no-such")
+    assert f"{SOURCE} is mounted again as before" in found["comment"], found
+    again = live()
+    assert again is not None
+    assert again.options == first.options
+    assert list(UNITS.glob("opt-*.mount")) == []
+    assert mounted(salt)["result"] is True
+
+
+def test_a_status_of_a_folder_in_a_share_is_that_of_the_share(salt: LocalSalt) -> None:
+    Path(FOLDER, "below").mkdir(exist_ok=True)
+    found = salt.here("sharedfs.status", f"{FOLDER}/below")
+    assert (found["mounted"], found["at"], found["answers"], found["lease_time_s"]) == (True, FOLDER, True, LEASE_S)
+
+
 def test_what_is_not_wanted_any_more_is_unmounted_for_good(salt: LocalSalt) -> None:
     (gone,) = salt.here("state.single", "sharedfs.unmounted", FOLDER).values()
     assert gone["result"] is True, gone
     assert live() is None
-    assert not Path(f"/etc/systemd/system/{UNIT}").exists()
+    assert not (UNITS / UNIT).exists()
+    assert not list(UNITS.glob("mnha-mount-again@.service")), "no share is left"
+    assert failed() == ""
     (again,) = salt.here("state.single", "sharedfs.unmounted", FOLDER).values()
     assert (again["result"], again["changes"]) == (True, {})

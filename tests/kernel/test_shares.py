@@ -11,7 +11,7 @@ from tests.support.example import ROOT
 
 from .host_machine import SHARES, UNPACKED, run_tests, unpack
 
-LIMIT_S = 400.0
+LIMIT_S = 500.0
 SERVER = f". {shlex.quote(str(ROOT / 'tests/kernel/shares.sh'))}; serve server $LEASE_S || exit 7"
 DEBIANS_LEASE_S = 90
 

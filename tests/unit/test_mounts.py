@@ -8,7 +8,7 @@ import pytest
 
 from mnha.daemon.adapters.look import mount_of
 from mnha.daemon.adapters.share import Rules, fitness
-from mnha.host.mounts import parse
+from mnha.host.mounts import carrying, parse
 
 ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw"
 SHARE = Path("/opt/smp/mngt")
@@ -85,11 +85,19 @@ def test_the_mount_of_a_folder_is_the_one_that_the_kernel_walks_into(mounts: lis
     for order in (1, -1):
         text = "\n".join([ROOT, *mounts][::order])
         assert mount_of(str(SHARE), text) == found
+        assert carrying(str(SHARE), text.splitlines()) == parse(found), "the guard and Salt see the same"
 
 
 def test_a_mount_point_with_a_blank_is_found() -> None:
     mounted = line("nfs4", NFS4, r"/opt/the\040share\134")
     assert mount_of("/opt/the share\\/x", f"{ROOT}\n{mounted}") == mounted
+
+
+def test_a_version_that_is_no_number_is_no_traceback() -> None:
+    mount = parse(line("nfs4", NFS4.replace("vers=4.2", "vers=x")))
+    assert mount
+    assert mount.faults == []
+    assert carrying("/x", []) is None
 
 
 def test_the_same_place_mounted_again_from_elsewhere_is_another_mount() -> None:

@@ -65,10 +65,13 @@ def load(pillar: Mapping[str, Any]) -> ClusterConfig:
 
 def load_mapping(cluster: Mapping[str, Any]) -> ClusterConfig:
     """Like :func:`load`, from what stands under ``mnha:cluster``."""
+    faults = list(_rules.unread(cluster))
     try:
-        return ClusterConfig.model_validate(cluster)
+        found = ClusterConfig.model_validate(cluster)
+        if not faults:
+            return found
     except ValidationError as error:
-        faults = _faults.from_pydantic(error, ClusterConfig, cluster)
+        faults += _faults.from_pydantic(error, ClusterConfig, cluster)
         if any(detail["loc"] for detail in error.errors()):
             # The model runs the rules between keys only when every key is valid: run them over the valid rest.
             faults += _rules.check(_faults.without_faulty(error, dict(cluster)))

@@ -95,9 +95,17 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
     return tuple(fault for rule in rules for fault in rule(cluster))
 
 
+def unread(cluster: Mapping_) -> tuple[Fault, ...]:
+    """The faults that the model can't have, for its mapping lacks what they are about; as :func:`check`.
+
+    :param cluster: as it was written.
+    """
+    return tuple(shared_mounts.alike(cluster))
+
+
 def doubts(cluster: Mapping_) -> tuple[Fault, ...]:
     """What is allowed in a `cluster` without faults, and may turn out badly; as :func:`check`."""
-    return tuple(_in_time(cluster, killing.tight))
+    return (*_in_time(cluster, killing.tight), *shared_mounts.doubts(cluster))
 
 
 def outgrown(cluster: Mapping_, memory_mib: int, cores: int) -> tuple[Fault, ...]:

@@ -7,6 +7,7 @@ It comes before the guard and libvirt, and keeps neither from starting.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 
 from .mounts import NFS, Mount
@@ -19,14 +20,18 @@ START_S = 30
 AGAIN_S = 10
 AGAIN = "mnha-mount-again@"
 """The unit that tries another one again."""
-UNSHOWN = ("_netdev", "auto", "bg", "comment=", "fg", "nofail", "noauto", "retry=", "x-")
+UNSHOWN = ("_netdev", "auto", "bg", "comment=", "fg", "intr", "nofail", "noauto", "nointr", "retry=", "x-")
 """Options that are not the kernel's: they are not in its table."""
+FOUND_OUT = ("addr=", "clientaddr=", "mountaddr=", "mountport=", "mountproto=", "mountvers=", "namlen=")
 CONTRARY = {"rw": "ro", "hard": "soft", "lock": "nolock", "atime": "noatime", "exec": "noexec", "dev": "nodev",
-            "suid": "nosuid", "ac": "noac", "cto": "nocto", "resvport": "noresvport", "fsc": "nofsc"}  # fmt: skip
+            "suid": "nosuid", "async": "sync", "diratime": "nodiratime", "ac": "noac", "cto": "nocto",
+            "resvport": "noresvport", "fsc": "nofsc"}  # fmt: skip
 """Options that are the default, each in force while its contrary is not shown."""
 AT_MOST = ("rsize", "wsize")
 """Sizes that the server may lower."""
 SPELT = {"tcp": ("proto", "tcp"), "udp": ("proto", "udp")}
+VERSION = re.compile(r"v([234](?:\.\d+)?)")
+SIZE = re.compile(r"(\d+)([kmgt])", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +54,13 @@ def with_defaults(kind: str, options: Iterable[str]) -> tuple[str, ...]:
     given = [option for option in options if option]
     if kind not in NFS:
         return tuple(given)
-    spoken = {_subject(option) for option in given}
-    return (*(one for one in NFS_OPTIONS if _subject(one) not in spoken), *given)
+    spoken = {subject(option) for option in given}
+    if "minorversion" in spoken:
+        spoken.add("vers")
+    return (*(one for one in NFS_OPTIONS if subject(one) not in spoken), *given)
 
 
-def _subject(option: str) -> str:
+def subject(option: str) -> str:
     """What an option is about: `soft` and `hard` are about the same."""
     name, _ = _normal(option)
     return {off: on for on, off in CONTRARY.items()}.get(name, {"softerr": "hard", "relatime": "atime"}.get(name, name))
@@ -68,6 +75,10 @@ def spelt(option: str) -> str:
 def _normal(option: str) -> tuple[str, str]:
     """Name and value of an option, as the kernel spells it."""
     name, _, value = option.partition("=")
+    if short := VERSION.fullmatch(option):
+        return "vers", short[1]
+    if whole := SIZE.fullmatch(value):
+        value = str(int(whole[1]) << 10 * ("kmgt".index(whole[2].lower()) + 1))
     return ("vers", value) if name == "nfsvers" else SPELT.get(option, (name, value))
 
 
@@ -79,7 +90,7 @@ def unit(wanted: Wanted, before: Iterable[str]) -> str:
     return (
         "# Managed by Salt (sharedfs.mounted): changes are lost at the next state.apply.\n"
         "[Unit]\n"
-        f"Description=Shared file system at {wanted.folder}\n"
+        f"Description=Shared file system at {_unit_text(wanted.folder)}\n"
         "Wants=network-online.target\n"
         "After=network-online.target\n"
         f"Before={' '.join(before)} remote-fs.target\n"
@@ -87,15 +98,31 @@ def unit(wanted: Wanted, before: Iterable[str]) -> str:
         "StartLimitIntervalSec=0\n"
         "\n"
         "[Mount]\n"
-        f"What={wanted.source}\n"
-        f"Where={wanted.folder}\n"
+        f"What={_unit_text(wanted.source)}\n"
+        f"Where={_unit_text(wanted.folder)}\n"
         f"Type={wanted.kind}\n"
-        f"Options={','.join(('_netdev', *wanted.options))}\n"
+        f"Options={_unit_text(','.join(('_netdev', *wanted.options)))}\n"
         f"TimeoutSec={START_S}\n"
         "\n"
         "[Install]\n"
         "WantedBy=multi-user.target\n"
     )
+
+
+def source_of(text: str) -> str:
+    """What a mount unit mounts, by its text; empty: it does not say."""
+    found = re.search(r"^What=(.*)$", text, re.MULTILINE)
+    return found[1].replace("%%", "%") if found else ""
+
+
+def is_tried_again(text: str) -> bool:
+    """Whether a mount unit, by its text, is one that is tried again."""
+    return f"OnFailure={AGAIN}" in text
+
+
+def _unit_text(text: str) -> str:
+    """A text as a unit has it, in which % begins a specifier."""
+    return text.replace("%", "%%")
 
 
 def again() -> str:
@@ -118,16 +145,33 @@ def differences(wanted: Wanted, live: Mount) -> list[str]:
     found = []
     if _place(wanted.source) != _place(live.source):
         found.append(f"it is {live.source}, not {wanted.source}")
-    if _type(wanted.kind) != _type(live.kind):
+    if type_of(wanted.kind) != type_of(live.kind):
         return [*found, f"it is of type {live.kind}, not {wanted.kind}"]
     return found + [f"{option} is not in force" for option in wanted.options if not _holds(option, live)]
+
+
+def unseen(wanted: Wanted, live: Mount) -> list[str]:
+    """The options of which the kernel's table does not tell whether they are in force. NFS shows all of its own."""
+    shown = {_normal(one)[0] for one in live.options}
+    return [
+        option
+        for option in wanted.options
+        if live.kind not in NFS
+        and _normal(option)[0] not in (*shown, *CONTRARY, "defaults")
+        and not option.startswith(UNSHOWN)
+    ]
+
+
+def own_options(live: Mount) -> list[str]:
+    """The options by which a mount can be made again: without what NFS has found out and shows as if it was given."""
+    return sorted(one for one in live.options if not one.startswith(FOUND_OUT))
 
 
 def _place(source: str) -> str:
     return source.rstrip("/") or "/"
 
 
-def _type(kind: str) -> str:
+def type_of(kind: str) -> str:
     """The type without how it is spelt: FUSE's are shown with `fuse.` before, NFSv4 as `nfs4`."""
     kind = kind.removeprefix("fuse.")
     return "nfs" if kind in NFS else kind
@@ -141,6 +185,8 @@ def _holds(option: str, live: Mount) -> bool:
         return True
     if name in CONTRARY:
         return CONTRARY[name] not in shown and not (name == "hard" and "softerr" in shown)
+    if name == "minorversion" and live.kind in NFS:
+        return shown.get("vers", "").partition(".")[2] == value
     if name not in shown:
         return live.kind not in NFS
     if name == "vers":  # "4" is any of them

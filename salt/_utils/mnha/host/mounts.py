@@ -51,7 +51,7 @@ class Mount:
         found = []
         if self.kind in NFS:
             version = next((one[5:] for one in self.options if one.startswith("vers=")), "")
-            if version and float(version) < LEAST_NFS:
+            if re.fullmatch(r"\d+(\.\d+)?", version) and float(version) < LEAST_NFS:
                 found.append(f"it is NFSv{version}, which keeps a dead node's locks: mount it with vers=4.2")
         found += [f"option {one} keeps locks on this node: mount it without" for one in sorted(self.options)
                   if one in WITHOUT_LOCKS]  # fmt: skip
@@ -59,6 +59,13 @@ class Mount:
             found += [f"option {one} gives up writes that the server may carry out later: mount it `hard`"
                       for one in GIVES_UP if one in self.options]  # fmt: skip
         return found
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What is mounted and where, for any process: device, root and point. Of the same mount it is the same in
+        another namespace.
+        """
+        return tuple(self.key.split(" ")[2:5])
 
     @property
     def is_local(self) -> bool:
@@ -87,8 +94,43 @@ def at(folder: str, lines: Iterable[str]) -> Mount | None:
 
     :param lines: the kernel's table.
     """
-    found = [one for line in lines if (one := parse(line.rstrip("\n"))) and plain(one.point) == folder]
+    found = all_at(folder, lines)
     return found[-1] if found else None
+
+
+def all_at(folder: str, lines: Iterable[str]) -> list[Mount]:
+    """All that is mounted at a folder, one over the other; the last is seen."""
+    return [one for line in lines if (one := parse(line.rstrip("\n"))) and plain(one.point) == folder]
+
+
+def carrying(path: str, lines: Iterable[str]) -> Mount | None:
+    """The mount that a path lies in; None: the table tells of none.
+
+    :param path: absolute, without symbolic links.
+    :param lines: the kernel's table.
+    """
+    table = [one for line in lines if (one := parse(line.rstrip("\n")))]
+    numbers = {one.key.split(" ")[0] for one in table}
+    here = next((one for one in table if one.point == "/" and _is_first(one, numbers)), None)
+    while here:
+        # As the kernel walks: what is mounted nearest to the root covers all that was mounted below it before.
+        own = here.key.split(" ")[0]
+        above = [one for one in table if one.key.split(" ")[1] == own and one is not here and _has(one, path)]
+        if not above:
+            return here
+        here = min(above, key=lambda one: len(one.point))
+    return None
+
+
+def _is_first(mount: Mount, numbers: Iterable[str]) -> bool:
+    own, parent = mount.key.split(" ")[:2]
+    return parent not in numbers or parent == own
+
+
+def _has(mount: Mount, path: str) -> bool:
+    """Whether a path is a mount's point, or below it."""
+    point = plain(mount.point).rstrip("/")
+    return path == point or path.startswith(f"{point}/")
 
 
 def table() -> list[str]:

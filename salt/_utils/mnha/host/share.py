@@ -27,7 +27,7 @@ def look(
     folder: str, image: str = "", own: tuple[int, int, int] | None = None, limit_s: float = LIMIT_S
 ) -> dict[str, Any]:
     """What is wrong with the folder (`folder`, empty if nothing) and with an image in it (`image`), and whose that is:
-    `owner` as `[uid, gid, mode]`, None if there is none.
+    `owner` as `[uid, gid, mode]`, None if there is none; and the folder without symbolic links (`real`).
 
     :param own: uid, gid and mode that the image shall have.
     :param limit_s: how long the folder may take.
@@ -66,7 +66,7 @@ def mounted(folder: str) -> str:
 def _found(folder: str, image: str, own: list[int]) -> dict[str, Any]:
     """What the program prints."""
     wrong = _wrong_with_folder(folder)
-    found: dict[str, Any] = {"folder": wrong, "image": "", "owner": None}
+    found: dict[str, Any] = {"folder": wrong, "image": "", "owner": None, "real": os.path.realpath(folder)}
     if wrong or not image:
         return found
     try:
