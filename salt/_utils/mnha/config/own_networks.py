@@ -96,6 +96,9 @@ def _between(own: Mapping[str, Any], checked: OwnNetworks, cluster: Sequence[Dev
                 yield Fault(path, link, f"{link} is in {other} already", "give each links of its own")
             elif not isinstance(theirs.get(link, Nic(link)), Nic) or link in checked.bonds:
                 yield Fault(path, link, f"{link} is no network interface", "name interfaces")
+            elif link in theirs:
+                problem = f"by the pillar a network of the cluster lies on {link}"
+                yield Fault(path, link, problem, "name other interfaces, or make the bond under mnha:cluster:networks")
     for name, bridge in checked.bridges.items():
         path, other = join("bridges", name, "port"), user.setdefault(bridge.port, name)
         if other != name:

@@ -18,17 +18,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import FailedError
-from .wanted import Bond, Bridge, Device, Vlan
+from .wanted import Bond, Bridge, Device, Vlan, Wish
 
 HEADER = "# Written by state.apply from the pillar (mnha:cluster:networks): what is changed here is overwritten.\n"
 PORTS_OF_VMS = "^(vnet|tap|macvtap)[0-9]+$"
 """The ports that libvirt puts into a bridge, and takes out again."""
+OWN_BELOW = "\n# Asked for by states of this host (bond.present, netbridge.present):\n"
+"""Stands between the stanzas of the cluster's networks and those of a host's own states."""
 OPENING = re.compile(r"\s*(iface|auto|allow-\S+|no-auto-down|no-scripts|mapping|source|source-directory)\b(.*)")
 
 
 def text(devices: Sequence[Device]) -> str:
     """The stanzas of `devices`, in their order."""
-    return HEADER + "".join(f"\n{_stanza(device)}" for device in devices)
+    return HEADER + _stanzas(devices)
+
+
+def _stanzas(devices: Sequence[Device]) -> str:
+    return "".join(f"\n{_stanza(device)}" for device in devices)
 
 
 def _stanza(device: Device) -> str:
@@ -108,22 +114,50 @@ def _differences(one: dict[str, Any]) -> Iterator[str]:
 
 MAIN, OWN = "/etc/network/interfaces", "/etc/network/interfaces.d/mnha"
 EMPTY = "auto lo\niface lo inet loopback\n"
+ADDRESS = re.compile(r"\s+address\s+([0-9.]+)")
 SOURCED = re.compile(r"^\s*source(-directory)?\s+/etc/network/interfaces\.d\b", re.MULTILINE)
 
 
-def files_with(current: Mapping[str, str], devices: Sequence[Device]) -> dict[str, str]:
-    """The files of the network as they are to be: OWN has all stanzas of `devices`, and no other file has one.
+def files_with(current: Mapping[str, str], wish: Wish) -> dict[str, str]:
+    """The files of the network as they are to be: OWN has all stanzas of what is asked for, and no other file has one.
+
+    Of whom the wish says nothing, what OWN has of them stays as it is.
 
     :param current: the text of each file by its path, MAIN and those in the folder beside it.
     """
-    names = [device.name for device in devices]
+    if wish.cluster is None and wish.own is None:
+        return dict(current)
+    cluster, own = _kept(current, wish)
+    if wish.cluster is not None:
+        cluster = _stanzas(wish.cluster)
+    if wish.own is not None:
+        own = _stanzas(wish.own)
+    if OWN not in current and not cluster and not own:
+        return dict(current)
+    names = [device.name for device in wish.devices]
     files = {path: without(text_, names) for path, text_ in current.items() if path != OWN}
     main = files.get(MAIN, EMPTY)
     if not SOURCED.search(main):
         main = f"{main.rstrip()}\n\nsource /etc/network/interfaces.d/*\n"
-    return files | {MAIN: main, OWN: text(devices)}
+    return files | {MAIN: main, OWN: HEADER + cluster + (OWN_BELOW + own if own else "")}
 
 
-def made(current: Mapping[str, str]) -> set[str]:
-    """The devices that an earlier configuration has made."""
-    return declared(current.get(OWN, ""))
+def _kept(current: Mapping[str, str], wish: Wish) -> tuple[str, str]:
+    """What stays in OWN of the cluster's networks, and of the host's own states, because nothing is said of them."""
+    cluster, _, own = current.get(OWN, "").removeprefix(HEADER).partition(OWN_BELOW)
+    names = [device.name for device in wish.devices]
+    return (
+        "" if wish.cluster is not None else without(cluster, names),
+        "" if wish.own is not None else without(own, names),
+    )
+
+
+def made(current: Mapping[str, str], wish: Wish) -> set[str]:
+    """The devices that an earlier configuration has made, and of which `wish` has a say: they may change, and go."""
+    kept = {name for text_ in _kept(current, wish) for name in declared(text_)}
+    return declared(current.get(OWN, "")) - kept
+
+
+def addresses(text_: str) -> set[str]:
+    """The addresses that a file of interfaces(5) gives to devices, without their prefixes."""
+    return {found[1] for line in text_.splitlines() if (found := ADDRESS.match(line))}
