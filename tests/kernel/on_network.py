@@ -262,7 +262,7 @@ def test_what_somebody_has_changed_by_hand_is_told_and_made_right(host: Host) ->
     run("ip", "address", "del", ADDRESS, "dev", "br_bond0")
     dry = host.apply(test=True)
     assert dry["result"] is None, dry
-    assert "br_bond0: address" in dry["changes"]["the network"]["diff"], dry
+    assert f"br_bond0 has not address {ADDRESS}" in dry["changes"]["the network"]["diff"], dry
     found = host.apply()
     assert (found["result"], list(found["changes"])) == (True, ["the network"]), found
     assert answers()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import FailedError
@@ -90,26 +90,68 @@ def declared(text_: str) -> set[str]:
     return {rest[0] for one in openings if one and one[1] == "iface" and (rest := one[2].split())}
 
 
-def differences(said: str) -> list[str]:
+Said = Mapping[str, Mapping[str, Collection[str]]]
+"""What files say of devices: the values of each attribute, by device and attribute."""
+
+
+def attributes(texts: Iterable[str]) -> dict[str, dict[str, set[str]]]:
+    """What files of interfaces(5) say of each device."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for text_ in texts:
+        device: dict[str, set[str]] = {}
+        for line in text_.splitlines():
+            if opening := OPENING.match(line):
+                rest = opening[2].split()
+                device = found.setdefault(rest[0], {}) if opening[1] == "iface" and rest else {}
+            elif line.strip() and not line.lstrip().startswith("#"):
+                key, *words = line.split()
+                device.setdefault(key, set()).add(" ".join(words))
+    return found
+
+
+def differences(answer: str, said: Said) -> list[str]:
     """What `ifquery --check -o json` finds different from the files, a sentence each; empty if nothing is.
 
-    :raises FailedError: it has said something else.
+    :param said: what the files say.
+    :raises FailedError: it has answered something else.
     """
     try:
-        found = json.loads(said)
+        found = json.loads(answer)
     except ValueError:
-        raise FailedError(f"ifquery has not said how the network is: {said.strip()[:200] or 'nothing'}") from None
+        raise FailedError(f"ifquery has not said how the network is: {answer.strip()[:200] or 'nothing'}") from None
     if not isinstance(found, list):
-        raise FailedError(f"ifquery has not said how the network is: {said.strip()[:200]}")
-    return [sentence for one in found for sentence in _differences(one)]
+        raise FailedError(f"ifquery has not said how the network is: {answer.strip()[:200]}")
+    return [sentence for one in found for sentence in _differences(one, said.get(str(one.get("name")), {}))]
 
 
-def _differences(one: dict[str, Any]) -> Iterator[str]:
+def _differences(one: Mapping[str, Any], said: Mapping[str, Collection[str]]) -> Iterator[str]:
     if one.get("status") == "pass":
         return
     config, status = one.get("config", {}), one.get("config_status", {})
-    wrong = [f"{key} {config.get(key)}" for key, state in status.items() if state not in ("pass", "unknown")]
-    yield f"{one.get('name')}: {', '.join(wrong) or one.get('status')}"
+    wrong = [
+        _difference(key, str(value), said.get(key, ()))
+        for key in status
+        for value, state in zip(_list(config.get(key)), _list(status[key]), strict=False)
+        if state not in ("pass", "unknown")
+    ]
+    yield f"{one.get('name')} {'; '.join(wrong) or 'is not as its stanza says'}"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _difference(key: str, told: str, said: Collection[str]) -> str:
+    """What is wrong with an attribute. ifquery tells what the device has, or, of an address or a bond's links that it
+    has not, what it should have.
+
+    :param said: what the files say of it.
+    """
+    word = key.upper() if key == "mtu" else key
+    if told in said:
+        return f"has not {word} {told}"
+    wanted = f", {' and '.join(sorted(said))} is wanted" if said else ", which no file says"
+    return f"has {word} {told}{wanted}"
 
 
 MAIN, OWN = "/etc/network/interfaces", "/etc/network/interfaces.d/mnha"

@@ -128,7 +128,8 @@ def unlike() -> list[str]:
         raise FailedError(
             f"ifquery is missing here, so nobody knows whether the network is as its files say: {INSTALL}"
         )
-    return ifupdown2.differences(_run(["ifquery", "--all", "--check", "--format=json"], check=False))
+    answer = _run(["ifquery", "--all", "--check", "--format=json"], check=False)
+    return ifupdown2.differences(answer, ifupdown2.attributes(files().values()))
 
 
 def apply(change: Plan, judge: Callable[[], list[str]], limit_s: float = LIMIT_S) -> Outcome:
