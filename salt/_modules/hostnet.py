@@ -212,13 +212,14 @@ def apply(test: bool = False, force: bool = False, limit_s: float = transaction.
         plan = transaction.plan(wish)
         if not wish.devices and not plan.changes:
             return _same(f"{_NOTHING}: nothing is touched, and {ifupdown2.OWN} stays as it is")
-        missing, reasons, found = transaction.missing(), [*owners.others(), *plan.reasons], plan.changes
+        missing, found = transaction.missing(), plan.changes
+        reasons = [*owners.others(), *plan.reasons, *transaction.unconfirmed()]
         if not found and not missing and (unlike := transaction.unlike()):
             found = {"the network": "\n".join(unlike)}  # the files are right, and it is not as they say
         if missing and not (test and found):  # in a dry run of the states they would be there by then
             reasons += missing
         if found:
-            reasons += [*([] if force else [*plan.losses, *_vms()]), *_older(), *transaction.unconfirmed()]
+            reasons += [*([] if force else [*plan.losses, *_vms()]), *_older()]
         if reasons:
             raise CommandExecutionError(transaction.refusal(reasons))
         if test or not found:

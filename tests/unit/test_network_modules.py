@@ -40,6 +40,7 @@ def salt(made: LocalSalt, monkeypatch: pytest.MonkeyPatch) -> LocalSalt:
     monkeypatch.setattr(transaction, "files", lambda: {ifupdown2.MAIN: ifupdown2.EMPTY})
     monkeypatch.setattr(transaction, "missing", list)
     monkeypatch.setattr(transaction, "unlike", list)
+    monkeypatch.setattr(transaction, "unconfirmed", list)
     monkeypatch.setattr(transaction, "apply", lambda *words: pytest.fail("nothing was to be changed"))
     return made
 
@@ -184,6 +185,19 @@ def test_all_reasons_are_told_at_once(salt: LocalSalt, monkeypatch: pytest.Monke
         "which VMs run on node1 is not known", "ifreload is missing", "another change is not confirmed",
     ):  # fmt: skip
         assert words in str(caught.value)
+
+
+def test_a_network_that_is_as_wanted_until_it_is_taken_back_is_not_called_well(
+    salt: LocalSalt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillar(salt, NETWORKS)
+    after = salt.here("hostnet.apply", test=True)["changes"]
+    assert after
+    monkeypatch.setattr(transaction, "plan", lambda wish: transaction.Plan({}, {}))
+    assert salt.here("hostnet.apply", test=True)["changes"] == {}
+    monkeypatch.setattr(transaction, "unconfirmed", lambda: ["another change is not confirmed yet"])
+    with pytest.raises(CommandExecutionError, match="another change is not confirmed yet"):
+        salt.here("hostnet.apply", test=True)
 
 
 def test_in_a_dry_run_tools_that_the_states_would_install_are_not_missed(
