@@ -23,7 +23,7 @@ def list_() -> str:
 
     .. code-block:: bash
 
-        salt node1 bond.list --out=newline_values_only
+        salt '*' bond.list
     """
     rows = [HEADS]
     for one in _bonds().values():
@@ -51,9 +51,9 @@ def status(name: str | None = None) -> dict[str, Any]:
     """
     there = _look()
     bonds = _bonds(there)
-    if name is not None and name not in bonds:
+    if name is not None and str(name) not in bonds:
         raise CommandExecutionError(f"there is no bond {name!r} here: there are {', '.join(bonds) or 'none'}")
-    return {one.name: _status(one, there) for one in bonds.values() if name in (None, one.name)}
+    return {one.name: _status(one, there) for one in bonds.values() if name is None or str(name) == one.name}
 
 
 def _status(one: live.Interface, there: dict[str, live.Interface]) -> dict[str, Any]:

@@ -15,14 +15,17 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 from mnha.config import devices as wanted_devices
-from mnha.config import own_networks
+from mnha.config import network_rules, own_networks
 from mnha.errors import MnhaError
-from mnha.host.network import live, owners, reach, transaction
+from mnha.host.network import ifupdown2, live, owners, reach, transaction
+from mnha.host.network.wanted import Device, Wish
 
 __virtualname__ = "hostnet"
 OWN_FILE = "/etc/mnha/networks.json"
 """What states of this host ask for (`mnha_networks_file` of the minion configuration overrides the path)."""
 _OWN = "hostnet.own"
+_NO_NETWORKS = "the pillar has no mnha:cluster:networks"
+_NOTHING = f"{_NO_NETWORKS}, and no state of this host asks for a bond or a bridge"
 
 
 def __virtual__():
@@ -38,7 +41,7 @@ def wanted() -> list[dict[str, Any]]:
 
         salt node1 hostnet.wanted
     """
-    return [{"kind": type(one).__name__.lower(), **dataclasses.asdict(one)} for one in _wanted()]
+    return [{"kind": type(one).__name__.lower(), **dataclasses.asdict(one)} for one in _wish().devices]
 
 
 def names() -> list[str]:
@@ -50,7 +53,7 @@ def names() -> list[str]:
 
         salt node1 hostnet.names
     """
-    return [one.name for one in _wanted()]
+    return [one.name for one in _wish().devices]
 
 
 def list_() -> dict[str, dict[str, Any]]:
@@ -87,11 +90,12 @@ def want(kind: str, name: str, test: bool = False, **given: Any) -> dict[str, An
 
         salt node1 hostnet.want bonds bond7 links='[eth6, eth7]'
     """
+    _require(kind=kind, name=name, test=test)
     own = _own()
     try:
         asked = own_networks.check(kind, name, {key: value for key, value in given.items() if key[:2] != "__"})
         _note(own | {kind: own[kind] | {name: asked}}, test)
-    except MnhaError as error:
+    except (OSError, MnhaError) as error:
         raise CommandExecutionError(str(error)) from error
     old = own[kind].get(name)
     return {} if old == asked else {name: {"old": old, "new": asked}}
@@ -113,14 +117,15 @@ def unwant(kind: str, name: str, test: bool = False) -> dict[str, Any]:
 
         salt node1 hostnet.unwant bonds bond7
     """
-    own = _own()
+    _require(kind=kind, name=name, test=test)
+    own, name = _own(), str(name)
     if name not in own[kind]:
         if name in names():
             raise CommandExecutionError(f"{name} is wanted by the pillar (mnha:cluster:networks): take it out there")
         return {}
     try:
         _note(own | {kind: {key: value for key, value in own[kind].items() if key != name}}, test)
-    except MnhaError as error:
+    except (OSError, MnhaError) as error:
         raise CommandExecutionError(str(error)) from error
     return {name: {"old": own[kind][name], "new": None}}
 
@@ -149,7 +154,7 @@ def _note(own: dict[str, dict[str, Any]], test: bool) -> None:
 
     :raises ConfigurationError: it can't.
     """
-    own_networks.devices(own, _of_cluster(), __opts__["id"])
+    own_networks.devices(own, _of_cluster() or (), __opts__["id"])
     if test:
         __context__[_OWN] = own
         return
@@ -167,7 +172,7 @@ def problems() -> list[str]:
 
         salt node1 hostnet.problems
     """
-    devices = _wanted()
+    devices = _wish().devices
     if not devices:
         return []
     try:
@@ -182,14 +187,18 @@ def apply(test: bool = False, force: bool = False, limit_s: float = transaction.
     else systemd's timer brings it) and `took_s`.
 
     Refused while a VM runs here, for its disk is reached by the storage network; while another program makes the
-    network; and where an interface is in use otherwise. All reasons are given at once, and nothing is changed.
+    network; where an interface is in use otherwise; where an address by which the cluster knows this host would be
+    gone; and where another master's pillar is in force. All reasons are given at once, and nothing is changed.
+
+    Of the cluster's networks nothing is touched while the pillar has none, and `comment` says so.
 
     test
         tell what would be changed
     force
-        change it under a running VM
+        change it under a running VM, and try what is expected to take an address away; if it does, the old network
+        comes back even so
     limit_s
-        after so long the old network comes back, whatever happens
+        after so many seconds (10 to 3600) the old network comes back, whatever happens
 
     CLI Example:
 
@@ -197,46 +206,113 @@ def apply(test: bool = False, force: bool = False, limit_s: float = transaction.
 
         salt node1 hostnet.apply test=True
     """
-    devices = _wanted()
-    if not devices and not transaction.has_made():
-        return {"changes": {}, "faults": [], "took_s": 0.0}
-    if reasons := owners.others():
-        raise CommandExecutionError("the network is not changed: " + "; ".join(reasons))
+    _require(test=test, force=force, limit_s=limit_s)
     try:
-        found = transaction.changes(devices)
-        if not found and (unlike := transaction.unlike()):
+        wish = _wish()
+        plan = transaction.plan(wish)
+        if not wish.devices and not plan.changes:
+            return _same(f"{_NOTHING}: nothing is touched, and {ifupdown2.OWN} stays as it is")
+        missing, found = transaction.missing(), plan.changes
+        reasons = [*owners.others(), *plan.reasons, *transaction.unconfirmed()]
+        if not found and not missing and (unlike := transaction.unlike()):
             found = {"the network": "\n".join(unlike)}  # the files are right, and it is not as they say
-        if found and not force:
-            _require_no_vm()
+        if missing and not (test and found):  # in a dry run of the states they would be there by then
+            reasons += missing
+        if found:
+            reasons += [*([] if force else [*plan.losses, *_vms()]), *_older()]
+        if reasons:
+            raise CommandExecutionError(transaction.refusal(reasons))
         if test or not found:
-            return {"changes": found, "faults": [], "took_s": 0.0}
-        judge = reach.Reach(_networks(devices), devices, _masters())
-        outcome = transaction.apply(devices, judge.faults, float(limit_s))
+            kept = f"{_NO_NETWORKS}: what {ifupdown2.OWN} has of the cluster's networks stays as it is"
+            return _same("" if wish.cluster else kept, found)
+        judge = reach.Reach(_networks(wish.devices), wish.devices, _masters(), _known_by())
+        outcome = transaction.apply(plan, judge.faults, float(limit_s))
     except (OSError, MnhaError) as error:
         raise CommandExecutionError(str(error)) from error
+    if outcome.faults:
+        __context__["retcode"] = 1
     return {"changes": {} if outcome.faults else found, "faults": list(outcome.faults), "is_back": outcome.is_back,
-            "took_s": round(outcome.took_s, 2)}  # fmt: skip
+            "took_s": round(outcome.took_s, 2), "comment": ""}  # fmt: skip
 
 
-def _of_cluster() -> tuple[Any, ...]:
-    """The devices of the cluster's networks; none on a host that is no node of a cluster."""
-    if not __pillar__.get("mnha"):
-        return ()
-    return wanted_devices.devices(__salt__["mnha_config.cluster"](), __opts__["id"])
+def _same(comment: str = "", found: dict[str, str] | None = None) -> dict[str, Any]:
+    """What `apply` returns where nothing was changed."""
+    return {"changes": found or {}, "faults": [], "took_s": 0.0, "comment": comment}
 
 
-def _wanted() -> tuple[Any, ...]:
+def _require(**given: Any) -> None:
+    """That what was typed is what it should be: any other word would count as true, or be no key."""
+    kinds = {"kind": _is_kind, "name": _is_name, "limit_s": _is_limit}
+    needed = {
+        "kind": f"{' or '.join(own_networks.KINDS)}, and then the name",
+        "name": "a device's name",
+        "limit_s": f"a number of seconds from {transaction.SHORTEST_S:g} to {transaction.LONGEST_S:g}",
+    }
+    wrong = [
+        f"{key} is {value!r}: give {needed.get(key, 'True or False')}"
+        for key, value in given.items()
+        if not kinds.get(key, _is_flag)(value)
+    ]
+    if wrong:
+        raise CommandExecutionError("; ".join(wrong))
+
+
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, str) and value in own_networks.KINDS
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_limit(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and transaction.SHORTEST_S <= value <= transaction.LONGEST_S
+
+
+def _cluster() -> Any | None:
+    """The cluster's configuration by the pillar; None on a host that is no node of one."""
+    return __salt__["mnha_config.cluster"]() if __pillar__.get("mnha") else None
+
+
+def _of_cluster() -> tuple[Device, ...] | None:
+    """The devices of the cluster's networks; None where the pillar says nothing of them."""
+    cluster = _cluster()
+    return (wanted_devices.devices(cluster, __opts__["id"]) if cluster else ()) or None
+
+
+def _wish() -> Wish:
+    """What this host is to have, and what it is not to lose."""
+    cluster = _of_cluster()
+    has_said = _OWN in __context__ or _own_file().exists()
     try:
-        return own_networks.devices(_own(), _of_cluster(), __opts__["id"])
+        found = own_networks.devices(_own(), cluster or (), __opts__["id"])
     except MnhaError as error:
         raise CommandExecutionError(str(error)) from error
+    theirs = {one.name for one in cluster or ()}
+    return Wish(
+        None if cluster is None else tuple(one for one in found if one.name in theirs),
+        tuple(one for one in found if one.name not in theirs) if has_said else None,
+        {one.role: one.address for one in _known_by()},
+    )
 
 
-def _networks(devices: tuple[Any, ...]) -> tuple[reach.Network, ...]:
+def _known_by() -> tuple[reach.Network, ...]:
+    """The networks in which the cluster knows this host, whoever makes them."""
+    cluster = _cluster()
+    if cluster is None:
+        return ()
+    return tuple(wanted_devices.known_by(cluster, __opts__["id"], role) for role in network_rules.ADDRESSED)
+
+
+def _networks(devices: tuple[Device, ...]) -> tuple[reach.Network, ...]:
     """Those in which this host is to have an address: the cluster's, and those of its own states."""
-    theirs = ()
-    if __pillar__.get("mnha"):
-        theirs = wanted_devices.networks(__salt__["mnha_config.cluster"](), __opts__["id"])
+    cluster = _cluster()
+    theirs = wanted_devices.networks(cluster, __opts__["id"]) if cluster else ()
     known = {one.device for one in theirs}
     return theirs + tuple(
         reach.Network(one.name, one.name, one.address.partition("/")[0], one.mtu, one.gateway)
@@ -258,10 +334,24 @@ def _masters() -> list[str]:
     return [masters] if isinstance(masters, str) else list(masters)
 
 
-def _require_no_vm() -> None:
-    """That no protected VM runs here."""
-    if vms := __salt__["guard.vms_here"]():
-        raise CommandExecutionError(
-            f"the network is not changed while {', '.join(vms)} runs here, for its disk would be cut off: "
-            f"`salt-run mnha.maintenance {__opts__['id']} on` moves it away; or `force=True`"
-        )
+def _vms() -> list[str]:
+    """Why the network is not changed under a protected VM, a sentence each; none if no such VM runs here."""
+    try:
+        vms = __salt__["guard.vms_here"]()
+    except CommandExecutionError as error:
+        return [str(error)]
+    if not vms:
+        return []
+    away = f"`salt-run mnha.maintenance {__opts__['id']} on` moves it away"
+    return [f"{', '.join(vms)} runs here, and its disk would be cut off: {away}; or `force=True`"]
+
+
+def _older() -> list[str]:
+    """Why this run's pillar does not count, where Consul can be asked: another master's came first."""
+    if not __pillar__.get("mnha_given_by"):
+        return []
+    try:
+        text = __salt__["mnha_config.record"](test=True).get("refused")
+    except CommandExecutionError:
+        return []  # this very network may be what Consul is reached by
+    return [text] if text else []

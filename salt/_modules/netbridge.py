@@ -52,4 +52,4 @@ def exists(name: str) -> bool:
 
         salt node1 netbridge.exists br_bond0
     """
-    return (live.SYSFS / name / "bridge").is_dir()
+    return (live.SYSFS / str(name) / "bridge").is_dir()

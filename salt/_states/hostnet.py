@@ -23,12 +23,14 @@ def __virtual__():
 
 def applied(name: str, force: bool = False) -> dict[str, Any]:
     """The networks are as the pillar and the states of this host want them. A change holds only if all in reach before
-    is in reach after it; else the state fails, says why, and the old network is back.
+    is in reach after it; else the state fails, says why, and the old network is back. Where nobody says anything of the
+    networks, nothing is touched.
 
     name
         anything
     force
-        change them also under a running VM
+        change them also under a running VM, and where an address is expected to be lost; if it is, the old network
+        comes back even so
     """
     test = bool(__opts__["test"])
     try:
@@ -40,7 +42,8 @@ def applied(name: str, force: bool = False) -> dict[str, Any]:
         comment = f"the old network {back}: {'; '.join(done['faults'])}"
         return {"name": name, "result": False, "changes": {}, "comment": comment}
     if not done["changes"]:
-        return {"name": name, "result": True, "changes": {}, "comment": "the networks are as they are wanted"}
+        comment = done["comment"] or "the networks are as they are wanted"
+        return {"name": name, "result": True, "changes": {}, "comment": comment}
     changes = {path: {"diff": diff} for path, diff in done["changes"].items()}
     comment = "would be changed" if test else f"changed and confirmed within {done['took_s']:g} s"
     return {"name": name, "result": None if test else True, "changes": changes, "comment": f"the networks {comment}"}

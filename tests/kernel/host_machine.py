@@ -32,6 +32,12 @@ systemctl start systemd-journald.socket systemd-journald.service
 journal, which has what mount programs say."""
 
 
+FORGET = "(while sleep 2; do echo 2 >/proc/sys/vm/drop_caches; done) &"
+"""Shell: the machine keeps a file of its host open for each that it remembers, of which there may be 20,000. Beyond
+that none is found any more, and a module or a folder seems not to be there.
+"""
+
+
 def debs(packages: Sequence[str]) -> list[str]:
     """The files of Debian's packages, as a node of the lab gets them."""
     settings = Settings.from_environment()
@@ -69,6 +75,7 @@ def run_program(words: str, prepare: Sequence[str], limit_s: float) -> End:
     :param prepare: shell, each before the next.
     """
     lines = [
+        FORGET,
         *prepare,
         f"cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. PYTHONDONTWRITEBYTECODE=1",
         f"exec {shlex.quote(sys.executable)} {words}",

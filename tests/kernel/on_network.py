@@ -74,13 +74,18 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.folder, self._salt, self._runs = folder, None, 0
 
-    def pillar(self, change: Callable[[dict[str, Any]], None] = lambda networks: None) -> LocalSalt:
-        """A minion whose pillar wants the networks with a change."""
+    def pillar(
+        self,
+        change: Callable[[dict[str, Any]], None] = lambda networks: None,
+        networks: dict[str, Any] | None = NETWORKS,
+    ) -> LocalSalt:
+        """A minion whose pillar wants the networks with a change; None: it says nothing of them."""
         pillar = example_pillar()
         cluster = pillar["mnha"]["cluster"]
-        cluster["networks"] = copy.deepcopy(NETWORKS)
         cluster["vms"]["mnvm"]["networks"][0]["bridge"] = "br_bond0"
-        change(cluster["networks"])
+        if networks is not None:
+            cluster["networks"] = copy.deepcopy(networks)
+            change(cluster["networks"])
         if self._salt is None:
             (self.folder / "root").mkdir()
             self._salt = LocalSalt(self.folder / "salt", pillar, roots=(self.folder / "root",))
@@ -217,11 +222,46 @@ def test_the_second_time_nothing_changes(host: Host) -> None:
     assert host.apply(test=True)["result"] is True
 
 
+def files() -> dict[str, str]:
+    found = [Path("/etc/network/interfaces"), Path("/etc/network/interfaces.d/mnha")]
+    return {str(path): path.read_text() for path in found}
+
+
+def test_networks_that_are_left_out_of_the_pillar_stay_as_they_are(host: Host) -> None:
+    before = files(), devices()
+    salt = host.pillar(networks=None)
+    for words in (["test=True"], [], ["force=True"]):
+        code, found, printed = salt.call("hostnet.apply", *words)
+        assert (code, found["changes"], found["faults"]) == (0, {}, []), printed
+        assert "nothing is touched" in found["comment"], found
+    states = salt.here("state.single", "hostnet.applied", "networks")
+    assert [(one["result"], one["changes"]) for one in states.values()] == [(True, {})], states
+    assert (files(), devices()) == before
+    assert answers(8972)
+
+
+def test_a_change_that_takes_the_nodes_address_away_is_refused_and_comes_back_where_it_is_forced(host: Host) -> None:
+    before = files(), devices()
+    salt = host.pillar(networks={"management": {"device": "eth2", "prefix": 24}})
+    for words in (["test=True"], []):
+        code, _, printed = salt.call("hostnet.apply", *words)
+        assert code == 1, printed
+        assert "br_bond0 has this node's address 192.168.93.3 of the storage network, and nothing would" in printed
+    assert (files(), devices()) == before
+    assert answers(8972)
+    code, found, printed = salt.call("hostnet.apply", "force=True")
+    assert (code, found["is_back"], found["changes"]) == (1, True, {}), printed
+    assert "this node's address 192.168.93.3 of the storage network is gone" in found["faults"], found
+    assert f"node2 ({NEIGHBOUR}) does not answer in the storage network" in found["faults"], found
+    until(lambda: answers(8972), 20, "the old network is back")
+    assert (files(), devices()) == before
+
+
 def test_what_somebody_has_changed_by_hand_is_told_and_made_right(host: Host) -> None:
     run("ip", "address", "del", ADDRESS, "dev", "br_bond0")
     dry = host.apply(test=True)
     assert dry["result"] is None, dry
-    assert "br_bond0: address" in dry["changes"]["the network"]["diff"], dry
+    assert f"br_bond0 has not address {ADDRESS}" in dry["changes"]["the network"]["diff"], dry
     found = host.apply()
     assert (found["result"], list(found["changes"])) == (True, ["the network"]), found
     assert answers()
@@ -268,7 +308,7 @@ def test_the_network_is_not_changed_under_a_vm_unless_that_is_forced(host: Host)
         assert host.apply()["result"] is True, "nothing is to be changed"
         found = host.apply(other)
         assert (found["result"], found["changes"]) == (False, {}), found
-        assert "the network is not changed while mnvm runs here" in found["comment"]
+        assert "the network is not changed: mnvm runs here" in found["comment"]
         assert host.apply(other, test=True)["result"] is False, "a dry run says so, too"
         code, forced, printed = host.pillar(other).call("hostnet.apply", "force=True")
         assert code == 0, printed
@@ -422,4 +462,11 @@ def test_a_hosts_own_states_add_a_bond_and_a_bridge_and_take_them_away(host: Hos
     gone = own(salt, GONE)
     assert all(one["result"] is True and one["changes"] for one in gone.values()), gone
     assert devices() == before
+    without = host.pillar(networks=None)
+    for text in (OWN, GONE):
+        found = own(without, text)
+        assert all(one["result"] is True and one["changes"] for one in found.values()), found
+        assert before <= devices(), "what was made of the cluster's networks stays, whatever the host's own states do"
+        assert ("br_bond7" in devices()) is (text == OWN)
+    host.pillar()
     assert "wanted by the pillar" in own(salt, "bond0:\n  bond.absent: []\n")["bond0"]["comment"]

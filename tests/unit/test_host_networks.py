@@ -43,6 +43,41 @@ def test_the_old_suites_three_networks_are_accepted_and_read_back() -> None:
     assert config.load_json(config.applied_to_json(config.Applied(1, cluster))).cluster == cluster
 
 
+@pytest.mark.parametrize("mode", ["4", 4, "802.3ad"])
+def test_a_mode_is_given_by_its_name_or_its_number_quoted_or_not(mode: Any) -> None:
+    cluster = config.load(example_with({"networks": NETWORKS, "networks:bonds:bond0:mode": mode}))
+    assert cluster.networks is not None
+    assert cluster.networks.bonds["bond0"].mode == "802.3ad"
+
+
+def test_a_list_of_known_words_is_told_once() -> None:
+    ((_, problem, remedy),) = faults_of({"bonds:bond0:mode": "active"})
+    assert "active-backup" in problem
+    assert remedy.startswith("did you mean active-backup? write one of them: ")
+    assert "balance-rr" not in remedy
+
+
+def doubts_of(changes: dict[str, Any]) -> list[str]:
+    base = {f"networks:{key}": copy.deepcopy(value) for key, value in NETWORKS.items()}
+    bridge = {"vms:mnvm:networks:0:bridge": "br_bond1"}
+    return [str(doubt) for doubt in config.doubts(config.load(example_with(base | bridge | changes)))]
+
+
+def test_what_may_turn_out_badly_is_a_doubt() -> None:
+    assert doubts_of({}) == []
+    assert doubts_of({"networks:data:device": "em7"}) == [], "an interface may be called so"
+    (doubt,) = doubts_of({"networks:data:device": "bond9"})
+    assert "networks:data:device: bond9 is named like a bond, and networks:bonds has none of that name" in doubt
+    (doubt,) = doubts_of({"vms:mnvm:networks:0:bridge": "br_mgmt"})
+    assert "no network of `networks` makes the bridge br_mgmt: it must be there already" in doubt
+    bridges = {
+        "networks:storage:bridge": ...,
+        "networks:management:bridge": ...,
+        "vms:mnvm:networks:0:bridge": "br_mgmt",
+    }
+    assert doubts_of(bridges) == [], "no network makes any: all bridges are there already"
+
+
 def test_left_out_nothing_is_said_of_them() -> None:
     assert config.load(example_with({})).networks is None
 
@@ -68,8 +103,9 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("two bonds with one link", {"bonds:bond2:links": ["em1", "p5p2"]}, "bonds:bond2:links", "in bond0 already", "own"),
     ("two bonds with one link on one node", {"bonds:bond1:links:node2": ["em1", "eno2"]}, "bonds:bond2:links",
      "em1 of node2 is in bond1", "own"),
-    ("unknown mode", {"bonds:bond0:mode": "lacp"}, "bonds:bond0:mode", "none of", "known are"),
-    ("mode number", {"bonds:bond0:mode": 7}, "bonds:bond0:mode", "none of", "known are"),
+    ("unknown mode", {"bonds:bond0:mode": "lacp"}, "bonds:bond0:mode", "none of", "by its name or number"),
+    ("mode number", {"bonds:bond0:mode": 7}, "bonds:bond0:mode", "none of", "by its name or number"),
+    ("quoted number", {"bonds:bond0:mode": "7"}, "bonds:bond0:mode", "none of", "by its name or number"),
     ("rate without LACP", {"bonds:bond2:lacp_rate": "fast"}, "bonds:bond2:lacp_rate", "no meaning in mode active",
      "802.3ad"),
     ("hash without one", {"bonds:bond2:xmit_hash_policy": "layer2"}, "bonds:bond2:xmit_hash_policy", "no meaning", ""),
@@ -90,7 +126,18 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
      "MTU of 9000", "raise it"),
     ("MTU too large", {"data:mtu": 65535}, "data:mtu", "above the maximum", "jumbo"),
     ("no prefix", {"storage:prefix": ...}, "storage:prefix", "is missing", "such as 24"),
-    ("a prefix for data", {"data:prefix": 24}, "data:prefix", "no known key", "known are device"),
+    ("a prefix for data", {"data:prefix": 24}, "data:prefix",
+     "no known key: the hosts have no address in the data network", "known are device"),
+    ("an address for data", {"data:address": "10.0.0.1"}, "data:address", "no address in the data network", "device"),
+    ("an address of one's own", {"storage:address": "10.0.0.1"}, "storage:address", "are those of `nodes`", "device"),
+    ("storage is empty", {"storage": None}, "storage", "is empty", "leave it out, or describe it"),
+    ("data is empty", {"data": None}, "data", "is empty", "leave it out, or describe it"),
+    ("gateway is broadcast", {"storage:gateway": "192.168.93.255"}, "storage:gateway",
+     "is no host's address in 192.168.93.0/24", "router"),
+    ("gateway is the network", {"management:gateway": "172.20.198.0"}, "management:gateway", "is no host's", "router"),
+    ("gateway is a VM", {"management:gateway": "172.20.198.10", "vms:mnvm:networks:0:gateway": "172.20.198.1",
+                         "vms:mnvm:networks:0:address": "172.20.198.10"},
+     "management:gateway", "is the address of the VM mnvm", "router"),
     ("gateway elsewhere", {"storage:gateway": "192.168.94.1"}, "storage:gateway",
      "not in the network 192.168.93.0/24", "per node"),
     ("gateway is a node", {"storage:gateway": "192.168.93.4"}, "storage:gateway", "address of node2", "router"),

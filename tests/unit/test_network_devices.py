@@ -188,12 +188,31 @@ iface eth2 inet manual
     assert ifupdown2.without(left, ["eth0", "eth1"]) == left
 
 
-def test_what_is_different_from_the_files_is_told() -> None:
-    said = """[{"name": "lo", "status": "pass", "config": {}, "config_status": {}},
-     {"name": "br0", "status": "fail", "config": {"address": "10.0.0.1/24", "mtu": "9000"},
-      "config_status": {"address": "pass", "mtu": "fail"}}]"""
-    assert ifupdown2.differences(said) == ["br0: mtu 9000"]
-    assert ifupdown2.differences("[]") == []
+FILE = """\
+auto br0
+iface br0 inet static
+    address 10.0.0.1/24
+    mtu 9000
+    # mtu 1280
+
+iface eth1 inet manual
+"""
+
+
+def test_what_is_different_from_the_files_is_told_with_what_they_say() -> None:
+    said = ifupdown2.attributes([FILE, "iface eth2\n  mtu 1500\n"])
+    assert said == {"br0": {"address": {"10.0.0.1/24"}, "mtu": {"9000"}}, "eth1": {}, "eth2": {"mtu": {"1500"}}}
+    answer = """[{"name": "lo", "status": "pass", "config": {}, "config_status": {}},
+     {"name": "br0", "status": "fail", "config": {"address": ["10.0.0.1/24", "10.9.0.1/8"], "mtu": "1500"},
+      "config_status": {"address": ["fail", "fail"], "mtu": "fail"}},
+     {"name": "eth1", "status": "fail", "config": {"mtu": "9000"}, "config_status": {"mtu": "fail"}},
+     {"name": "eth2", "status": "fail", "config": {"mtu": "1500"}, "config_status": {"mtu": "unknown"}}]"""
+    assert ifupdown2.differences(answer, said) == [
+        "br0 has not address 10.0.0.1/24; has address 10.9.0.1/8, 10.0.0.1/24 is wanted; has MTU 1500, 9000 is wanted",
+        "eth1 has MTU 9000, which no file says",
+        "eth2 is not as its stanza says",
+    ]
+    assert ifupdown2.differences("[]", {}) == []
     for garbage in ("", "error: no", "{}"):
         with pytest.raises(FailedError, match="has not said"):
-            ifupdown2.differences(garbage)
+            ifupdown2.differences(garbage, {})

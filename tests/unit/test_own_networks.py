@@ -68,6 +68,14 @@ def test_a_bridge_may_lie_on_a_bond_of_the_cluster_that_has_no_address() -> None
         (own(bridges={"br7": {"port": "bond2", "mtu": 9000}}), "bond2 has an MTU of 1500 by the pillar"),
         (own(bridges={"br7": {"port": "eth6", "gateway": "10.0.0.1"}}), "gateway: br7 has no address"),
         (
+            own(bridges={"br7": {"port": "eth6", "address": "10.0.0.3/24", "gateway": "10.0.0.255"}}),
+            "gateway: is no host's address in 10.0.0.0/24",
+        ),
+        (
+            own(bridges={"br7": {"port": "eth6", "address": "10.0.0.3/24", "gateway": "10.0.0.3"}}),
+            "gateway: is this host's own address",
+        ),
+        (
             own(bridges={"br7": {"port": "eth6", "address": "10.0.0.3/24", "gateway": "10.9.0.1"}}),
             "gateway: is not in the network of 10.0.0.3/24",
         ),

@@ -82,20 +82,28 @@ def of_data(cluster: ClusterConfig, node: str) -> str:
 
 
 def networks(cluster: ClusterConfig, node: str) -> tuple[Network, ...]:
-    """The networks in which `node` is to have an address, with who is to answer there.
+    """The networks in which `node` is to have an address by its devices, with who is to answer there.
 
     :raises InputError: the cluster has no such node.
     """
-    cluster.require_node(node)
     own = {device.address: device for device in devices(cluster, node) if device.address}
     found = []
     for role in ADDRESSED:
         network = getattr(cluster.networks, role, None)
         if network is None:
             continue
-        address = getattr(cluster.nodes[node], role)
-        device = own[f"{address}/{network.prefix}"]
-        peers = {name: getattr(peer, role) for name, peer in cluster.nodes.items() if name != node}
+        known = known_by(cluster, node, role)
+        device = own[f"{known.address}/{network.prefix}"]
         gateway = value_at(network.gateway, node) if network.gateway is not None else None
-        found.append(Network(role, device.name, address, network.mtu, gateway, peers))
+        found.append(replace(known, device=device.name, mtu=network.mtu, gateway=gateway))
     return tuple(found)
+
+
+def known_by(cluster: ClusterConfig, node: str, role: str) -> Network:
+    """A network in which the cluster knows `node`, be it made by the configuration or not: whichever device has it.
+
+    :raises InputError: the cluster has no such node.
+    """
+    cluster.require_node(node)
+    peers = {name: getattr(peer, role) for name, peer in cluster.nodes.items() if name != node}
+    return Network(role, "", getattr(cluster.nodes[node], role), peers=peers)

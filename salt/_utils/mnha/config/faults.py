@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from ..errors import Fault
 from .fields import Wrong, join, nested, show
+from .kinds import Section
 from .rules import TAKEN_OUT
 
 _KINDS = {
@@ -83,13 +84,18 @@ def _faults(detail: ErrorDetails, model: type[BaseModel], data: Any) -> list[Fau
     if kind == "missing":
         return [Fault(where, None, "is missing", f"give it: {_meaning(model, path)}")]
     if kind == "extra_forbidden":
-        return [Fault(where, value, "is no known key", _did_you_mean(str(path[-1]), _keys(model, path[:-1], data)))]
+        sections = _sections(model, path[:-1], data)
+        known = [name for section in sections for name in section.model_fields]
+        why = next((f": {section.NOT_HERE[key]}" for section in sections if issubclass(section, Section)
+                    for key in (str(path[-1]),) if key in section.NOT_HERE), "")  # fmt: skip
+        return [Fault(where, value, f"is no known key{why}", _did_you_mean(str(path[-1]), known))]
     if kind in ("literal_error", "union_tag_invalid"):
         expected = context.get("expected") or context.get("expected_tags") or ""
         words = [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
         if kind == "union_tag_invalid":
             where, value = join(where, "kind"), context.get("tag")
-        return [Fault(where, value, f"{show(value)} is none of {', '.join(words)}", _did_you_mean(str(value), words))]
+        remedy = f"{_hint(str(value), words)}write one of them: {_meaning(model, path)}"
+        return [Fault(where, value, f"{show(value)} is none of {', '.join(words)}", remedy)]
     if kind == "union_tag_not_found":
         return [Fault(join(where, "kind"), None, "is missing", f"give it: {_meaning(model, path)}")]
     if kind in _BOUNDS:
@@ -109,11 +115,15 @@ def _type_remedy(name: str, value: Any, model: type[BaseModel], path: list[str |
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
+    return f"{_hint(word, known)}known are {', '.join(known)}"
+
+
+def _hint(word: str, known: list[str]) -> str:
+    """The one of `known` that was probably meant, as a question; empty if none is like it."""
     names = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     close = close or [name for name in names if len(word) > 1 and name.startswith(word.lower())]
-    hint = f"did you mean {names[close[0]]}? " if close else ""
-    return f"{hint}known are {', '.join(known)}"
+    return f"did you mean {names[close[0]]}? " if close else ""
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -149,8 +159,8 @@ def _meaning(model: type[BaseModel], path: list[str | int]) -> str:
     return meaning[:1].lower() + meaning[1:].rstrip(".") if meaning else "see pillar/defaults.yaml"
 
 
-def _keys(model: type[BaseModel], path: list[str | int], data: Any) -> list[str]:
-    """The keys that are known in the section at `path`."""
+def _sections(model: type[BaseModel], path: list[str | int], data: Any) -> list[type[BaseModel]]:
+    """What the section at `path` may be."""
     annotation: Any = model
     for key in path:
         annotation, _ = _step(annotation, key)
@@ -159,4 +169,4 @@ def _keys(model: type[BaseModel], path: list[str | int], data: Any) -> list[str]
     chosen = [
         m for m in models if "kind" in m.model_fields and kind in typing.get_args(m.model_fields["kind"].annotation)
     ]
-    return [name for m in chosen or models for name in m.model_fields]
+    return chosen or models

@@ -123,6 +123,11 @@ def check_interface_address(value: Any) -> str:
     return str(one)
 
 
+def not_a_host(address: str, network: ipaddress.IPv4Network) -> bool:
+    """Whether an address is that of the network itself, or its broadcast address."""
+    return ipaddress.IPv4Address(address) in (network.network_address, network.broadcast_address)
+
+
 def check_listen_address(value: Any) -> str:
     """An IPv4 address a server may listen on: a host's own, loopback or 0.0.0.0."""
     if value in ("0.0.0.0", "127.0.0.1"):
@@ -208,7 +213,9 @@ BOND_MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3a
 
 
 def bond_mode(value: Any) -> Any:
-    """A bond's mode by its name, also where it is given by its number; anything else as it is."""
+    """A bond's mode by its name, also where it is given by its number, quoted or not; anything else as it is."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(BOND_MODES):
         return BOND_MODES[value]
     return value

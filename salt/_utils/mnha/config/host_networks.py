@@ -4,16 +4,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .fields import LinksPerNode, PerNode, bond_mode, check_interface_name, check_links_per_node
+from .fields import LinksPerNode, PerNode, Wrong, bond_mode, check_interface_name, check_links_per_node
 from .kinds import AddressPerNode, InterfaceName, Section, per_node
 
 Links = Annotated[LinksPerNode, BeforeValidator(check_links_per_node)]
 InterfacePerNode = Annotated[PerNode, per_node(check_interface_name)]
 Milliseconds = Annotated[int, Field(ge=0, le=60_000)]
+
+
+def _check_described(value: Any) -> Any:
+    """A network that is named is described: an empty one may be meant as left out, or as not written yet."""
+    if value is None:
+        raise Wrong("is empty", "leave it out, or describe it, with its `device` at least")
+    return value
+
+
+described = BeforeValidator(_check_described)
 
 
 class BondOptions(Section):
@@ -65,8 +76,21 @@ class HostNetwork(Section):
     )
 
 
+class DataNetwork(HostNetwork):
+    """A network in which the hosts have no address."""
+
+    NOT_HERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("address", "prefix", "gateway", "netmask"), "the hosts have no address in the data network"
+    )
+
+
 class AddressedNetwork(HostNetwork):
     """A network in which the hosts have addresses: those of `nodes`."""
+
+    NOT_HERE: ClassVar[Mapping[str, str]] = {
+        "address": "the hosts' addresses are those of `nodes`",
+        "netmask": "the hosts' networks have a `prefix` instead",
+    }
 
     prefix: Annotated[int, Field(ge=8, le=30)] = Field(
         description="The length of the network's prefix, such as 24, for the nodes' addresses."
@@ -79,11 +103,15 @@ class AddressedNetwork(HostNetwork):
 
 
 class HostNetworks(Section):
-    """All networks of the hosts. One that is left out is there already, and not touched."""
+    """All networks of the hosts. One that was never described here is there already, and not touched."""
 
     bonds: dict[InterfaceName, Bond] = Field({}, description="The bonds, by name.")
-    storage: AddressedNetwork | None = Field(None, description="The storage network: `storage` of each node.")
-    management: AddressedNetwork | None = Field(None, description="The management network: `management` of each node.")
-    data: HostNetwork | None = Field(
+    storage: Annotated[AddressedNetwork | None, described] = Field(
+        None, description="The storage network: `storage` of each node."
+    )
+    management: Annotated[AddressedNetwork | None, described] = Field(
+        None, description="The management network: `management` of each node."
+    )
+    data: Annotated[DataNetwork | None, described] = Field(
         None, description="The network of the cloud's VMs: the hosts have no address in it."
     )

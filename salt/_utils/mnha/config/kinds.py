@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -47,5 +47,8 @@ SecondsOrOff = Annotated[float, Field(ge=0, le=86400)]
 
 class Section(BaseModel):
     """What all sections have in common."""
+
+    NOT_HERE: ClassVar[Mapping[str, str]] = {}
+    """Keys that one might look for here in vain, and why."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)

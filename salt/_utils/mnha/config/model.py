@@ -307,20 +307,20 @@ class ClusterConfig(Section):
         2.0,
         description="So long after a lease has expired a guard takes over without a master, if no master has ordered "
         "anybody to; after one was given back, 3 s longer. The nodes do so in the order in which a master would choose "
-        "them, 0.5 s apart. At least 1, for masters that are well come first; 0: never.",
+        "them, 0.5 s apart. At least 1, for masters that are well come first; 0: none does so without a master.",
     )
     storage_lost_after_s: SecondsOrOff = Field(
         12.0,
         description="So long a VM is left alone when its image can't be reached from its node, or QEMU has paused it "
         "there because its disk fails. Then it is killed and started elsewhere, if another node's storage is well; if "
-        "none is it is left alone, for it may go on when the file server is back. 0: always left alone.",
+        "none is it is left alone, for it may go on when the file server is back. 0: it is never killed for that.",
     )
     management_lost_after_s: SecondsOrOff = Field(
         15.0,
         description="So long a VM stays on a node that has lost its management network: no carrier, no link that "
         "passes frames, or nobody who answers there. Then it is migrated, live, to the best node whose management "
-        "network is well, or, if that can't be, shut down and started there. Where it is gone for all nodes, it stays. "
-        "0: always.",
+        "network is well, or, if that can't be, shut down and started there. The time counts while another node has "
+        "the network: where it is gone for all, the VM stays, also when it comes back. 0: it is never moved for that.",
     )
     memory_reserve_mib: Annotated[int, Field(ge=0, le=1024 * 1024)] = Field(
         1024,

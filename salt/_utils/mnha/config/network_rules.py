@@ -5,6 +5,7 @@ value is valid by itself, missing or taken out.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from .fields import (
     items,
     join,
     nested,
+    not_a_host,
 )
 
 ROLES = ("storage", "management", "data")
@@ -30,6 +32,7 @@ HASHED = ("802.3ad", "balance-xor", "balance-tlb")
 """The modes in which a hash of the packet chooses the link."""
 WITH_PRIMARY = ("active-backup", "balance-tlb", "balance-alb")
 LACP = "802.3ad"
+NAMED_AS_BOND = re.compile(r"bond\d+")
 
 Mapping_ = Mapping[str, Any]
 
@@ -265,9 +268,10 @@ def _addresses(cluster: Mapping_, network: _Network, nodes: list[str]) -> Iterat
     if network.role not in ADDRESSED or network.prefix is None:
         return
     own = {node: address for node in nodes if (address := _address(cluster, node, network.role))}
+    guests = _guests(cluster, nodes)
     for node, address in own.items():
         there = ipaddress.IPv4Network(f"{address}/{network.prefix}", strict=False)
-        if ipaddress.IPv4Address(address) in (there.network_address, there.broadcast_address):
+        if not_a_host(address, there):
             yield Fault(
                 join("nodes", node, network.role),
                 address,
@@ -285,10 +289,51 @@ def _addresses(cluster: Mapping_, network: _Network, nodes: list[str]) -> Iterat
                 "correct one of them; where the nodes are in different networks, give one per node",
             )
             return
-        if gateway in own.values():
-            whose = next(name for name, other in own.items() if other == gateway)
-            yield Fault(join(network.path, "gateway"), gateway, f"is the address of {whose}", "give the router's")
+        if why := _no_router(gateway, there, own, guests):
+            yield Fault(join(network.path, "gateway"), gateway, why, "give the router's")
             return
+
+
+def _no_router(gateway: str, there: ipaddress.IPv4Network, nodes: Mapping[str, str], guests: Mapping[str, str]) -> str:
+    """Why an address can't be that of the router of a network; empty if it can."""
+    if not_a_host(gateway, there):
+        return f"is no host's address in {there}"
+    owners = [name for name, address in nodes.items() if address == gateway]
+    owners += [f"the VM {guests[gateway]}"] if gateway in guests else []
+    return f"is the address of {owners[0]}" if owners else ""
+
+
+def _guests(cluster: Mapping_, nodes: list[str]) -> dict[str, str]:
+    """The VM that has an address, by address."""
+    return {
+        address: str(name)
+        for name, vm in items(nested(cluster, "vms"))
+        for _, network in items(nested(vm, "networks"))
+        for address in _resolved(nested(network, "address"), nodes, check_ipv4).values()
+    }
+
+
+def doubts(cluster: Mapping_) -> Iterator[Fault]:
+    """What is allowed, and may turn out badly; paths are relative to `cluster`."""
+    if not isinstance(nested(cluster, "networks"), Mapping):
+        return
+    nodes = [str(name) for name, _ in items(nested(cluster, "nodes"))]
+    found = [network for role in ROLES if (network := _network(cluster, role, nodes)) is not None]
+    bonds = [str(name) for name, _ in items(nested(cluster, "networks", "bonds"))]
+    for network in found:
+        for device in dict.fromkeys(network.device.values()):
+            if NAMED_AS_BOND.fullmatch(device) and device not in bonds:
+                problem = f"{device} is named like a bond, and networks:bonds has none of that name"
+                remedy = f"describe it there, or be sure that each node has an interface {device}"
+                yield Fault(join(network.path, "device"), device, problem, remedy)
+    made = [network.bridge for network in found if network.bridge]
+    for name, vm in items(nested(cluster, "vms")):
+        for index, one in items(nested(vm, "networks")):
+            bridge = nested(one, "bridge")
+            if made and isinstance(bridge, str) and bridge not in made:
+                problem = f"no network of `networks` makes the bridge {bridge}: it must be there already"
+                remedy = f"be sure that each node has it, or name one that is made: {', '.join(made)}"
+                yield Fault(join("vms", str(name), "networks", index, "bridge"), bridge, problem, remedy)
 
 
 def _apart(cluster: Mapping_, networks: list[_Network], nodes: list[str]) -> Iterator[Fault]:

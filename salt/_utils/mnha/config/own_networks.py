@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, Fault
 from ..host.network.wanted import Bridge, Device, Nic, uses
 from . import faults as _faults
 from .devices import bond_of
-from .fields import check_interface_address, check_links, join
+from .fields import check_interface_address, check_links, join, not_a_host
 from .host_networks import BondOptions
 from .kinds import InterfaceName, IPv4, Section
 from .network_rules import of_mode
@@ -96,6 +96,9 @@ def _between(own: Mapping[str, Any], checked: OwnNetworks, cluster: Sequence[Dev
                 yield Fault(path, link, f"{link} is in {other} already", "give each links of its own")
             elif not isinstance(theirs.get(link, Nic(link)), Nic) or link in checked.bonds:
                 yield Fault(path, link, f"{link} is no network interface", "name interfaces")
+            elif link in theirs:
+                problem = f"by the pillar a network of the cluster lies on {link}"
+                yield Fault(path, link, problem, "name other interfaces, or make the bond under mnha:cluster:networks")
     for name, bridge in checked.bridges.items():
         path, other = join("bridges", name, "port"), user.setdefault(bridge.port, name)
         if other != name:
@@ -132,8 +135,14 @@ def _gateway(path: str, name: str, one: OwnBond | OwnBridge) -> Iterator[Fault]:
         return
     if one.address is None:
         yield Fault(path, one.gateway, f"{name} has no address", "give it one, too")
-    elif ipaddress.IPv4Address(one.gateway) not in ipaddress.IPv4Interface(one.address).network:
+        return
+    own = ipaddress.IPv4Interface(one.address)
+    if ipaddress.IPv4Address(one.gateway) not in own.network:
         yield Fault(path, one.gateway, f"is not in the network of {one.address}", "correct one of them")
+    elif not_a_host(one.gateway, own.network):
+        yield Fault(path, one.gateway, f"is no host's address in {own.network}", "give the router's")
+    elif one.gateway == str(own.ip):
+        yield Fault(path, one.gateway, "is this host's own address", "give the router's")
 
 
 def check(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:

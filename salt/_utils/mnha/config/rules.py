@@ -14,7 +14,7 @@ from typing import Any
 from ..core.timing import PROFILES, Timings
 from ..errors import ConfigurationError, Fault
 from . import killing, network_rules, shared_mounts
-from .fields import Wrong, check_mac, check_per_node, check_uuid, items, join, nested, show
+from .fields import Wrong, check_mac, check_per_node, check_uuid, items, join, nested, not_a_host, show
 
 NODE_COUNTS = (3, 5)
 MINIMUM_CPUS = 4
@@ -105,7 +105,7 @@ def unread(cluster: Mapping_) -> tuple[Fault, ...]:
 
 def doubts(cluster: Mapping_) -> tuple[Fault, ...]:
     """What is allowed in a `cluster` without faults, and may turn out badly; as :func:`check`."""
-    return (*_in_time(cluster, killing.tight), *shared_mounts.doubts(cluster))
+    return (*_in_time(cluster, killing.tight), *network_rules.doubts(cluster), *shared_mounts.doubts(cluster))
 
 
 def outgrown(cluster: Mapping_, memory_mib: int, cores: int) -> tuple[Fault, ...]:
@@ -130,7 +130,7 @@ def _storage_limit(cluster: Mapping_) -> Iterator[Fault]:
             "storage_lost_after_s",
             value,
             f"it takes up to {SHORTEST_STORAGE_LIMIT_S:g} s to know whether other nodes reach the image",
-            f"give {SHORTEST_STORAGE_LIMIT_S:g} or more, or 0 for never",
+            f"give {SHORTEST_STORAGE_LIMIT_S:g} or more, or 0: the VM is never killed for that",
         )
 
 
@@ -141,7 +141,7 @@ def _management_limit(cluster: Mapping_) -> Iterator[Fault]:
             "management_lost_after_s",
             value,
             f"it takes up to {SHORTEST_MANAGEMENT_LIMIT_S:g} s to know whether other nodes have lost it as well",
-            f"give {SHORTEST_MANAGEMENT_LIMIT_S:g} or more, or 0 for never",
+            f"give {SHORTEST_MANAGEMENT_LIMIT_S:g} or more, or 0: the VM is never moved for that",
         )
 
 
@@ -152,7 +152,7 @@ def _own_accord(cluster: Mapping_) -> Iterator[Fault]:
             "masterless_takeover_after_s",
             value,
             f"a master that was not told in time takes up to {SHORTEST_OWN_ACCORD_S:g} s for its order",
-            f"give {SHORTEST_OWN_ACCORD_S:g} or more, or 0 for never",
+            f"give {SHORTEST_OWN_ACCORD_S:g} or more, or 0: no guard ever does so by itself",
         )
 
 
@@ -395,7 +395,7 @@ def _guest_address(
     if mask is None:
         return
     network = ipaddress.IPv4Network(f"{address}/{mask}", strict=False)
-    if ipaddress.IPv4Address(address) in (network.network_address, network.broadcast_address):
+    if not_a_host(address, network):
         yield Fault(
             join(path, "address"), address, f"{address} is no host's address in {network}", "give one in between"
         )
@@ -405,6 +405,8 @@ def _guest_address(
         yield Fault(
             join(path, "gateway"), gateway, f"{gateway} is not in the guest's network {network}", "correct one of them"
         )
+    elif not_a_host(gateway, network):
+        yield Fault(join(path, "gateway"), gateway, f"is no host's address in {network}", "give the router's")
     elif gateway == address:
         yield Fault(join(path, "gateway"), gateway, "is the guest's own address", "give the router's")
 

@@ -1,16 +1,18 @@
-"""Whether a change of the network has left everybody in reach: who answered before answers after it, and packets of the
-full size arrive.
+"""Whether a change of the network has left everybody in reach: who answered before answers after it, packets of
+the full size arrive, and the addresses by which the cluster knows this host are there, be the change about them or not.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import live
+from .refusals import has
 from .wanted import Bond, Device, Nic
 
 HEADERS = 28
@@ -25,15 +27,17 @@ PORT = 4506
 class Network:
     """One network in which the host has an address.
 
-    :param device: the device with the address.
+    :param device: the device with the address; empty: whichever has it.
     :param address: the host's own.
+    :param mtu: the largest packet, which is to arrive at each peer that answers; None: nothing is asked of its size.
+    :param gateway: who has to answer there.
     :param peers: the addresses of the other nodes, by node.
     """
 
     role: str
     device: str
     address: str
-    mtu: int = 1500
+    mtu: int | None = 1500
     gateway: str | None = None
     peers: Mapping[str, str] = field(default_factory=dict)
 
@@ -65,16 +69,26 @@ class Reach:
     :param networks: those in which the host is to have an address.
     :param devices: all that the host is to have.
     :param masters: the addresses of the Salt masters of this host's minion.
+    :param cluster: those networks in which the cluster knows this host, whether it is to have them by this change or
+        not. Of those that it is not to have, only what is well before has to be so afterwards.
     """
 
     def __init__(
         self, networks: Sequence[Network], devices: Sequence[Device], masters: Sequence[str],
+        cluster: Sequence[Network] = (),
         ping: Callable[..., bool] = ping, connects: Callable[[str], bool] = connects,
+        look: Callable[[], Mapping[str, live.Interface]] = live.look,
+        routes: Callable[[], Sequence[tuple[str, str]]] = live.default_routes,
     ) -> None:  # fmt: skip
-        self._networks, self._devices, self._ping, self._connects = networks, devices, ping, connects
+        self._devices, self._ping, self._connects, self._look, self._route = devices, ping, connects, look, routes
+        there, self._routes = look(), routes()
+        self._had = [one for one in cluster if holders(there, one.address)]
+        known = {one.role for one in networks}
+        besides = [replace(one, gateway=None, mtu=None) for one in self._had if one.role not in known]
+        self._must = {one.role for one in networks if one.gateway}
+        self._networks = [_with_way_out(one, there, self._routes) for one in (*networks, *besides)]
         with ThreadPoolExecutor(16) as pool:
-            there = set(live.look())
-            near = [one for one in networks if one.device in there]
+            near = [one for one in self._networks if holders(there, one.address)]
             asked = [(one, name, address) for one in near for name, address in _others(one)]
             answered = pool.map(lambda what: ping(what[0].address, what[2], SMALL), asked)
             self._before = {(one.role, name) for (one, name, _), well in zip(asked, answered, strict=True) if well}
@@ -82,7 +96,17 @@ class Reach:
 
     def faults(self) -> list[str]:
         """What is wrong now, a sentence each."""
-        return [*carriers(live.look(), self._devices), *self._silent()]
+        there = self._look()
+        return [*carriers(there, self._devices), *self._lost(there), *self._silent()]
+
+    def _lost(self, there: Mapping[str, live.Interface]) -> Iterator[str]:
+        """What the host had, and has no more."""
+        for one in self._had:
+            if not holders(there, one.address):
+                yield f"this node's address {one.address} of the {one.role} network is gone"
+        if self._routes and not self._route():
+            ways = ", ".join(f"{gateway} by {device}" for device, gateway in self._routes)
+            yield f"the default route is gone (it was {ways}): give a network its `gateway`"
 
     def _silent(self) -> Iterator[str]:
         with ThreadPoolExecutor(16) as pool:
@@ -90,7 +114,8 @@ class Reach:
             small = list(pool.map(lambda what: self._ping(what[0].address, what[2], SMALL), asked))
             full = list(pool.map(self._full, [what if well else None for what, well in zip(asked, small, strict=True)]))
             for (one, name, address), answers, whole in zip(asked, small, full, strict=True):
-                if not answers and ((one.role, name) in self._before or name == GATEWAY):
+                must = name == GATEWAY and one.role in self._must
+                if not answers and (must or (one.role, name) in self._before):
                     yield f"{name} ({address}) does not answer in the {one.role} network"
                 elif answers and not whole:
                     yield (
@@ -105,7 +130,7 @@ class Reach:
         if what is None:
             return True
         one, name, address = what
-        return name == GATEWAY or self._ping(one.address, address, one.mtu - HEADERS, whole=True)
+        return name == GATEWAY or one.mtu is None or self._ping(one.address, address, one.mtu - HEADERS, whole=True)
 
 
 GATEWAY = "the gateway"
@@ -116,6 +141,25 @@ def _others(one: Network) -> Iterator[tuple[str, str]]:
     if one.gateway:
         yield GATEWAY, one.gateway
     yield from one.peers.items()
+
+
+def holders(there: Mapping[str, live.Interface], address: str) -> list[live.Interface]:
+    """The devices that have an address."""
+    return [one for one in there.values() if any(has(text, address) for text in one.addresses)]
+
+
+def _with_way_out(network: Network, there: Mapping[str, live.Interface], routes: Iterable[tuple[str, str]]) -> Network:
+    """A network with the gateway of a default route that goes through it already, if none is given."""
+    if network.gateway:
+        return network
+    here = [
+        ipaddress.IPv4Interface(text).network
+        for one in holders(there, network.address)
+        for text in one.addresses
+        if has(text, network.address)
+    ]
+    found = [gateway for _, gateway in routes if any(ipaddress.IPv4Address(gateway) in one for one in here)]
+    return replace(network, gateway=found[0]) if found else network
 
 
 def carriers(there: Mapping[str, live.Interface], devices: Sequence[Device]) -> list[str]:

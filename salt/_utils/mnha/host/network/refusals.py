@@ -38,6 +38,51 @@ def refusals(there: Mapping[str, Interface], wanted: Sequence[Device], made: Col
     return found
 
 
+def going(there: Mapping[str, Interface], names: Collection[str], mine: Collection[str]) -> list[str]:
+    """Why devices that were made from an earlier configuration can't go, a sentence each, with what to do.
+
+    :param names: of those that no file has any more.
+    :param mine: of all devices that are wanted, or were made from an earlier configuration.
+    """
+    found = []
+    for name in sorted(set(names) & there.keys()):
+        live = there[name]
+        if live.master is not None and live.master not in mine:
+            found.append(f"{name} is to go, and belongs to {live.master}: take it out there first")
+        for other in there.values():
+            if other.below == name and other.name not in mine:
+                found.append(f"{name} is to go, and {other.name} lies on it: remove that first")
+            if live.kind == "bridge" and other.master == name and other.name not in mine:
+                found.append(f"{name} is to go, and {other.name} is a port of it: take that out first")
+    return found
+
+
+def lost(
+    there: Mapping[str, Interface], own: Mapping[str, str], touched: Collection[str], given: Collection[str]
+) -> list[str]:
+    """Which of the addresses by which the cluster knows this host would be gone, a sentence each, with what to do.
+
+    :param own: those addresses, by their network.
+    :param touched: the names of the devices that are made, changed or taken away.
+    :param given: the addresses that the files give afterwards.
+    """
+    found = []
+    for role, address in own.items():
+        holders = [one.name for one in there.values() if any(has(text, address) for text in one.addresses)]
+        if holders and address not in given and set(holders) <= set(touched):
+            found.append(
+                f"{', '.join(holders)} has this node's address {address} of the {role} network, and nothing would have "
+                f"it afterwards: let mnha:cluster:networks have {role}, or move the stanzas of what has it from "
+                f"/etc/network/interfaces.d/mnha to /etc/network/interfaces"
+            )
+    return found
+
+
+def has(text: str, address: str) -> bool:
+    """Whether an address with its prefix is `address`."""
+    return text.partition("/")[0] == address
+
+
 def _missing(there: Mapping[str, Interface], name: str) -> str:
     free = sorted(one.name for one in there.values() if not one.kind and not one.name.startswith(TEMPORARY))
     return f"there is no interface {name} here: there are {', '.join(free) or 'none'}"

@@ -13,13 +13,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import FailedError, MnhaError, RefusedError
 from . import ifupdown2, live
-from .refusals import refusals
-from .wanted import Device
+from .refusals import going, lost, refusals
+from .wanted import Wish
 
 BEFORE = Path("/var/lib/mnha/network/before")
 """The network before a change, from its beginning until it is confirmed or taken back: the file `whole` says so."""
@@ -29,11 +29,14 @@ LIMIT_S = 60.0
 """After so long a change that was not confirmed is taken back."""
 JUDGED_S = 30.0
 """So long all that is wanted may take to come up: LACP 3 s, a bridge's port none, a switch's spanning tree 30 s."""
+SHORTEST_S, LONGEST_S = 10.0, 3600.0
+"""What may be asked for instead."""
 MARGIN_S = 5.0
 """So long before the old network comes back nothing is confirmed any more."""
 AGAIN_S = 0.5
 COMMAND_S = 45.0
 RUN = Path("/run/network")
+INSTALL = "`salt-call state.apply states.network.tools` installs what a change needs"
 BUSY = 89
 """ifupdown2's exit code when it runs already."""
 
@@ -42,16 +45,39 @@ BUSY = 89
 class Outcome:
     """What has come of a change.
 
-    :param changes: the difference of each file that was changed.
     :param faults: why it was taken back, a sentence each; empty: it holds.
     :param is_back: whether the old network is back then.
     :param took_s: how long it took.
     """
 
-    changes: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[str] = ()
     is_back: bool = False
     took_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A change before it is made.
+
+    :param before: the text of each file of the network, by its path.
+    :param after: the same as it is to be.
+    :param reasons: why it can't be made, a sentence each with what to do; empty: it can.
+    :param losses: the same of what it would take away from the cluster.
+    """
+
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    reasons: Sequence[str] = ()
+    losses: Sequence[str] = ()
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """The difference of each file; empty if none is to be changed."""
+        return {
+            path: "".join(difflib.unified_diff(self.before.get(path, "").splitlines(True), text.splitlines(True), n=1))
+            for path, text in self.after.items()
+            if self.before.get(path) != text
+        }
 
 
 def files() -> dict[str, str]:
@@ -61,29 +87,36 @@ def files() -> dict[str, str]:
     return {str(path): path.read_text(encoding="utf-8", errors="surrogateescape") for path in found if path.is_file()}
 
 
-def changes(devices: Sequence[Device]) -> dict[str, str]:
-    """What a change to `devices` would do to the files: the difference of each.
-
-    :raises RefusedError: it would take something away from somebody; with all reasons.
-    """
-    current = files()
-    reasons = refusals(live.look(), devices, ifupdown2.made(current))
-    if reasons:
-        raise RefusedError("the network is not changed: " + "; ".join(reasons))
-    return _differences(current, ifupdown2.files_with(current, devices))
+def plan(wish: Wish) -> Plan:
+    """What a change to what is wished would do. Nothing is changed."""
+    return planned(files(), live.look(), wish)
 
 
-def _differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    return {
-        path: "".join(difflib.unified_diff(current.get(path, "").splitlines(True), text.splitlines(True), n=1))
-        for path, text in wanted.items()
-        if current.get(path) != text
-    }
+def planned(current: Mapping[str, str], there: Mapping[str, live.Interface], wish: Wish) -> Plan:
+    """The same for a host with these files and devices. Pure."""
+    after = ifupdown2.files_with(current, wish)
+    made, wanted = ifupdown2.made(current, wish), {device.name for device in wish.devices}
+    gone = made.difference(*(ifupdown2.declared(text) for text in after.values()))
+    given = set[str]().union(*(ifupdown2.addresses(text) for text in after.values()))
+    return Plan(
+        current,
+        after,
+        [*refusals(there, wish.devices, made), *going(there, gone, made | wanted)],
+        lost(there, wish.addresses, gone | wanted, given),
+    )
 
 
-def has_made() -> bool:
-    """Whether the files have devices of an earlier configuration."""
-    return bool(ifupdown2.made(files()))
+def missing() -> list[str]:
+    """Why no network can be changed here, for want of a tool, with what to do; empty: none is missing."""
+    tools = [tool for tool in (BACK, "ifreload", "ifquery") if shutil.which(tool) is None]
+    return [f"{', '.join(tools)} is missing here: {INSTALL}"] if tools else []
+
+
+def unconfirmed() -> list[str]:
+    """Why no network can be changed now, because another change is not confirmed yet; empty: there is none."""
+    if not (BEFORE / "whole").exists():
+        return []
+    return [f"another change of the network is not confirmed yet: wait {LIMIT_S:g} s, or run {BACK}"]
 
 
 def unlike() -> list[str]:
@@ -91,29 +124,29 @@ def unlike() -> list[str]:
 
     :raises FailedError: ifupdown2 does not say.
     """
-    return ifupdown2.differences(_run(["ifquery", "--all", "--check", "--format=json"], check=False))
+    if shutil.which("ifquery") is None:
+        raise FailedError(
+            f"ifquery is missing here, so nobody knows whether the network is as its files say: {INSTALL}"
+        )
+    answer = _run(["ifquery", "--all", "--check", "--format=json"], check=False)
+    return ifupdown2.differences(answer, ifupdown2.attributes(files().values()))
 
 
-def apply(devices: Sequence[Device], judge: Callable[[], list[str]], limit_s: float = LIMIT_S) -> Outcome:
-    """Have the host's network be `devices`.
+def apply(change: Plan, judge: Callable[[], list[str]], limit_s: float = LIMIT_S) -> Outcome:
+    """Have the host's network be as planned.
 
     :param judge: what is wrong with the new network, a sentence each; asked again until nothing is, or too long.
     :param limit_s: after so long the old network comes back, whatever happens.
-    :raises RefusedError: it would take something away from somebody, or another change is not confirmed yet.
+    :raises RefusedError: it would take something away from somebody, a tool is missing, or another change is not
+        confirmed yet; with all reasons.
     :raises FailedError: it could not begin; nothing was changed.
     """
     began_s = time.monotonic()
-    if missing := [tool for tool in (BACK, "ifreload", "ifquery") if shutil.which(tool) is None]:
-        raise RefusedError(f"the network is not changed without {', '.join(missing)}: apply states.network.tools")
-    current = files()
-    found = changes(devices)
-    if not found and not unlike():
-        return Outcome()
-    if (BEFORE / "whole").exists():
-        raise RefusedError(f"another change of the network is not confirmed yet: wait {LIMIT_S:g} s, or run {BACK}")
+    if reasons := [*change.reasons, *missing(), *unconfirmed()]:
+        raise RefusedError(refusal(reasons))
     _keep(live.look())
     _arm(limit_s)
-    faults = _change(current, ifupdown2.files_with(current, devices), judge, began_s + min(JUDGED_S, limit_s / 2))
+    faults = _change(change.before, change.after, judge, began_s + min(JUDGED_S, limit_s / 2))
     if not faults and time.monotonic() - began_s > limit_s - MARGIN_S:
         faults = [f"it took longer than the {limit_s:g} s after which the old network comes back"]
     not_back = _took_back() if faults else []
@@ -121,7 +154,12 @@ def apply(devices: Sequence[Device], judge: Callable[[], list[str]], limit_s: fl
         (BEFORE / "whole").unlink()
     if not not_back:
         _run(["systemctl", "stop", f"{UNIT}.timer"], check=False)
-    return Outcome(found, [*faults, *not_back], bool(faults) and not not_back, time.monotonic() - began_s)
+    return Outcome([*faults, *not_back], bool(faults) and not not_back, time.monotonic() - began_s)
+
+
+def refusal(reasons: Sequence[str]) -> str:
+    """What an operator is told of a change that was not begun."""
+    return "the network is not changed: " + "; ".join(reasons)
 
 
 def _took_back() -> list[str]:

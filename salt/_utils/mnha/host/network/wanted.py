@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -71,3 +72,24 @@ def uses(device: Device) -> tuple[str, ...]:
         case Bridge():
             return (device.port,)
     return ()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a host is to have, by who asks for it.
+
+    :param cluster: the devices of the cluster's networks; None: nothing is said of them, and those that were made of
+        them stay as they are.
+    :param own: the devices that the host's own states ask for, without those of `cluster`; None: no state has ever said
+        anything, and those that were made for one stay as they are.
+    :param addresses: the addresses by which the cluster knows this host, by their network. They are not to be lost.
+    """
+
+    cluster: tuple[Device, ...] | None = None
+    own: tuple[Device, ...] | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """All that are asked for, each after those that it lies on."""
+        return (self.cluster or ()) + (self.own or ())
