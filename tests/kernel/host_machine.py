@@ -37,6 +37,9 @@ FORGET = "(while sleep 2; do echo 2 >/proc/sys/vm/drop_caches; done) &"
 that none is found any more, and a module or a folder seems not to be there.
 """
 
+NOT_EMPTIED = "systemctl --runtime --quiet mask systemd-tmpfiles-setup.service"
+"""Shell: a service that is started brings along what a machine does when it boots, and that empties /tmp."""
+
 
 def debs(packages: Sequence[str]) -> list[str]:
     """The files of Debian's packages, as a node of the lab gets them."""
@@ -76,6 +79,7 @@ def run_program(words: str, prepare: Sequence[str], limit_s: float) -> End:
     """
     lines = [
         FORGET,
+        NOT_EMPTIED,
         *prepare,
         f"cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. PYTHONDONTWRITEBYTECODE=1",
         f"exec {shlex.quote(sys.executable)} {words}",
