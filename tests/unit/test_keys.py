@@ -14,7 +14,7 @@ from tests.support.library import LIBRARY
 
 SPELT = re.compile(
     r"^mnha/(\{\}|$)(?!.*consul_roles)|/(lease|desired|last_start)$"
-    r"|(^|\{\}/)(vms|nodes|maintenance|history|actions)/(\{\}|$)|^actions/"
+    r"|(^|\{\}/)(vms|nodes|maintenance|history|actions|masters|versions)/(\{\}|$)|^actions/"
 )
 """A key, or a part of one, in a string whose inserted values are written ``{}``."""
 OTHERS = {LIBRARY / "secrets/store.py"}
@@ -59,7 +59,7 @@ def test_they_are_those_of_the_architecture_page() -> None:
     told = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
     assert told == {
         keys.CONFIG, keys.SHARE, keys.disk("<vm>"), keys.lease("<vm>"), keys.desired("<vm>"), keys.last_start("<vm>"),
-        keys.node("<node>"),
+        keys.node("<node>"), keys.master("<host>"), keys.version(7),
         keys.maintenance("<node>"), keys.action("consul-restart"), keys.action("<id>"),
         keys.history("<UTC time>-<node>-<n>"),
     }  # fmt: skip
