@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import logging
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -24,9 +25,9 @@ import salt.version
 import mnha
 from mnha import __version__
 from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, UnreachableError
+from mnha.master import audit, migration, progress, report, typed, verbs, wishes
 from mnha.master import failover as takeover
 from mnha.master import history as recorded
-from mnha.master import migration, progress, report, typed, verbs, wishes
 from mnha.master import minions as ask
 from mnha.master.inventory import Inventory
 
@@ -42,6 +43,9 @@ STOP_WAIT_S = 180.0
 CHECK_PASS = "config file check pass"
 """The old suite's words."""
 ADOPT_WAIT_S = 40.0
+
+_change = typed.change(lambda *told: _audit(*told))  # noqa: PLW0108 (it stands below)
+"""A verb that changes something: the history tells who typed it, and what came of it."""
 
 
 @typed.verb
@@ -102,7 +106,7 @@ def history(*, cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def start(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
     """Set the VM's desired state to started and let the best node take it; returns when it runs. The guards obey what
     Consul holds: it goes through any node whose minion answers. It has failed where the VM stands paused.
@@ -120,7 +124,7 @@ def start(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def stop(*, cluster: str | None = None, vm: str | None = None, wait_s: float = STOP_WAIT_S) -> dict[str, Any]:
     """Set the VM's desired state to stopped; returns when it is off and its lease given back. Consul and the guards
     go on.
@@ -138,7 +142,7 @@ def stop(*, cluster: str | None = None, vm: str | None = None, wait_s: float = S
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def migrate(
     node: str = "", *, cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0
 ) -> dict[str, Any]:
@@ -159,7 +163,7 @@ def migrate(
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def maintenance(
     node: str, state: str | bool, *, cluster: str | None = None, reason: str = "", force: bool = False
 ) -> dict[str, Any]:
@@ -181,7 +185,7 @@ def maintenance(
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def adopt_share(node: str, *, cluster: str | None = None) -> dict[str, Any]:
     """Make what a node has mounted at `image_folder` the cluster's share, after that was replaced: by its id the nodes
     tell the share from an empty mount point. While a VM runs, only its node may be named.
@@ -202,7 +206,7 @@ def adopt_share(node: str, *, cluster: str | None = None) -> dict[str, Any]:
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def accept_disk(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
     """Let the VM be started from its image again, though it last wrote to an overlay of it: after that was merged by
     hand, or to give up what it holds. The VM must be off.
@@ -329,7 +333,7 @@ def export_config(
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def import_config(
     file: str, *, cluster: str | None = None, vm: str | None = None, test: bool = False
 ) -> dict[str, Any]:
@@ -404,7 +408,7 @@ def config_diff(old: int | None = None, new: int | None = None, *, cluster: str 
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def config_rollback(version: int, *, cluster: str | None = None, test: bool = False) -> dict[str, Any]:
     """Put an earlier version of the configuration in force: it is written into the pillar on this master, and applied
     to all nodes. The version that is in force already is written into a pillar that differs from it.
@@ -430,7 +434,7 @@ def config_rollback(version: int, *, cluster: str | None = None, test: bool = Fa
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
+@_change
 def config_accept(*, cluster: str | None = None) -> dict[str, Any]:
     """Let the pillar on this master replace what is in force with the next `state.apply`, though other masters have
     changed that since this one was up to date. Tells what will be different.
@@ -625,4 +629,17 @@ def _own_history(cluster: str, limit: int) -> Any:
 
 
 def _who() -> str:
-    return f"{getpass.getuser()}@{__opts__['id']}"
+    """Who types, behind `sudo` and `ssh`."""
+    return audit.who(getpass.getuser(), __opts__["id"], os.environ)
+
+
+def _audit(name: str, given: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
+    """Have the history tell of a verb."""
+    if given.get("test"):
+        return
+    for cluster, part in returned["data"].items():
+        if not isinstance(part, Mapping):
+            continue
+        with contextlib.suppress(MnhaError):
+            _, nodes = Inventory(__opts__).nodes(cluster)
+            audit.write(_minions(), nodes, audit.entry(name, given, part, _who()))

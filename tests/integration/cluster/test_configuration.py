@@ -47,6 +47,9 @@ def test_memory_is_changed_by_export_edit_import_and_a_halt_in_the_guest(scene: 
         code, told, printed = scene.salt_run(other, "import_config", EDITED, timeout_s=300)
         assert code == 0, printed
         assert list(told["differences"]) == ["at the VM's next start"]
+        events = scene.salt_run(MASTER, "history")[1]["history"]
+        (text,) = (one["text"] for one in events if one["event"] == "command" and "import_config" in one["text"])
+        assert f"`mnha.import_config file={EDITED}` by root@{other}_master: version" in text
         assert memory_mib(cluster, scene.holder) == had, "the VM runs on as it is"
         for node in cluster.names:  # of which each is a master
             assert read_pillar(cluster.file(node, LAB_PILLAR))["mnha"]["cluster"]["vms"][VM_NAME]["memory_mib"] == 320

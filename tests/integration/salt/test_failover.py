@@ -26,7 +26,9 @@ def test_an_expiring_lease_is_armed_and_taken_at_its_expiry(world):
         holder_dies(world)
         wait_until(lambda: world.guards.lease["holder"] in ("node2", "node3"), 60, "another node has the lease")
         record = wait_until(
-            lambda: next((r for r in world.get("history/").values() if r["epoch"] > before + 1), None), 60, "a record"
+            lambda: next((r for r in world.get("history/").values() if r.get("epoch", 0) > before + 1), None),
+            60,
+            "a record",
         )
     finally:
         world.guards.guards["node1"].start()

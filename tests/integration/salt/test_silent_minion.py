@@ -136,7 +136,8 @@ def test_before_the_first_start_a_stop_asks_nobody_else(world: World) -> None:
 
 def taken_after(world: World, epoch: int) -> dict | None:
     """The record of a failover after that epoch by which a node took the lease."""
-    found = [one for one in world.get("history/").values() if one["epoch"] > epoch and "taken_s" in one["timeline"]]
+    records = [one for one in world.get("history/").values() if "timeline" in one]
+    found = [one for one in records if one["epoch"] > epoch and "taken_s" in one["timeline"]]
     return found[0] if found else None
 
 

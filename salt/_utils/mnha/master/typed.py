@@ -15,9 +15,19 @@ from ..errors import InputError, MnhaError
 from . import verbs
 
 Verb = Callable[..., dict[str, Any]]
+After = Callable[[str, Mapping[str, Any], dict[str, Any]], object]
+"""Of the verb's name, the arguments that were given, and what it returned."""
 
 
-def verb(function: Verb) -> Verb:
+def change(after: After) -> Callable[[Verb], Verb]:
+    """As :func:`verb`, for a verb that changes something.
+
+    :param after: hears of it when it is done, well or not.
+    """
+    return lambda function: verb(function, after)
+
+
+def verb(function: Verb, after: After = lambda name, given, returned: None) -> Verb:
     """A runner's function that checks its arguments, and whose errors are told as those of its work.
 
     Annotations say what an argument may be: `str`, `int`, `float`, `bool`, and such a one `| None`.
@@ -29,10 +39,12 @@ def verb(function: Verb) -> Verb:
         named = {key: value for key, value in named.items() if not key.startswith("__")}  # what Salt adds
         try:
             given = arguments(signature, name, words, named)
-            return function(**given)
+            returned = function(**given)
         except MnhaError as error:
             cluster = named.get("cluster") or "mnha"
             return verbs.returned(str(cluster), {"result": False, "comment": error.message, "kind": error.kind})
+        after(name, given, returned)
+        return returned
 
     del checked.__wrapped__  # or Salt would refuse by its signature, with exit code 0
     return checked
