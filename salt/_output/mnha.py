@@ -7,6 +7,7 @@ asked.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -192,6 +193,14 @@ def _versions(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield from table([key.upper() for key in keys], [[row.get(key, "") for key in keys] for row in rows])
 
 
+def _configuration(files: Mapping[str, Any]) -> Iterable[str]:
+    """The old suite's file of each VM."""
+    for vm, one in files.items():
+        yield ""
+        yield f"configuration of {vm}:"
+        yield from json.dumps(one, indent=4).splitlines()
+
+
 _PARTS = {
     "vms": _vms,
     "nodes": _nodes,
@@ -199,6 +208,7 @@ _PARTS = {
     "warnings": _warnings,
     "history": _history,
     "versions": _versions,
+    "configuration": _configuration,
     "corrections": _corrections,
     "differences": _differences,
     "faults": _faults,

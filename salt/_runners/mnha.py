@@ -65,23 +65,25 @@ def status(*, cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        began_s, why_silent, replies = time.monotonic(), "", {}
-        records = _own_records(name)
-        reading = _on_demand("master.records").Reading(records) if records else None
-        try:
-            replies = _minions().each(nodes, "mnvm.report", timeout_s=wait_s, enough=report.heard_enough)
-        except UnreachableError as error:
-            why_silent = error.message
-        waited_s = time.monotonic() - began_s
-        if lame := report.without_report(replies):
-            with contextlib.suppress(UnreachableError):
-                replies = report.explained(replies, _minions().each(lame, report.LOST, timeout_s=LOST_WAIT_S))
-        view, renewed_s = reading.result(OWN_RECORDS_S, with_renewals=not replies) if reading else (None, {})
-        return report.status(
-            nodes, replies, now_s=time.time(), waited_s=waited_s, records=view, renewed_s=renewed_s,
-            why_silent=why_silent, own=socket.gethostname(),
-            compare=lambda recorded, given: _compared(nodes[0], recorded, given),
-        )  # fmt: skip
+        return _status(name, nodes, wait_s)[0]
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@typed.verb
+def status_conf(*, cluster: str | None = None, wait_s: float = STATUS_WAIT_S) -> dict[str, Any]:
+    """As `mnha.status`, and the configuration in force, in the old suite's form, of each VM.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.status_conf
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        found, applied = _status(name, nodes, wait_s)
+        return {**found, "configuration": _on_demand("master.configuration").shown(applied) if applied else {}}
 
     return verbs.run(__opts__, cluster, work)
 
@@ -119,7 +121,8 @@ def start(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        return wishes.start(_minions(), nodes, vm, _who()).to_dict()
+        with progress.waiting("until the VM runs"):
+            return wishes.start(_minions(), nodes, vm, _who()).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -137,7 +140,8 @@ def stop(*, cluster: str | None = None, vm: str | None = None, wait_s: float = S
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        return wishes.stop(_minions(), nodes, vm, _who(), wait_s).to_dict()
+        with progress.waiting(f"until the VM is off, for {wait_s:g} s at most"):
+            return wishes.stop(_minions(), nodes, vm, _who(), wait_s).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -158,7 +162,8 @@ def migrate(
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
-        return migration.migrate(_minions(), nodes, vm, node, who, wait_s).to_dict()
+        with progress.waiting(f"until the VM is migrated, for {wait_s:g} s at most"):
+            return migration.migrate(_minions(), nodes, vm, node, who, wait_s).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -180,7 +185,8 @@ def maintenance(
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
-        return migration.maintenance(_minions(), nodes, node, state, who, reason, force).to_dict()
+        with progress.waiting(f"for what {node} holds to be migrated"):
+            return migration.maintenance(_minions(), nodes, node, state, who, reason, force).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -593,6 +599,28 @@ def _pillars(nodes: list[str]) -> Any:
 
 def _minions() -> ask.Minions:
     return ask.Minions(__opts__["conf_file"])
+
+
+def _status(name: str, nodes: list[str], wait_s: float) -> tuple[dict[str, Any], Any]:
+    """How a cluster is, and Consul's record of the configuration in force; None if that is not known."""
+    began_s, why_silent, replies = time.monotonic(), "", {}
+    records = _own_records(name)
+    reading = _on_demand("master.records").Reading(records) if records else None
+    try:
+        replies = _minions().each(nodes, "mnvm.report", timeout_s=wait_s, enough=report.heard_enough)
+    except UnreachableError as error:
+        why_silent = error.message
+    waited_s = time.monotonic() - began_s
+    if lame := report.without_report(replies):
+        with contextlib.suppress(UnreachableError):
+            replies = report.explained(replies, _minions().each(lame, report.LOST, timeout_s=LOST_WAIT_S))
+    view, renewed_s = reading.result(OWN_RECORDS_S, with_renewals=not replies) if reading else (None, {})
+    found = report.status(
+        nodes, replies, now_s=time.time(), waited_s=waited_s, records=view, renewed_s=renewed_s,
+        why_silent=why_silent, own=socket.gethostname(),
+        compare=lambda recorded, given: _compared(nodes[0], recorded, given),
+    )  # fmt: skip
+    return found, found.pop("applied")
 
 
 def _own_records(cluster: str) -> Any:

@@ -108,6 +108,13 @@ def test_what_is_exported_is_read_back_in_both_forms(tmp_path: Path) -> None:
         configuration.exported(before, "xml")
 
 
+def test_what_is_in_force_is_shown_in_the_old_form() -> None:
+    record = json.loads(config.applied_to_json(config.Applied(3, cluster())))
+    assert configuration.shown(record)["mnvm"]["CPU"] == 4
+    with pytest.raises(ConfigurationError, match="form 9"):
+        configuration.shown({"v": 9})
+
+
 def test_a_pillar_in_json_is_read_as_one(tmp_path: Path) -> None:
     given = configuration.read_file(written(tmp_path, json.dumps(example_pillar())), None)
     assert (given.cluster, given.is_old) == (cluster(), False)

@@ -354,6 +354,11 @@ def test_timeline_and_history():
     assert "failover" in text
 
 
+def test_the_configuration_is_shown_as_a_file():
+    text = shown({"comment": "", "configuration": {"mnvm": {"CPU": 4}}})
+    assert text.splitlines()[2:] == ["configuration of mnvm:", "{", '    "CPU": 4', "}"]
+
+
 def test_what_concerns_no_vm_names_none():
     text = shown({"comment": "", "history": [{"at": "now", "node": "node1", "vm": None, "event": "maintenance on"}]})
     assert "None" not in text

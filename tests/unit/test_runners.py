@@ -23,6 +23,7 @@ TYPED = {
     "migrate",
     "start",
     "status",
+    "status_conf",
     "stop",
     "version",
 }

@@ -123,6 +123,15 @@ def exported(cluster: config.ClusterConfig, form: str, vm: str = "") -> str:
     raise InputError(f"form={form}: give json or pillar")
 
 
+def shown(record: Any) -> dict[str, dict[str, Any]]:
+    """VM -> the old suite's file of it, by Consul's record of what is in force.
+
+    :raises ConfigurationError: that can't be read.
+    """
+    cluster = config.load_json(json.dumps(record)).cluster
+    return {vm: conversion.from_cluster(cluster, vm) for vm in cluster.vms}
+
+
 def write_file(path: str, text: str) -> None:
     """Write a file as a whole, readable by its owner only; nothing is followed or shared that lies there already.
 

@@ -138,6 +138,7 @@ def status(
         "minions": len(reports),
         "why_silent": why_silent,
         "own": own,
+        "applied": view.get("applied"),
         "at": now_s,
     }
     found["vms"] = _vms(view, found, renewed_s or {})
