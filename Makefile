@@ -64,6 +64,7 @@ format: $(STAMP) ## let ruff correct what it can
 .PHONY: generated
 generated: $(STAMP) ## write the files that are generated from code
 	cd salt/_utils && ../../$(PY) -m mnha.config.reference > ../../pillar/defaults.yaml
+	cd salt/_utils && ../../$(PY) -m mnha.oldsuite.schema > ../../extras/old-configuration.schema.json
 
 .PHONY: unit
 unit: $(STAMP) ## the tests that need nothing but Python; seconds

@@ -9,6 +9,8 @@ import pytest
 
 from mnha.errors import ConfigurationError
 from mnha.oldsuite import file
+from mnha.oldsuite.schema import schema
+from tests.support.example import ROOT
 
 SAMPLE = """
 // the nodes
@@ -103,6 +105,15 @@ def test_all_faults_at_once_each_with_its_path(changes: dict[str, Any], faults: 
     assert len(told) == len(faults), told
     for is_so, should in zip(told, sorted(faults), strict=True):
         assert is_so.startswith(should), told
+
+
+def test_the_schema_for_editors_is_that_of_the_model() -> None:
+    path = ROOT / "extras/old-configuration.schema.json"
+    assert path.read_text(encoding="utf-8") == schema(), "run `make generated`"
+    found = json.loads(schema())
+    assert set(found["properties"]) == {"$schema", *file.OldConfig.model_fields}
+    assert {"type": "null"} in found["properties"]["MonAddrs"]["anyOf"], "as the samples have it"
+    assert file.read(json.dumps(whole(**{"$schema": "./old-configuration.schema.json"})))[1] == []
 
 
 def test_what_is_no_object_is_refused() -> None:

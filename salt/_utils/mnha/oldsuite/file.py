@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from ..config import faults as model_faults
 from ..config.fields import Wrong, check_ipv4, check_node_name, join, show
@@ -51,20 +51,22 @@ def check_node(value: Any) -> str:
     return f"{check_ipv4(words[0])} {check_node_name(words[1])}"
 
 
+TEXTS = WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]})
+Hosts = Annotated[tuple[Host, ...], BeforeValidator(_list), TEXTS]
+Addresses = Annotated[tuple[IPv4, ...], BeforeValidator(_list), TEXTS]
+TEXT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+Address = Annotated[AddressPerNode | None, BeforeValidator(_nothing), TEXT]
+Mask = Annotated[NetmaskPerNode | None, BeforeValidator(_nothing), TEXT]
+
+
 class OldNetwork(Section):
     """One network interface of the VM."""
 
     Bridge: InterfaceName = Field(description="the bridge on every node that it is connected to")
     MacAddress: Mac = Field(description="unique in the layer-2 segment, made up once")
-    Ipaddr: Annotated[AddressPerNode | None, BeforeValidator(_nothing)] = Field(
-        None, description='the guest\'s address; one, or "ADDRESS@NODE, ADDRESS@NODE"'
-    )
-    Netmask: Annotated[NetmaskPerNode | None, BeforeValidator(_nothing)] = Field(
-        None, description="its netmask, dotted; one or per node"
-    )
-    Gateway: Annotated[AddressPerNode | None, BeforeValidator(_nothing)] = Field(
-        None, description="the gateway there; one or per node"
-    )
+    Ipaddr: Address = Field(None, description='the guest\'s address; one, or "ADDRESS@NODE, ADDRESS@NODE"')
+    Netmask: Mask = Field(None, description="its netmask, dotted; one or per node")
+    Gateway: Address = Field(None, description="the gateway there; one or per node")
     IsMgmt: bool = Field(False, description="the guest is managed here")
     IsDefRoute: bool = Field(False, description="the guest's default route goes here")
 
@@ -78,19 +80,17 @@ class OldConfig(Section):
     MemorySizeInGB: Annotated[float, Field(gt=0, le=16384)] = Field(description="the VM's memory; at least 8")
     CPU: Annotated[int, Field(ge=1, le=512)] = Field(description="the VM's virtual CPUs; at least 4")
     Type: Literal["FileConf", "CephConf"] = Field("FileConf", description="where the VM's disk is")
-    MonAddrs: Annotated[tuple[Host, ...], BeforeValidator(_list)] = Field(
-        (), description="Ceph's monitors; null for FileConf"
-    )
-    ChronyServers: Annotated[tuple[Host, ...], BeforeValidator(_list)] = Field((), description="the time servers")
+    MonAddrs: Hosts = Field((), description="Ceph's monitors; null for FileConf")
+    ChronyServers: Hosts = Field((), description="the time servers")
     PoolName: str = Field("", description='Ceph\'s pool; "" for FileConf')
     ImageFolder: Annotated[AbsolutePath | None, BeforeValidator(_nothing)] = Field(
         None, description="the shared folder with the VM's image"
     )
-    DNS: Annotated[tuple[IPv4, ...], BeforeValidator(_list)] = Field((), description="the guest's name servers")
+    DNS: Addresses = Field((), description="the guest's name servers")
     Network: Annotated[tuple[OldNetwork, ...], BeforeValidator(_list)] = Field(
         description="the VM's network interfaces, in the guest's order"
     )
-    ConsoleProxyOverriddenIP: Annotated[AddressPerNode | None, BeforeValidator(_nothing)] = Field(
+    ConsoleProxyOverriddenIP: Address = Field(
         None, description="the address at which browsers reach the guest's console proxy; one or per node"
     )
     AllowResetRootPassword: bool = Field(False, description="whether the guest's root password may be reset")
@@ -126,6 +126,8 @@ def _meant(value: Mapping[str, Any], corrections: list[Correction]) -> dict[str,
     """The file with its keys and values in the forms that the model knows; each change is told."""
     found: dict[str, Any] = {}
     for key, one in value.items():
+        if key == "$schema":  # for an editor
+            continue
         name = OTHER_SPELLINGS.get(key, key)
         if name != key:
             corrections.append(Correction(key, f"is read as {name}"))
