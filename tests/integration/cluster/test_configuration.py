@@ -55,7 +55,7 @@ def test_memory_is_changed_by_export_edit_import_and_a_halt_in_the_guest(scene: 
             assert read_pillar(cluster.file(node, LAB_PILLAR))["mnha"]["cluster"]["vms"][VM_NAME]["memory_mib"] == 320
         pid = scene.qemu_pid(scene.holder)
         cluster.run(scene.holder, ["virsh", "qemu-agent-command", VM_NAME, HALT])  # it ends without an answer
-        eventually(lambda: scene.qemu_pid(scene.holder) not in (0, pid), 60, "the VM was started again")
+        eventually(lambda: scene.status(scene.holder)["vm_pid"] not in (None, pid), 60, "the VM was started again")
         assert memory_mib(cluster, scene.holder) == 320
         assert versions(scene)[-1]["changes"] == f"vms:{VM_NAME}:memory_mib: {had} → 320"
     finally:
