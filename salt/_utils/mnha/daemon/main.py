@@ -74,7 +74,9 @@ class Daemon:
 
     def __init__(self, config: dict[str, Any], granted: Mapping[str, tuple[float, float]], file: Path) -> None:
         self._loop = Loop()
-        self._node = Node(config, self._loop.guards, self._tell_of_maintenance, self._tell_of_consul)
+        self._node = Node(
+            config, self._loop.guards, self._tell_of_maintenance, self._tell_of_consul, self._tell_of_network
+        )
         self._subscribers, self._answers = Subscribers(), Answers()
         self._protected = {vm["name"]: self._protect(vm, granted.get(vm["name"], (None, 0.0))) for vm in config["vms"]}
         for name, protected in self._protected.items():
@@ -102,6 +104,11 @@ class Daemon:
         """Have written into each VM's history why Consul's server was ended; from the thread that did it."""
         for protected in self._protected.values():
             self._loop.call(functools.partial(protected.journal.note, "consul_ended", why))
+
+    def _tell_of_network(self, event: str, text: str) -> None:
+        """Have written into the history that a network of this node is lost, or well again; from the watch's thread."""
+        journal = next(iter(self._protected.values())).journal
+        self._loop.call(functools.partial(journal.note, event, f"{self._node.name}: {text}", vm=None))
 
     def _threads(self) -> Iterator[Forever | Fault]:
         """All that goes on for ever in this process."""

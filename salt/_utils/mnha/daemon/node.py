@@ -41,6 +41,8 @@ class Node:
     :param maintained: called with why this node is to run nothing, or with nothing when it may again; in a thread of
         its own.
     :param consul_ended: called with why this node's Consul server was ended; in a thread of its own.
+    :param network_told: called with an event and a sentence when a network is lost or well again; in a thread of its
+        own.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Node:
         guards: Mapping[str, Guard],
         maintained: Callable[[str], None],
         consul_ended: Callable[[str], None],
+        network_told: Callable[[str, str], None],
     ) -> None:
         self.config = config
         self.name, self.cluster = config["node"], config["cluster"]
@@ -62,7 +65,7 @@ class Node:
         self._share = self.record(keys.SHARE, "share")
         self.share = Share(self.name, Path(config["image_folder"]), self._share, Rules.of(config))
         self.records = NodeRecords(self.servers, keys.folder(self.cluster))
-        self.networks = Networks(config)
+        self.networks = Networks(config, network_told)
         self.connection = Connection()
         self.fencer = fencer.Link(Path(config["fencer"]["socket"]))
         self.memory = Memory(config, guards)

@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,9 +124,15 @@ class Watched:
 
 
 class Networks:
-    """All networks of this node."""
+    """All networks of this node.
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    :param lost_or_back: called with an event and a sentence when one is lost, or well again; in the watch's thread.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], lost_or_back: Callable[[str, str], None] = lambda event, text: None
+    ) -> None:
+        self._lost_or_back = lost_or_back
         now_s = boottime_s()
         self._watched = [Watched(network, now_s) for network in of_config(config)]
         self._askers: dict[str, tuple[str, Echo]] = {}
@@ -170,6 +176,10 @@ class Networks:
             one.judge(uplinks.of_device(devices[one.network.name]), devices[one.network.name], now_s)
             if text := told(before, one.check):
                 log.warning("%s: %s", one.network.name, text)
+                if before.ok != one.check.ok:
+                    self._lost_or_back(
+                        "network back" if one.check.ok else "network lost", f"{one.network.name}: {text}"
+                    )
         return PAUSE_S
 
     def _ask(self, network: Network, device: str, ident: int) -> None:
