@@ -22,6 +22,7 @@ from mnha.core import choose, placement
 from mnha.errors import MnhaError, UnreachableError
 from mnha.guest import domain, libvirt_domains
 from mnha.master import following, history, placing, view
+from mnha.secrets import sealed
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,29 @@ def health(vm: str | None = None) -> dict[str, Any]:
         found["tcp"] = _port_answers(cluster, name)
     failed = [f"{way}: {found[way]['why']}" for way in ("agent", "tcp") if way in found and not found[way]["ok"]]
     return {**found, "healthy": not failed, "why": "; ".join(failed)}
+
+
+def reset_password(sealed_password: str, user: str = "root", vm: str | None = None) -> dict[str, Any]:
+    """Have the guest agent set a user's password in the VM that runs here; `vm`, `uuid`. Refused unless the
+    configuration in force says `allow_reset_root_password`.
+
+    sealed_password
+        sealed for this minion's key, as `mnha.reset_password` does
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.reset_password SEALED user=root
+    """
+    name, cluster = _vm(vm)
+    if not cluster.vms[name].allow_reset_root_password:
+        raise CommandExecutionError(
+            f"no password is reset in {name}: set mnha:cluster:vms:{name}:allow_reset_root_password to true, and apply"
+        )
+    key = (Path(__opts__["pki_dir"]) / "minion.pem").read_text(encoding="utf-8")
+    password = _run(lambda: sealed.unseal(sealed_password, key))
+    return {"vm": name, "uuid": _run(lambda: libvirt_domains.set_password(name, user, password))}
 
 
 def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ import salt.version
 import mnha
 from mnha import __version__
 from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, UnreachableError
-from mnha.master import audit, migration, progress, report, typed, verbs, wishes
+from mnha.master import audit, following, migration, passwords, progress, report, typed, verbs, wishes
 from mnha.master import failover as takeover
 from mnha.master import history as recorded
 from mnha.master import minions as ask
@@ -43,6 +43,7 @@ STOP_WAIT_S = 180.0
 CHECK_PASS = "config file check pass"
 """The old suite's words."""
 ADOPT_WAIT_S = 40.0
+PASSWORD_WAIT_S = 25.0
 
 _change = typed.change(lambda *told: _audit(*told))  # noqa: PLW0108 (it stands below)
 """A verb that changes something: the history tells who typed it, and what came of it."""
@@ -229,6 +230,43 @@ def accept_disk(*, cluster: str | None = None, vm: str | None = None) -> dict[st
         node = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0).node
         found = takeover.value_of(minions.one(node, "guard.accept_disk", {"vm": vm}, timeout_s=ADOPT_WAIT_S))
         return {"result": True, "comment": found["message"], "vm": found["vm"]}
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@_change
+def reset_password(
+    *, cluster: str | None = None, vm: str | None = None, user: str = "root", file: str = ""
+) -> dict[str, Any]:
+    """Set a user's password in the running guest, by its agent: a new one, made up and shown once on stderr, or that of
+    a file. Only if the VM's `allow_reset_root_password` is true.
+
+    user
+        whose
+    file
+        a file that only root can read, with the password as its only line
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.reset_password
+        salt-run mnha.reset_password file=/root/new-password
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        password = passwords.of_file(file) if file else passwords.made_up()
+        plan = _minions().first(nodes, "mnvm.plan", {"vm": vm}, timeout_s=8.0).value
+        node = following.holder_of(plan["lease"])
+        if not node:
+            raise FailedError(f"{plan['vm']} runs nowhere: `salt-run mnha.start` starts it")
+        key = (Path(__opts__["pki_dir"]) / "minions" / node).read_text(encoding="utf-8")
+        order = {"sealed_password": _on_demand("secrets.sealed").seal(password, key), "user": user, "vm": plan["vm"]}
+        done = takeover.value_of(_minions().one(node, "mnvm.reset_password", order, timeout_s=PASSWORD_WAIT_S))
+        if not file:
+            progress.tell(f"the new password of {user} in {done['vm']}, shown this once: {password}")
+        text = f"the password of {user} in {done['vm']} ({done['uuid']}) on {node} is a new one"
+        return {"result": True, "comment": text, "vm": done["vm"], "uuid": done["uuid"], "node": node}
 
     return verbs.run(__opts__, cluster, work)
 

@@ -21,6 +21,7 @@ TYPED = {
     "import_config",
     "maintenance",
     "migrate",
+    "reset_password",
     "start",
     "status",
     "status_conf",

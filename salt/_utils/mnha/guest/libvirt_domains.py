@@ -16,6 +16,7 @@ from . import domain
 
 URI = "qemu:///system"
 AGENT_TIMEOUT_S = 3
+PASSWORD_S = 10
 STATES = ("no state", "running", "blocked", "paused", "shutting down", "off", "crashed", "suspended")
 UNDEFINED = "undefined"
 
@@ -90,6 +91,24 @@ def undefine(name: str) -> bool:
             raise RefusedError(f"{name} runs on this node: stop it first with `salt-run mnha.stop`")
         found.undefine()
     return True
+
+
+def set_password(name: str, user: str, password: str) -> str:
+    """Have the guest agent set a user's password in a running guest; the domain's UUID.
+
+    :raises FailedError: the domain does not run here, or its agent can't do it.
+    """
+    with connection() as (opened, libvirt):
+        found = _lookup(opened, name)
+        if found is None or found.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+            raise FailedError(f"{name} does not run on this node")
+        found.agentSetResponseTimeout(PASSWORD_S, 0)
+        try:
+            found.setUserPassword(user, password, 0)
+        except libvirt.libvirtError as error:
+            remedy = f"is qemu-guest-agent running in it, and is there a user {user}?"
+            raise FailedError(f"the guest did not change the password of {user}: {error}; {remedy}") from error
+        return str(found.UUIDString())
 
 
 def ping_agent(name: str) -> None:
