@@ -201,6 +201,12 @@ def _configuration(files: Mapping[str, Any]) -> Iterable[str]:
         yield from json.dumps(one, indent=4).splitlines()
 
 
+def _console(told: Mapping[str, Any]) -> Iterable[str]:
+    """What the serial console showed last."""
+    yield f"  the end of {told['log']}:"
+    yield from (f"    {line}" for line in str(told["tail"]).splitlines())
+
+
 _PARTS = {
     "vms": _vms,
     "nodes": _nodes,
@@ -209,6 +215,7 @@ _PARTS = {
     "history": _history,
     "versions": _versions,
     "configuration": _configuration,
+    "console": _console,
     "corrections": _corrections,
     "differences": _differences,
     "faults": _faults,

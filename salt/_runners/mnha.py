@@ -234,6 +234,28 @@ def accept_disk(*, cluster: str | None = None, vm: str | None = None) -> dict[st
     return verbs.run(__opts__, cluster, work)
 
 
+@typed.verb
+def console(*, cluster: str | None = None, vm: str | None = None, lines: int = 40) -> dict[str, Any]:
+    """How to get at the VM's consoles, on the node that runs it: the serial one by a command, the display by VNC; and
+    what the serial console showed last.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.console
+        salt-run mnha.console lines=200
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        found, node = _holder(nodes, vm)
+        told = takeover.value_of(_minions().one(node, "mnvm.console", {"vm": found, "lines": lines}))
+        text = f"{found} is on {node}: `ssh -t {node} {told['command']}`; display {told['display'] or 'none'}"
+        return {"result": True, "comment": text, "vm": found, "node": node, "console": told}
+
+    return verbs.run(__opts__, cluster, work)
+
+
 @_change
 def reset_password(
     *, cluster: str | None = None, vm: str | None = None, user: str = "root", file: str = ""
@@ -256,12 +278,9 @@ def reset_password(
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         password = passwords.of_file(file) if file else passwords.made_up()
-        plan = _minions().first(nodes, "mnvm.plan", {"vm": vm}, timeout_s=8.0).value
-        node = following.holder_of(plan["lease"])
-        if not node:
-            raise FailedError(f"{plan['vm']} runs nowhere: `salt-run mnha.start` starts it")
+        found, node = _holder(nodes, vm)
         key = (Path(__opts__["pki_dir"]) / "minions" / node).read_text(encoding="utf-8")
-        order = {"sealed_password": _on_demand("secrets.sealed").seal(password, key), "user": user, "vm": plan["vm"]}
+        order = {"sealed_password": _on_demand("secrets.sealed").seal(password, key), "user": user, "vm": found}
         done = takeover.value_of(_minions().one(node, "mnvm.reset_password", order, timeout_s=PASSWORD_WAIT_S))
         if not file:
             progress.tell(f"the new password of {user} in {done['vm']}, shown this once: {password}")
@@ -574,6 +593,17 @@ def _on_demand(name: str) -> Any:
     except ImportError as error:
         remedy = "`salt-call state.apply states.salt.packages` repairs it"
         raise FailedError(f"Salt's own Python on this master can't load mnha.{name} ({error}): {remedy}") from error
+
+
+def _holder(nodes: list[str], vm: str | None) -> tuple[str, str]:
+    """The VM that is meant, and who holds its lease.
+
+    :raises FailedError: nobody does.
+    """
+    plan = _minions().first(nodes, "mnvm.plan", {"vm": vm}, timeout_s=8.0).value
+    if not (node := following.holder_of(plan["lease"])):
+        raise FailedError(f"{plan['vm']} runs nowhere: `salt-run mnha.start` starts it")
+    return plan["vm"], node
 
 
 def _checked_file(file: str, cluster: str, vm: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ TYPED = {
     "config_history",
     "config_rollback",
     "config_sample",
+    "console",
     "export_config",
     "history",
     "import_config",
