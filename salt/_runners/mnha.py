@@ -151,7 +151,8 @@ def stop(*, cluster: str | None = None, vm: str | None = None, wait_s: float = S
 def migrate(
     node: str = "", *, cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0
 ) -> dict[str, Any]:
-    """Migrate the VM, live, to a node, or to the best one. If it can't be, it goes on where it is.
+    """Migrate the VM, live, to a node, by its name or address, or to the best one. If it can't be, it goes on where it
+    is.
 
     CLI Example:
 
@@ -159,12 +160,13 @@ def migrate(
 
         salt-run mnha.migrate
         salt-run mnha.migrate node2
+        salt-run mnha.migrate 172.20.198.4
     """
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
         with progress.waiting(f"until the VM is migrated, for {wait_s:g} s at most"):
-            return migration.migrate(_minions(), nodes, vm, node, who, wait_s).to_dict()
+            return migration.migrate(_minions(), nodes, vm, _named(node, nodes), who, wait_s).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -187,7 +189,7 @@ def maintenance(
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
         with progress.waiting(f"for what {node} holds to be migrated"):
-            return migration.maintenance(_minions(), nodes, node, state, who, reason, force).to_dict()
+            return migration.maintenance(_minions(), nodes, _named(node, nodes), state, who, reason, force).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -604,6 +606,17 @@ def _holder(nodes: list[str], vm: str | None) -> tuple[str, str]:
     if not (node := following.holder_of(plan["lease"])):
         raise FailedError(f"{plan['vm']} runs nowhere: `salt-run mnha.start` starts it")
     return plan["vm"], node
+
+
+def _named(word: str, nodes: list[str]) -> str:
+    """The node that is meant by its name or one of its addresses.
+
+    :raises InputError: an address is none of theirs.
+    """
+    if word in nodes or not word.replace(".", "").isdigit():
+        return word
+    changes = _on_demand("master.configuration")
+    return str(changes.node_at(changes.in_force(_minions(), nodes).cluster, word))
 
 
 def _checked_file(file: str, cluster: str, vm: str) -> dict[str, Any]:

@@ -237,6 +237,15 @@ def test_a_pillar_that_is_not_in_force_is_not_changed_further(site: Site) -> Non
         configuration.require_in_force(configuration.in_force(site, NODES), site.pillars)
 
 
+def test_a_node_is_known_by_its_name_and_its_addresses() -> None:
+    for word in ("node2", "172.20.198.4", "192.168.93.4"):
+        assert configuration.node_at(cluster(), word) == "node2"
+    with pytest.raises(
+        InputError, match=r"10.0.0.1 is no node of cluster example.*node3 \(172.20.198.5, 192.168.93.5\)"
+    ):
+        configuration.node_at(cluster(), "10.0.0.1")
+
+
 def test_before_anything_was_applied_there_is_nothing_to_change(site: Site) -> None:
     site.records.clear()
     with pytest.raises(RefusedError, match="state.apply"):

@@ -108,6 +108,18 @@ def _stand_in(old: file.OldConfig) -> dict[str, Any]:
     return {"name": "example", "nodes": nodes, "vms": {"mnvm": vm}}
 
 
+def node_at(cluster: config.ClusterConfig, word: str) -> str:
+    """The node of that name, or with that address in one of the cluster's networks.
+
+    :raises InputError: there is none; with those that there are.
+    """
+    found = [name for name, node in cluster.nodes.items() if word in (name, node.management, node.storage)]
+    if not found:
+        each = ", ".join(f"{name} ({node.management}, {node.storage})" for name, node in cluster.nodes.items())
+        raise InputError(f"{word} is no node of cluster {cluster.name}, nor an address of one; its nodes are {each}")
+    return found[0]
+
+
 # ---- written
 
 
