@@ -43,6 +43,11 @@ def test_an_operator_sees_the_verbs_and_nothing_that_only_events_run() -> None:
     assert offered("mnha_policy") == BY_EVENTS
 
 
+def test_the_page_of_the_verbs_has_all_of_them() -> None:
+    page = (ROOT / "docs/verbs.md").read_text(encoding="utf-8")
+    assert {verb for verb in TYPED if f"`{verb}" not in page} == set()
+
+
 def test_reactor_and_orchestrations_run_only_what_the_runners_offer() -> None:
     known = {f"{runner}.{name}" for runner in ("mnha", "mnha_policy") for name in offered(runner)}
     called = set()
