@@ -6,11 +6,10 @@ one dead node costs seconds. Here the caller says when it has heard enough.
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import salt.client
 from salt.exceptions import SaltClientError
 
 from ..errors import DeadlineError, FailedError, UnreachableError
+from .replies import Reply as Reply
 
 POLL_S = 0.1
 ALIVE_S = 1.5
@@ -26,30 +26,6 @@ PING_S = 6.0
 """… and after so long without its answer the minion counts as dead."""
 PATIENCE_S = 0.6
 """So long at least the others are waited for after the first good answer, where several are asked."""
-
-
-LACKING = re.compile(r"'[\w.]+' (__virtual__ returned False|is not available)")
-"""What Salt says of a function that a minion can't load, or does not have."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A minion's answer, `after_s` seconds after the question; `ok` is False if the function failed, `value` then
-    mostly its message.
-    """
-
-    node: str
-    value: Any
-    ok: bool
-    after_s: float = 0.0
-
-    @property
-    def said(self) -> str:
-        """Its value as a sentence; of a minion that lacks the function with the remedy."""
-        if self.ok or not LACKING.match(str(self.value)):
-            return str(self.value)
-        remedy = f"`salt {self.node} state.apply` brings them, `salt {self.node} mnha_service.lost` tells which"
-        return f"{str(self.value).rstrip('.')}; its minion has lost modules of this project: {remedy}"
 
 
 class Minions:

@@ -15,7 +15,7 @@ from .. import keys
 from ..consul.voters import Margin
 from ..core import choose, placement
 from . import certificates, checks, missing, paused, placing, quorum, unreadable
-from .minions import Reply
+from .replies import Reply
 
 Compare = Callable[[Any, Mapping[str, Any]], list[str]]
 """Of Consul's record of what was applied last, and of each node's own: what an operator should know of it."""

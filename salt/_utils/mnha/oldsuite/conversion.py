@@ -13,21 +13,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..config import ClusterConfig
-from ..config.fields import PerNode, join
+from ..config.fields import join
 from ..errors import ConfigurationError, Fault, InputError
 from .file import OldConfig
+from .written import MIB_OF_GB, NETWORK, of_mapping
 
-MIB_OF_GB = 1024
-NETWORK = {
-    "bridge": "Bridge",
-    "mac": "MacAddress",
-    "address": "Ipaddr",
-    "netmask": "Netmask",
-    "gateway": "Gateway",
-    "management": "IsMgmt",
-    "default_route": "IsDefRoute",
-}
-"""A network's keys here -> there."""
 VM = {
     "cpus": "CPU",
     "memory_mib": "MemorySizeInGB",
@@ -88,26 +78,8 @@ def to_cluster(old: OldConfig, base: Mapping[str, Any], vm: str) -> dict[str, An
 
 def from_cluster(cluster: ClusterConfig, vm: str) -> dict[str, Any]:
     """The old file of a cluster's VM: all keys, in the order of the old suite's own."""
-    guest = cluster.require_vm(vm)
-    gigabytes = guest.memory_mib / MIB_OF_GB
-    found: dict[str, Any] = {
-        "Node": [f"{node.management} {name}" for name, node in cluster.nodes.items()],
-        "MemorySizeInGB": int(gigabytes) if gigabytes.is_integer() else gigabytes,
-        "CPU": guest.cpus,
-        "Type": "FileConf",
-        "MonAddrs": None,
-        "ChronyServers": list(cluster.chrony_servers),
-        "PoolName": "",
-        "ImageFolder": cluster.image_folder,
-        "DNS": list(guest.dns),
-        "Network": [
-            {theirs: _per_node(getattr(network, ours)) for ours, theirs in NETWORK.items()}
-            for network in guest.networks
-        ],
-    }
-    if guest.console_proxy_address is not None:
-        found["ConsoleProxyOverriddenIP"] = _per_node(guest.console_proxy_address)
-    return {**found, "AllowResetRootPassword": guest.allow_reset_root_password}
+    cluster.require_vm(vm)
+    return of_mapping(cluster.to_mapping(), vm)
 
 
 def in_the_file(faults: Iterable[Fault], vm: str) -> list[Fault]:
@@ -125,13 +97,6 @@ def _path(path: str, vm: str) -> str:
         return join(VM[found[1]], found[2] or "") if found[1] in VM else path
     first, _, rest = ours.partition(":")
     return join(CLUSTER[first], rest) if first in CLUSTER and first != "vms" else path
-
-
-def _per_node(value: PerNode | bool | None) -> str | bool:
-    """A value as the file has it; an empty text for none."""
-    if isinstance(value, dict):
-        return ", ".join(f"{one}@{node}" for node, one in value.items())
-    return "" if value is None else value
 
 
 def _without_none(mapping: Mapping[str, Any]) -> dict[str, Any]:
