@@ -1,0 +1,166 @@
+"""`zsha VERB …`: see `zsha -h`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..daemon import client
+from ..errors import MnhaError
+from ..oldsuite import written
+from . import reading, shapes
+
+EXPORTED = "/tmp/current.config.json"
+Work = Callable[[argparse.Namespace], int]
+"""Does what was typed; the exit code."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Do what was typed; the exit code."""
+    given = _parser().parse_args(words)
+    try:
+        return int(given.work(given))
+    except MnhaError as error:
+        print(f"zsha: {error.message}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zsha", description="High availability of the management-node VM, by the old suite's verbs.",
+        epilog="What only asks works without Salt. What changes something goes through this node's master: "
+        "`salt-run -d mnha` tells all that it can.",
+    )  # fmt: skip
+    parser.add_argument("-v", "--version", action="store_const", dest="work", const=_version, help="the versions")
+    verbs = parser.add_subparsers(metavar="VERB")
+
+    def verb(name: str, work: Work, text: str, *arguments: str, is_hidden: bool = False) -> None:
+        # Without a help text it is not listed.
+        one = verbs.add_parser(name, description=text) if is_hidden else verbs.add_parser(name, help=text)
+        for argument in arguments:
+            one.add_argument(argument)
+        one.set_defaults(work=work)
+
+    def usage(given: argparse.Namespace) -> int:
+        parser.print_help()
+        return 0
+
+    verb("status", _status, "where the VM runs, the nodes, Consul; exit code 0 as desired, 1 not, 2 not known")
+    verb("status-conf", _status_conf, "the same, and the configuration in force")
+    verb("export-config", _export, f"write the configuration in force to {EXPORTED}")
+    verb("check-config", _ordered("check_config", "file"), "check a configuration file: all faults at once", "file")
+    verb("config-sample", _ordered("config_sample", "kind"), "write a sample: FileConf or CephConf", "kind")
+    verb("import-config", _ordered("import_config", "file"), "change the cluster to what a file says", "file")
+    verb("migrate", _ordered("migrate", "node"), "migrate the VM, live, to a node by name or address", "node")
+    verb("stop", _ordered("stop"), "shut the VM down, and let it run nowhere")
+    verb("start", _ordered("start"), "let the VM run")
+    verb("reset-MNVM-password", _ordered("reset_password"), "a new password for root in the guest", is_hidden=True)
+    parser.set_defaults(work=usage)
+    return parser
+
+
+def _version(given: argparse.Namespace) -> int:
+    print(f"App Version: {__version__}")
+    try:
+        print(f"Guard: {client.request('status', path=reading.configuration()['socket'], timeout_s=1.0)['version']}")
+    except (MnhaError, KeyError) as error:
+        print(f"Guard: not known: {error}")
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    found, cluster = reading.look()
+    _show([*shapes.status(found, cluster), *shapes.warnings(found)])
+    return shapes.code(found)
+
+
+def _status_conf(given: argparse.Namespace) -> int:
+    found, cluster = reading.look()
+    files = _files(cluster)
+    _show([*shapes.status(found, cluster), *shapes.configuration(files), *shapes.warnings(found)])
+    return shapes.code(found)
+
+
+def _export(given: argparse.Namespace) -> int:
+    _, cluster = reading.look()
+    files = _files(cluster)
+    if not files:
+        print("zsha: nobody could say which configuration is in force", file=sys.stderr)
+        return 2
+    text = json.dumps(next(iter(files.values())), indent=4) + "\n"
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=Path(EXPORTED).parent, delete=False, encoding="utf-8") as new:
+            new.write(text)
+        os.replace(new.name, EXPORTED)
+    except OSError as error:  # every disk may be full
+        print(f"zsha: {EXPORTED} can't be written: {error.strerror}; here it is:", file=sys.stderr)
+        print(text, end="")
+        return 1
+    print(f"output config json file to {EXPORTED}")
+    return 0
+
+
+def _files(cluster: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """VM -> its old file."""
+    return {vm: written.of_mapping(cluster, vm) for vm in cluster.get("vms", {})}
+
+
+def _show(lines: Iterable[str]) -> None:
+    print("\n".join(lines), flush=True)
+
+
+def _ordered(verb: str, *arguments: str) -> Work:
+    """What has `salt-run mnha.VERB` do it, shown as a sentence, with its exit code."""
+
+    def work(given: argparse.Namespace) -> int:
+        values = {name: getattr(given, name) for name in arguments}
+        if "file" in values:
+            values["file"] = os.path.abspath(values["file"])
+        words = [f"{name}={value}" for name, value in values.items()]
+        try:
+            done = subprocess.run(
+                ["salt-run", "--out=json", f"mnha.{verb}", *words], stdout=subprocess.PIPE, text=True, check=False
+            )
+        except OSError as error:
+            print(f"zsha: salt-run can't be begun: {error.strerror}; is Salt installed here?", file=sys.stderr)
+            return 2
+        return _told(done.stdout, done.returncode)
+
+    return work
+
+
+def _told(text: str, returncode: int) -> int:
+    """Show what a verb returned; its exit code."""
+    try:
+        parts = {name: part for name, part in json.loads(text).items() if isinstance(part, dict)}
+    except (ValueError, AttributeError):
+        print(text, end="")
+        return returncode or 1
+    for part in parts.values():
+        for key in ("corrections", "differences", "faults", "doubts"):
+            for line in _lines(part.get(key)):
+                print(line)
+        print(part.get("comment", ""))
+    return returncode
+
+
+def _lines(value: Any) -> list[str]:
+    """Lists, and lists by some word, as lines."""
+    if isinstance(value, dict):
+        return [f"{name}: {line}" for name, one in value.items() for line in one]
+    return [str(line) for line in value or ()]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
