@@ -93,10 +93,10 @@ def test_consul_servers_restart_one_after_the_other_and_the_mnvm_runs_on(scene: 
 def test_a_wrong_pillar_is_told_in_full_and_nothing_is_applied(cluster: Cluster) -> None:
     good = cluster.file(MASTER, LAB_PILLAR).read_text()
     mark = "/etc/mnha/domains/mnvm.xml"
-    assert good.count('"watchdog": "automatic"') == good.count('"cpus": 1') == 1
+    assert good.count("watchdog: automatic") == good.count("cpus: 1") == 1
     cluster.run(MASTER, ["rm", mark], check=True)
     try:
-        bad = good.replace('"watchdog": "automatic"', '"watchdog": "sometimes"').replace('"cpus": 1', '"cpus": "one"')
+        bad = good.replace("watchdog: automatic", "watchdog: sometimes").replace("cpus: 1", "cpus: one")
         cluster.write_file(MASTER, LAB_PILLAR, bad)
         answer = apply(cluster, MASTER)[MASTER]
         assert isinstance(answer, list), "the run must end before the first state"

@@ -64,7 +64,7 @@ def code(found: Mapping[str, Any]) -> int:
     if not found["quorum"] or not found["vms"] or any(vm["state"] == "unknown" for vm in found["vms"].values()):
         return 2
     wanted = {"started": "running", "stopped": "off"}
-    return int(any(vm["state"] != wanted.get((vm["desired"] or {}).get("run")) for vm in found["vms"].values()))
+    return int(any(vm["state"] != wanted.get(str((vm["desired"] or {}).get("run"))) for vm in found["vms"].values()))
 
 
 def _runs(vm: Mapping[str, Any], address: Any) -> str:
