@@ -1,0 +1,114 @@
+"""What is typed: the verbs, what `salt-run` is asked for, exit codes, and a machine that is no node."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnha.zsha import __main__ as zsha
+from mnha.zsha import reading
+from tests.support.example import ROOT
+
+
+@pytest.fixture
+def salt_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `salt-run` that notes its words, and answers and ends as the files beside it say."""
+    program = tmp_path / "salt-run"
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/words\ncat {tmp_path}/answer\nexit $(cat {tmp_path}/code)\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def answers(folder: Path, part: Any, code: int = 0) -> None:
+    (folder / "answer").write_text(json.dumps({"example": part, "retcode": code}) if isinstance(part, dict) else part)
+    (folder / "code").write_text(str(code))
+
+
+def test_help_has_all_verbs_but_the_hidden_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert zsha.main([]) == 0
+    printed = capsys.readouterr().out
+    page = (ROOT / "salt/states/guard/files/zsha.8").read_text().replace("\\-", "-")
+    for verb in ("status", "status-conf", "migrate", "stop", "start", "check-config", "config-sample", "export-config",
+                 "import-config"):  # fmt: skip
+        assert verb in printed
+        assert verb in page
+        for shell in ("bash", "zsh"):
+            assert f" {verb} " in (ROOT / f"salt/states/guard/files/zsha.{shell}").read_text().replace('"', " ")
+    assert "reset" not in printed
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["migrate", "172.20.198.4"], "--out=json mnha.migrate node=172.20.198.4"),
+        (["stop"], "--out=json mnha.stop"),
+        (["config-sample", "FileConf"], "--out=json mnha.config_sample kind=FileConf"),
+        (["check-config", "/x/y.json"], "--out=json mnha.check_config file=/x/y.json"),
+        (["reset-MNVM-password"], "--out=json mnha.reset_password"),
+    ],
+)
+def test_what_salt_run_is_asked_for(
+    salt_run: Path, capsys: pytest.CaptureFixture[str], typed: list[str], words: str
+) -> None:
+    answers(salt_run, {"result": True, "comment": "done"})
+    assert zsha.main(typed) == 0
+    assert (salt_run / "words").read_text().strip() == words
+    assert capsys.readouterr().out == "done\n"
+
+
+def test_a_file_is_taken_from_where_one_is(
+    salt_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(salt_run, {"result": False, "comment": "2 faults", "faults": {"y.json": ["CPU: a", "DNS: b"]}}, 1)
+    monkeypatch.chdir(salt_run)
+    assert zsha.main(["import-config", "y.json"]) == 1
+    assert (salt_run / "words").read_text().split()[-1] == f"file={salt_run}/y.json"
+    assert capsys.readouterr().out == "y.json: CPU: a\ny.json: DNS: b\n2 faults\n"
+
+
+def test_what_salt_run_says_otherwise_is_shown_and_is_a_failure(
+    salt_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(salt_run, "Function mnha.stop is not available")
+    assert zsha.main(["stop"]) == 1
+    assert "not available" in capsys.readouterr().out
+
+
+def test_without_salt_what_changes_something_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert zsha.main(["start"]) == 2
+    assert "salt-run can't be begun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["status", "status-conf", "export-config"])
+def test_a_machine_that_is_no_node_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    monkeypatch.setattr(reading, "look", lambda: reading.configuration(Path("/nowhere/guard.json")))
+    assert zsha.main([verb]) == 2
+    assert "no node of a cluster" in capsys.readouterr().err
+
+
+def test_what_is_in_force_is_exported_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.unit.zsha.test_shapes import CLUSTER
+
+    path = tmp_path / "current.json"
+    monkeypatch.setattr(zsha, "EXPORTED", str(path))
+    monkeypatch.setattr(reading, "look", lambda: ({}, CLUSTER))
+    assert zsha.main(["export-config"]) == 0
+    assert json.loads(path.read_text())["MemorySizeInGB"] == 8
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    monkeypatch.setattr(zsha, "EXPORTED", str(tmp_path / "no/current.json"))
+    assert zsha.main(["export-config"]) == 1
+    assert '"CPU": 4' in capsys.readouterr().out, "where it can't be written it is shown"
+    monkeypatch.setattr(reading, "look", lambda: ({}, {}))
+    assert zsha.main(["export-config"]) == 2
