@@ -32,11 +32,10 @@ systemctl start systemd-journald.socket systemd-journald.service
 journal, which has what mount programs say."""
 
 
-FORGET = "(while sleep 2; do echo 2 >/proc/sys/vm/drop_caches; done) &"
-"""Shell: the machine keeps a file of its host open for each that it remembers, of which there may be 20,000. Beyond
-that none is found any more, and a module or a folder seems not to be there.
+FORGET = "echo 2 >/proc/sys/vm/drop_caches"
+"""Shell: the machine keeps a file of its host open for each that it remembers, of which there may be 20,000: those of
+the packages' installation are not needed any more.
 """
-
 NOT_EMPTIED = "systemctl --runtime --quiet mask systemd-tmpfiles-setup.service"
 """Shell: a service that is started brings along what a machine does when it boots, and that empties /tmp."""
 
@@ -78,9 +77,9 @@ def run_program(words: str, prepare: Sequence[str], limit_s: float) -> End:
     :param prepare: shell, each before the next.
     """
     lines = [
-        FORGET,
         NOT_EMPTIED,
         *prepare,
+        FORGET,
         f"cd {shlex.quote(str(ROOT))} && export PYTHONPATH=salt/_utils:. PYTHONDONTWRITEBYTECODE=1",
         f"exec {shlex.quote(sys.executable)} {words}",
     ]
