@@ -23,7 +23,8 @@ SALT_S = 15.0
 def test_a_healthy_folder_and_its_image_are_seen(storage: Storage) -> None:  # noqa: F811
     found = share.look(str(storage.folder), str(storage.folder / "vm.img"))
     seen = os.stat(storage.folder / "vm.img")
-    assert found == {"folder": "", "image": "", "owner": [seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)]}
+    owner = [seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)]
+    assert found == {"folder": "", "image": "", "owner": owner, "real": os.path.realpath(storage.folder)}
 
 
 def test_a_folder_that_hangs_is_given_up_in_time_and_named_with_what_is_mounted_there(
