@@ -57,7 +57,8 @@ def test_an_image_is_given_to_its_user(tmp_path: Path) -> None:
 )
 def test_what_is_missing_is_said(tmp_path: Path, folder: str, image: str, found: dict[str, object]) -> None:
     (tmp_path / "file").touch()
-    assert share.look(str(tmp_path / folder), image and str(tmp_path / image)) == found
+    seen = share.look(str(tmp_path / folder), image and str(tmp_path / image))
+    assert seen == {**found, "real": str((tmp_path / folder).resolve())}
 
 
 def test_an_image_that_is_a_folder_is_none(tmp_path: Path) -> None:
