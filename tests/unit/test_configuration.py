@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mnha import config, keys
-from mnha.errors import ConfigurationError, FailedError, InputError, RefusedError
+from mnha.errors import ConfigurationError, FailedError, InputError, RefusedError, UnreachableError
 from mnha.master import configuration
 from mnha.master.minions import Reply
 from mnha.oldsuite import sample
@@ -54,6 +54,8 @@ class Site:
     # ---- as the minions
 
     def each(self, nodes: Sequence[str], fun: str, kwarg: Any = None, timeout_s: float = 0, enough: Any = None) -> Any:
+        if fun == "test.ping":
+            return {node: Reply(node, True, True) for node in nodes if self.answers.get(node) != "asleep"}
         assert fun == "state.apply"
         self.who = kwarg["pillar"]["mnha_changed_by"]
         wanted = config.load(self.pillars()[0])
@@ -212,6 +214,22 @@ def test_what_fails_on_a_node_is_told_and_it_stays_in_force(site: Site) -> None:
     site.answers["node2"] = BAD
     assert site.change({"timings": "fast"}) == (2, {"node2": ["guard_running: it does not start"]})
     assert configuration.in_force(site, NODES).cluster == cluster({"timings": "fast"})
+
+
+def test_a_node_that_is_away_is_not_waited_for_and_told(site: Site) -> None:
+    site.answers["node3"] = "asleep"
+    version, faults = site.change({"timings": "fast"})
+    assert (version, list(faults)) == (2, ["node3"])
+    assert "was not applied there" in faults["node3"][0]
+    assert not any("node3" in line for line in site.heard)
+
+
+def test_where_nobody_answers_the_pillar_is_as_it_was(site: Site) -> None:
+    before = site.file.read_text()
+    site.answers = dict.fromkeys(NODES, "asleep")
+    with pytest.raises(UnreachableError, match="nothing was changed"):
+        site.change({"timings": "fast"})
+    assert site.file.read_text() == before
 
 
 def test_where_another_master_came_first_the_pillar_is_as_it_was(site: Site) -> None:

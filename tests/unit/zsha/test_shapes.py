@@ -46,7 +46,10 @@ def test_the_sections_are_those_of_the_old_suite() -> None:
     assert told[">>>ZStack HA Services Running On"] == [f"172.20.198.{n} node{n - 2}" for n in (3, 4, 5)]
     assert told[">>>Consul Members"][1].split() == ["node1", "172.20.198.3", "alive"]
     assert (told[">>>Management Node IP"], told[">>>Public Network IP"]) == (["172.20.198.10"], ["none"])
-    assert told[">>>Checking Host I/O"] == [f"172.20.198.{n} node{n - 2}: ok" for n in (3, 4, 5)] + ["done."]
+    assert told[">>>Checking Host I/O"] == [
+        "172.20.198.3 node1: ok (by its record)", "172.20.198.4 node2: ok", "172.20.198.5 node3: ok (by its record)",
+        "done.",
+    ]  # fmt: skip
     assert shapes.code(found()) == 0
 
 
@@ -71,6 +74,12 @@ def test_a_node_that_is_gone_has_no_services_and_its_storage_is_not_known() -> N
     assert told[">>>ZStack HA Services Running On"] == ["172.20.198.3 node1", "172.20.198.4 node2"]
     assert told[">>>Checking Host I/O"][2] == "172.20.198.5 node3: not known"
     assert any(line.startswith("! node3: down") for line in shapes.warnings(one))
+
+
+def test_a_node_whose_own_guard_is_silent_has_no_services_and_its_storage_is_not_known() -> None:
+    told = sections(found(guard=None))
+    assert told[">>>ZStack HA Services Running On"] == ["172.20.198.3 node1", "172.20.198.5 node3"]
+    assert told[">>>Checking Host I/O"][1] == "172.20.198.4 node2: not known"
 
 
 def test_no_minion_is_accused_for_none_was_asked() -> None:

@@ -32,7 +32,9 @@ from .minions import Minions, Reply
 
 APPLY_S = 900.0
 ASK_S = 10.0
+PING_S = 6.0
 AFTERWARDS_TRIES = 6
+NOT_APPLIED = "its minion does not answer: it was not applied there, `state.apply` does so when it is back"
 LARGEST_BYTES = 1024 * 1024
 Pillars = Callable[[], Sequence[Mapping[str, Any]]]
 """The pillars of the cluster's nodes, compiled anew."""
@@ -296,8 +298,12 @@ def carry_out(
     :param tell: hears how far it is.
     :returns: the version that is in force then; node -> what failed there, where something did.
     :raises FailedError: the pillar did not become what was meant, or no node could take it: it is as it was.
-    :raises UnreachableError: nobody can say whether it is in force; the pillar is the new one.
+    :raises UnreachableError: no minion answers, and nothing was done; or nobody can say whether it is in force, and the
+        pillar is the new one.
     """
+    awake = sorted(minions.each(nodes, "test.ping", timeout_s=PING_S))
+    if not awake:
+        raise UnreachableError(f"none of {', '.join(nodes)} answers within {PING_S:g} s: nothing was changed")
     pillar_edit.write(change.files)
     old = {path: before[path] for path in change.files}
     try:
@@ -309,9 +315,17 @@ def carry_out(
     except (ConfigurationError, FailedError):
         pillar_edit.write(old)
         raise
-    tell(f"the pillar is written ({', '.join(map(str, change.files))}); it is applied to {', '.join(nodes)}")
-    faults = apply(minions, nodes, who, tell)
-    applied = _afterwards(minions, nodes)
+    tell(f"the pillar is written ({', '.join(map(str, change.files))}); it is applied to {', '.join(awake)}")
+    asleep = [node for node in nodes if node not in awake]
+    faults = apply(minions, awake, who, tell) | {node: [NOT_APPLIED] for node in asleep}
+    try:
+        applied = _afterwards(minions, awake)
+    except UnreachableError as error:
+        written = ", ".join(map(str, change.files))
+        raise UnreachableError(
+            f"the new pillar is written ({written}) and was applied; whether it is in force is not known: "
+            f"{error.message}"
+        ) from error
     if applied.cluster != change.wanted:
         pillar_edit.write(old)
         reasons = "; ".join(f"{node}: {told[0]}" for node, told in faults.items()) or "another change came after it"

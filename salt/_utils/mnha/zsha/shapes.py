@@ -28,9 +28,7 @@ def status(found: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[str
         start = vm.get("last_start") or {}
         yield f"{start.get('at')} {address(start.get('node'))} {start.get('node')}" if start else "none"
     yield f"{HEAD}ZStack HA Services Running On"
-    yield from [f"{address(node)} {node}" for node, row in found["nodes"].items() if row["consul"] == "alive"] or [
-        "none"
-    ]
+    yield from [f"{address(node)} {node}" for node, row in found["nodes"].items() if _serves(row)] or ["none"]
     yield f"{HEAD}Consul Members"
     yield from _table(("Node", "Address", "Status"), [(n, address(n), s) for n, s in found["members"].items()])
     for name, vm in found["vms"].items():
@@ -93,10 +91,16 @@ def _storage(nodes: Mapping[str, Any], address: Any) -> Iterator[str]:
     for node, row in nodes.items():
         checks = row["checks"] or (row["record"] or {}).get("checks") or {}
         check = checks.get("storage")
-        if row["consul"] != "alive" or check is None:
+        if not _serves(row) or check is None:
             yield f"{address(node)} {node}: not known"
         else:
-            yield f"{address(node)} {node}: {'ok' if check.get('ok') else check.get('why')}"
+            by = "" if row["checks"] else " (by its record)"
+            yield f"{address(node)} {node}: {'ok' if check.get('ok') else check.get('why')}{by}"
+
+
+def _serves(row: Mapping[str, Any]) -> bool:
+    """Whether Consul sees a node, and its guard answers, if it is this one: of the others only records are known."""
+    return row["consul"] == "alive" and (row["contact"] == "guard" or not row["answers"])
 
 
 def _addresses(cluster: Mapping[str, Any]) -> Any:
