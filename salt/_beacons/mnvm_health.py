@@ -11,7 +11,8 @@ are `salt/beacon/<minion>/mnvm_health/<cluster>/<vm>/<event>` and `…/mnvm_heal
         - interval: 1
         - cluster: example      # required; the tags carry it even if the guard can't be asked
         - announce_s: 2.5       # lease_expiring so long before a lease expires; 0: never
-        - repeat_s: 5           # lease_expired, lease_released and vm_hung again, with a growing `attempt`
+        - repeat_s: 5           # lease_expired, lease_released and vm_hung again, with a growing `attempt`; the first
+                                # two after twice as long each time, up to a minute
         - settle_s: 2           # a free lease is reported after so long: whoever freed it may be moving it on already
         - timeout_s: 0.3        # of the guard's socket; the minion's loop waits as long
 
@@ -35,6 +36,9 @@ __virtualname__ = "mnvm_health"
 DEFAULTS = {"announce_s": 2.5, "repeat_s": 5.0, "settle_s": 2.0, "timeout_s": 0.3}
 LIMITS = {"announce_s": (0, 3600), "repeat_s": (1, 3600), "settle_s": (0, 60), "timeout_s": (0.05, 0.3)}
 REMIND_S = 60.0
+LONGEST_PAUSE_S = 60.0
+"""Each report of a lease that nobody takes has every master look for a candidate; a node that becomes one takes it
+unasked."""
 COMMON = {"interval": (int, float), "enabled": bool, "run_once": bool, "disable_during_state_run": bool,
           "beacon_module": str, "_beacon_name": str}  # fmt: skip
 WARM = ("mnvm.plan_failover", "guard.takeover", "consul_ha.claim")
@@ -143,13 +147,23 @@ def _lease_trouble(
         # The lease's age tells nothing here: it may have been free for days before it was wanted.
         free_s = time.monotonic() - before.setdefault("free_since_s", time.monotonic())
         ready = free_s >= options["settle_s"]
-        return ("lease_released", 1 + int((free_s - options["settle_s"]) // options["repeat_s"])) if ready else ("", 0)
+        return ("lease_released", _attempt(free_s - options["settle_s"], options["repeat_s"])) if ready else ("", 0)
     before.pop("free_since_s", None)
     if lease.get("expired"):
-        return "lease_expired", 1 + int(max(0.0, -lease["expires_in_s"]) // options["repeat_s"])
+        return "lease_expired", _attempt(-lease["expires_in_s"], options["repeat_s"])
     if lease.get("overdue") and lease["expires_in_s"] <= options["announce_s"]:
         return "lease_expiring", 0
     return "", 0
+
+
+def _attempt(waited_s: float, repeat_s: float) -> int:
+    """The number, from 1, of the newest report that is due of a lease that nobody takes since `waited_s`."""
+    attempt, due_s, pause_s = 1, repeat_s, repeat_s
+    while waited_s >= due_s and pause_s < LONGEST_PAUSE_S:
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        due_s += pause_s
+        attempt += 1
+    return attempt + (1 + int((waited_s - due_s) // pause_s) if waited_s >= due_s else 0)
 
 
 def _vm_events(

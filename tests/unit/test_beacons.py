@@ -103,8 +103,17 @@ def test_expiring_then_expired_with_attempts_then_held(beacons, world):
 
 def test_a_restarted_minion_gives_the_same_attempt(beacons, world):
     world.hold("node1")
-    world.age(19)
+    world.age(24)
     assert tick(beacons)["mnvm/lease_expired"]["attempt"] == 3
+
+
+def test_a_lease_that_nobody_takes_is_told_of_less_and_less_often(beacons, world):
+    world.hold("node1")
+    told, expired_s = [], 8  # the default profile's lease_s
+    for waited_s in range(400):
+        world.age(expired_s + waited_s)
+        told += [(waited_s, event["attempt"]) for event in tick(beacons).values() if "lease_expired" in event["tag"]]
+    assert told == [(0, 1), (5, 2), (15, 3), (35, 4), (75, 5), (135, 6), (195, 7), (255, 8), (315, 9), (375, 10)]
 
 
 def test_a_renewal_after_the_announcement_ends_it_and_the_next_loss_is_news(beacons, world):
