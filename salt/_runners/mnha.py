@@ -40,8 +40,6 @@ LOST_WAIT_S = 2.0
 OWN_RECORDS_S = 2.0
 """The most that a status waits for Consul's records, where this machine can read them."""
 STOP_WAIT_S = 180.0
-CHECK_PASS = "config file check pass"
-"""The old suite's words."""
 ADOPT_WAIT_S = 40.0
 PASSWORD_WAIT_S = 25.0
 
@@ -337,7 +335,8 @@ def check_config(
             except InputError as error:
                 faults[one] = [error.message]
         alike = {text for lines in faults.values() for text in lines}
-        text = f"{verbs.count(len(alike), 'fault')} in the pillar of {', '.join(faults)}" if faults else CHECK_PASS
+        well = _on_demand("master.given_file").CHECK_PASS
+        text = f"{verbs.count(len(alike), 'fault')} in the pillar of {', '.join(faults)}" if faults else well
         if doubts:
             text += f"; {verbs.count(len({text for lines in doubts.values() for text in lines}), 'doubt')}"
         return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
@@ -420,7 +419,7 @@ def import_config(
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         changes = _on_demand("master.configuration")
         applied = changes.in_force(_minions(), nodes)
-        given = changes.read_file(file, applied.cluster.to_mapping(), vm or "")
+        given = _on_demand("master.given_file").read_file(file, applied.cluster.to_mapping(), vm or "")
         changes.require_in_force(applied, _pillars(nodes))
         told = {"corrections": list(given.corrections)}
         return told | _changed(given.cluster, nodes, f"{who}, from {file}", test)
@@ -621,18 +620,9 @@ def _named(word: str, nodes: list[str]) -> str:
 
 def _checked_file(file: str, cluster: str, vm: str) -> dict[str, Any]:
     """What is wrong with a configuration file, read as what would change the cluster if there is one."""
-    changes, base = _on_demand("master.configuration"), None
-    inventory = Inventory(__opts__)
-    if _is_master_of_any():
-        base = inventory.configuration(cluster).to_mapping()
-    try:
-        given = changes.read_file(file, base, vm)
-    except ConfigurationError as error:
-        lines = [str(fault) for fault in error.faults] or [error.message]
-        return {"result": False, "comment": f"{verbs.count(len(lines), 'fault')} in {file}", "faults": {file: lines}}
-    doubts = [str(doubt) for doubt in _on_demand("config").doubts(given.cluster)]
-    return {"result": True, "comment": CHECK_PASS, "corrections": list(given.corrections),
-            "doubts": {file: doubts} if doubts else {}}  # fmt: skip
+    base = Inventory(__opts__).configuration(cluster).to_mapping() if _is_master_of_any() else None
+    found: dict[str, Any] = _on_demand("master.given_file").check(file, base, vm)
+    return found
 
 
 def _is_master_of_any() -> bool:

@@ -12,7 +12,7 @@ import yaml
 
 from mnha import config, keys
 from mnha.errors import ConfigurationError, FailedError, InputError, RefusedError, UnreachableError
-from mnha.master import configuration
+from mnha.master import configuration, given_file
 from mnha.master.minions import Reply
 from mnha.oldsuite import sample
 from tests.support.example import example_pillar, example_with
@@ -104,7 +104,7 @@ def test_what_is_exported_is_read_back_in_both_forms(tmp_path: Path) -> None:
     before = cluster({"vms:mnvm:memory_mib": 16384})
     for form, name in (("json", "x.json"), ("pillar", "x.sls")):
         path = written(tmp_path, configuration.exported(before, form), name)
-        given = configuration.read_file(path, cluster().to_mapping())
+        given = given_file.read_file(path, cluster().to_mapping())
         assert (given.cluster, given.is_old, given.corrections) == (before, form == "json", ())
     with pytest.raises(InputError, match="json or pillar"):
         configuration.exported(before, "xml")
@@ -118,7 +118,7 @@ def test_what_is_in_force_is_shown_in_the_old_form() -> None:
 
 
 def test_a_pillar_in_json_is_read_as_one(tmp_path: Path) -> None:
-    given = configuration.read_file(written(tmp_path, json.dumps(example_pillar())), None)
+    given = given_file.read_file(written(tmp_path, json.dumps(example_pillar())), None)
     assert (given.cluster, given.is_old) == (cluster(), False)
 
 
@@ -127,9 +127,9 @@ def test_a_sample_is_right_by_itself_before_there_is_a_cluster(tmp_path: Path, k
     path = written(tmp_path, sample.text(kind))
     if kind == "CephConf":
         with pytest.raises(ConfigurationError, match="RBD"):
-            configuration.read_file(path, None)
+            given_file.read_file(path, None)
     else:
-        assert configuration.read_file(path, None).corrections == ()
+        assert given_file.read_file(path, None).corrections == ()
     with pytest.raises(InputError, match="FileConf, CephConf"):
         sample.text("Ceph")
 
@@ -137,7 +137,7 @@ def test_a_sample_is_right_by_itself_before_there_is_a_cluster(tmp_path: Path, k
 def test_faults_of_a_file_stand_where_it_has_them(tmp_path: Path) -> None:
     text = sample.text("FileConf").replace('"CPU": 4', '"CPU": 2').replace('172.20.198.1"', '172.20.199.1"')
     with pytest.raises(ConfigurationError) as error:
-        configuration.read_file(written(tmp_path, text), None)
+        given_file.read_file(written(tmp_path, text), None)
     assert [fault.path for fault in error.value.faults] == ["CPU", "Network:0:Gateway"]
 
 
@@ -152,7 +152,7 @@ def test_faults_of_a_file_stand_where_it_has_them(tmp_path: Path) -> None:
 )
 def test_what_is_no_configuration_is_refused(tmp_path: Path, name: str, text: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        configuration.read_file(written(tmp_path, text, name), None)
+        given_file.read_file(written(tmp_path, text, name), None)
 
 
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     for path, words in (("x.json", "whole path"), (str(tmp_path / "no"), "No such file"), (str(tmp_path), "directory"),
                         (str(tmp_path / "x"), "UTF-8"), (str(tmp_path / "large"), "larger than 1024 KiB")):  # fmt: skip
         with pytest.raises((InputError, ConfigurationError), match=words):
-            configuration.read_file(path, None)
+            given_file.read_file(path, None)
 
 
 def test_a_file_is_written_as_a_whole_and_for_its_owner_alone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ guard_packages:
     - pkgs:
       - python3-libvirt
       - python3-venv
+      - python3-yaml
 
 guard_requirements:
   file.managed:
@@ -34,7 +35,7 @@ guard_python_packages:
         && cp /usr/lib/mnha/requirements.txt /opt/mnha/requirements.installed
     - unless: >-
         cmp --silent /usr/lib/mnha/requirements.txt /opt/mnha/requirements.installed
-        && /opt/mnha/bin/python -I -c 'import consul'
+        && /opt/mnha/bin/python -I -c 'import consul, pydantic'
     - require:
       - cmd: guard_environment
       - file: guard_requirements

@@ -35,11 +35,11 @@ def test_it_tells_how_it_is_without_any_salt(scene: Scene) -> None:
         assert shown["CPU"] == 1
         assert zsha(cluster, node, "export-config") == (0, "output config json file to /tmp/current.config.json\n")
         assert zsha(cluster, node, "-v")[0] == 0
+        code, printed = zsha(cluster, node, "check-config", "/tmp/current.config.json")
+        assert (code, printed) == (0, "config file check pass\n")
     finally:
         for one in cluster.names:
             cluster.run(one, ["systemctl", "kill", "--signal=CONT", *SALT], check=True)
-    code, printed = zsha(cluster, node, "check-config", "/tmp/current.config.json")
-    assert (code, printed) == (0, "config file check pass\n")
     code, printed = zsha(cluster, node, "migrate", "10.9.9.9")
     assert code == 1
     assert "10.9.9.9 is no node of cluster" in printed

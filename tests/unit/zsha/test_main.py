@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mnha.oldsuite import sample
 from mnha.zsha import __main__ as zsha
 from mnha.zsha import reading
 from tests.support.example import ROOT
@@ -48,7 +49,7 @@ def test_help_has_all_verbs_but_the_hidden_one(capsys: pytest.CaptureFixture[str
         (["migrate", "172.20.198.4"], "--out=json mnha.migrate node=172.20.198.4"),
         (["stop"], "--out=json mnha.stop"),
         (["config-sample", "FileConf"], "--out=json mnha.config_sample kind=FileConf"),
-        (["check-config", "/x/y.json"], "--out=json mnha.check_config file=/x/y.json"),
+        (["import-config", "/x/y.json"], "--out=json mnha.import_config file=/x/y.json"),
         (["reset-MNVM-password"], "--out=json mnha.reset_password"),
     ],
 )
@@ -112,3 +113,19 @@ def test_what_is_in_force_is_exported_for_its_owner_alone(
     assert '"CPU": 4' in capsys.readouterr().out, "where it can't be written it is shown"
     monkeypatch.setattr(reading, "look", lambda: ({}, {}))
     assert zsha.main(["export-config"]) == 2
+
+
+def test_a_file_is_checked_without_salt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(reading, "look", lambda: ({}, {}))
+    path = tmp_path / "one.json"
+    path.write_text(sample.text("FileConf"))
+    assert zsha.main(["check-config", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "config file check pass"
+    path.write_text(sample.text("FileConf").replace('"CPU": 4', '"CPU": 2'))
+    assert zsha.main(["check-config", str(path)]) == 1
+    printed = capsys.readouterr().out
+    assert "CPU" in printed
+    assert "1 fault in" in printed

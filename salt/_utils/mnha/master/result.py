@@ -1,4 +1,4 @@
-"""What became of a failover, a migration or maintenance."""
+"""What became of a failover, a migration or maintenance, and words for it."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ class Result:
         return {"result": self.ok, "comment": self.text, "vm": self.vm, "done": self.done, "node": self.node,
                 "epoch": self.epoch, "timeline": self.timeline, "steps_s": self.steps_s, "tried": self.tried,
                 "rejected": self.rejected, "warnings": self.warnings}  # fmt: skip
+
+
+def count(number: int, word: str) -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError, MnhaError
 from .inventory import Inventory
+from .result import count as count
 
 Work = Callable[[str, list[str]], dict[str, Any]]
 """Of the cluster's name and its nodes."""
@@ -48,11 +49,6 @@ def returned(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """
     code = data.get("code", 0 if data["result"] else 1)
     return {"outputter": "mnha", "data": {name: data, "retcode": code} if code else {name: data}}
-
-
-def count(number: int, word: str) -> str:
-    """`1 fault`, `2 faults`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def require_node(node: str, cluster: str, nodes: list[str]) -> None:

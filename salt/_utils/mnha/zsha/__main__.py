@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("status", _status, "where the VM runs, the nodes, Consul; exit code 0 as desired, 1 not, 2 not known")
     verb("status-conf", _status_conf, "the same, and the configuration in force")
     verb("export-config", _export, f"write the configuration in force to {EXPORTED}")
-    verb("check-config", _ordered("check_config", "file"), "check a configuration file: all faults at once", "file")
+    verb("check-config", _check, "check a configuration file: all faults at once", "file")
     verb("config-sample", _ordered("config_sample", "kind"), "write a sample: FileConf or CephConf", "kind")
     verb("import-config", _ordered("import_config", "file"), "change the cluster to what a file says", "file")
     verb("migrate", _ordered("migrate", "node"), "migrate the VM, live, to a node by name or address", "node")
@@ -111,6 +111,16 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
+def _check(given: argparse.Namespace) -> int:
+    """What the file would make of the cluster as it is in force, as far as somebody could say that."""
+    from ..master import given_file  # pydantic takes its time, and a status has none
+
+    _, cluster = reading.look()
+    found = given_file.check(os.path.abspath(given.file), cluster or None)
+    _tell(found)
+    return 0 if found["result"] else 1
+
+
 def _files(cluster: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """VM -> its old file."""
     return {vm: written.of_mapping(cluster, vm) for vm in cluster.get("vms", {})}
@@ -148,11 +158,16 @@ def _told(text: str, returncode: int) -> int:
         print(text, end="")
         return returncode or 1
     for part in parts.values():
-        for key in ("corrections", "differences", "faults", "doubts"):
-            for line in _lines(part.get(key)):
-                print(line)
-        print(part.get("comment", ""))
+        _tell(part)
     return returncode
+
+
+def _tell(part: Mapping[str, Any]) -> None:
+    """Show what a verb returned of a cluster."""
+    for key in ("corrections", "differences", "faults", "doubts"):
+        for line in _lines(part.get(key)):
+            print(line)
+    print(part.get("comment", ""))
 
 
 def _lines(value: Any) -> list[str]:
