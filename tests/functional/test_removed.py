@@ -77,7 +77,9 @@ class Node:
     def below(self, text: str) -> str:
         """A file of states for the folder: without the package, the user and systemd of this machine."""
         text = re.sub(r"removed_consul_(package|user):\n(  .*\n)*", "", text)
-        text = text.replace("systemctl try-restart libvirtd", "echo tried").replace("systemctl daemon-reload", "echo read")
+        text = text.replace("systemctl try-restart libvirtd", "echo tried").replace(
+            "systemctl daemon-reload", "echo read"
+        )
         text = re.sub(rf"(?<![A-Za-z0-9.])/({'|'.join(TOPS)})/", rf"{self.root}/\1/", text)
         assert "pkg." not in text
         assert "user." not in text
@@ -91,13 +93,17 @@ class Node:
     def fill(self) -> None:
         """All that is to be removed, and what is to stay."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for path in re.findall(r"'/((?:%s)/\S+)'" % "|".join(TOPS), "".join(p.read_text() for p in STATES.glob("*.sls"))):
+        for path in re.findall(
+            r"'/((?:%s)/\S+)'" % "|".join(TOPS), "".join(p.read_text() for p in STATES.glob("*.sls"))
+        ):
             self.write(self.root / path, "x")
         for path in STAYS:
             self.write(self.root / path, "x")
         self.write(self.root / "etc/salt/minion.d/mnha.conf", MINION)
         self.write(self.root / "etc/libvirt/libvirtd.conf", LIBVIRTD)
-        self.write(self.root / "usr/lib/mnha/restart-when-idle", f"#!/bin/sh\necho $* >>{self.folder}/restarted\n", 0o755)
+        self.write(
+            self.root / "usr/lib/mnha/restart-when-idle", f"#!/bin/sh\necho $* >>{self.folder}/restarted\n", 0o755
+        )
         self.write(self.root / "etc/systemd/system/libvirt-guests.service", "")
         self.write(self.root / "var/lib/mnha/consul/raft.db", "x")
         for name in RUNNING:
