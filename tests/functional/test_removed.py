@@ -93,9 +93,8 @@ class Node:
     def fill(self) -> None:
         """All that is to be removed, and what is to stay."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for path in re.findall(
-            r"'/((?:%s)/\S+)'" % "|".join(TOPS), "".join(p.read_text() for p in STATES.glob("*.sls"))
-        ):
+        states = "".join(path.read_text() for path in STATES.glob("*.sls"))
+        for path in re.findall(rf"'/((?:{'|'.join(TOPS)})/\S+)'", states):
             self.write(self.root / path, "x")
         for path in STAYS:
             self.write(self.root / path, "x")

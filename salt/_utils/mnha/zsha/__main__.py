@@ -38,7 +38,8 @@ def main(words: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="zsha", allow_abbrev=False, description="High availability of the management-node VM, by the old suite's verbs.",
+        prog="zsha", allow_abbrev=False,
+        description="High availability of the management-node VM, by the old suite's verbs.",
         epilog="What only asks works without Salt. What changes something goes through this node's master: "
         "`salt-run -d mnha` tells all that it can.",
     )  # fmt: skip
@@ -89,9 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 def _version(given: argparse.Namespace) -> int:
     print(f"App Version: {__version__}")
     try:
-        print(
-            f"Guard: {client.request('status', path=reading.configuration()['socket'], timeout_s=1.0)['guard']['version']}"
-        )
+        said = client.request("status", path=reading.configuration()["socket"], timeout_s=1.0)
+        print(f"Guard: {said['guard']['version']}")
     except (MnhaError, KeyError) as error:
         print(f"Guard: not known: {error}")
     return 0
