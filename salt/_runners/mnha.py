@@ -24,7 +24,15 @@ import salt.version
 
 import mnha
 from mnha import __version__
-from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, RefusedError, UnreachableError
+from mnha.errors import (
+    ConfigurationError,
+    DeadlineError,
+    FailedError,
+    InputError,
+    MnhaError,
+    RefusedError,
+    UnreachableError,
+)
 from mnha.master import (
     applying,
     audit,
@@ -56,9 +64,10 @@ STOP_WAIT_S = 180.0
 ADOPT_WAIT_S = 40.0
 PASSWORD_WAIT_S = 25.0
 SYNC_S = 120.0
-START_TRIES = 20
+START_WITHIN_S = 90.0
 START_PAUSE_S = 3.0
-"""At the end of an installation Salt's daemons restart: so often, and so long apart, a start is tried meanwhile."""
+"""At the end of an installation Salt's daemons restart, and the guards look at their nodes for the first time: a start
+is tried again meanwhile."""
 
 _change = typed.change(lambda *told: _audit(*told))  # noqa: PLW0108 (it stands below)
 """A verb that changes something: the history tells who typed it, and what came of it."""
@@ -362,34 +371,7 @@ def check_config(
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         if file:
             return _checked_file(file, name, vm or "")
-        faults: dict[str, list[str]] = {}
-        inventory = Inventory(__opts__)
-        doubts: dict[str, list[str]] = {}
-        config = _on_demand("config")
-        for one in (queue := list(nodes)):
-            pillar = inventory.compile_pillar(one)
-            if broken := inventory.render_faults(pillar):
-                faults[one] = broken
-                continue
-            try:
-                found = config.load(pillar)
-                found.require_node(one)
-                if not node:  # those that the pillar adds are not in force yet
-                    queue += [other for other in found.nodes if other not in queue]
-                grains = inventory.grains(one)
-                sizes = (int(grains.get(key) or 0) for key in ("mem_total", "num_cpus"))
-                if lines := [str(doubt) for doubt in config.doubts(found, *sizes)]:
-                    doubts[one] = lines
-            except ConfigurationError as error:
-                faults[one] = [str(fault) for fault in error.faults] or [error.message]
-            except InputError as error:
-                faults[one] = [error.message]
-        alike = {text for lines in faults.values() for text in lines}
-        well = _on_demand("master.given_file").CHECK_PASS
-        text = f"{verbs.count(len(alike), 'fault')} in the pillar of {', '.join(faults)}" if faults else well
-        if doubts:
-            text += f"; {verbs.count(len({text for lines in doubts.values() for text in lines}), 'doubt')}"
-        return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
+        return _checked_pillars(nodes, are_all=bool(node))
 
     if node or (file and not cluster and not _is_master_of_any()):
         return verbs.run_for(node or "mnha", [node] if node else [], work)
@@ -659,8 +641,8 @@ def install(file: str = "", *, cluster: str | None = None, vm: str | None = None
     who = _who()
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
-        if not (checked := check_config(cluster=name)["data"][name])["result"]:
-            return dict(checked)
+        if not (checked := _checked_pillars(nodes))["result"]:
+            return checked
         return _installed(Inventory(__opts__).configuration(name), file, vm, who, test)
 
     if file and not _is_master_of_any():
@@ -810,13 +792,18 @@ def _installed(conf: Any, file: str, vm: str | None, who: str, test: bool) -> di
 
 
 def _started_at_last(nodes: list[str], vm: str, who: str) -> dict[str, Any]:
-    """A start, once Salt's daemons are there again."""
+    """A start, once Salt's daemons are there again, and the guards know their nodes."""
+    end_s = time.monotonic() + START_WITHIN_S
     with progress.waiting(f"until {vm} runs"):
-        for _ in range(START_TRIES - 1):
-            with contextlib.suppress(UnreachableError, FailedError):
-                return wishes.start(_minions(), nodes, vm, who).to_dict()
+        while True:
+            try:
+                result = wishes.start(_minions(), nodes, vm, who)
+                if result.ok or time.monotonic() > end_s:
+                    return result.to_dict()
+            except (UnreachableError, DeadlineError, FailedError):
+                if time.monotonic() > end_s:
+                    raise
             time.sleep(START_PAUSE_S)
-        return wishes.start(_minions(), nodes, vm, who).to_dict()
 
 
 def _holder(nodes: list[str], vm: str | None) -> tuple[str, str]:
@@ -839,6 +826,38 @@ def _named(word: str, nodes: list[str]) -> str:
         return word
     changes = _on_demand("master.configuration")
     return str(changes.node_at(changes.in_force(_minions(), nodes).cluster, word))
+
+
+def _checked_pillars(nodes: list[str], *, are_all: bool = False) -> dict[str, Any]:
+    """What is wrong with the pillars of nodes, and of those that these add, but where they `are_all`."""
+    faults: dict[str, list[str]] = {}
+    inventory = Inventory(__opts__)
+    doubts: dict[str, list[str]] = {}
+    config = _on_demand("config")
+    for one in (queue := list(nodes)):
+        pillar = inventory.compile_pillar(one)
+        if broken := inventory.render_faults(pillar):
+            faults[one] = broken
+            continue
+        try:
+            found = config.load(pillar)
+            found.require_node(one)
+            if not are_all:  # those that the pillar adds are not in force yet
+                queue += [other for other in found.nodes if other not in queue]
+            grains = inventory.grains(one)
+            sizes = (int(grains.get(key) or 0) for key in ("mem_total", "num_cpus"))
+            if lines := [str(doubt) for doubt in config.doubts(found, *sizes)]:
+                doubts[one] = lines
+        except ConfigurationError as error:
+            faults[one] = [str(fault) for fault in error.faults] or [error.message]
+        except InputError as error:
+            faults[one] = [error.message]
+    alike = {text for lines in faults.values() for text in lines}
+    well = _on_demand("master.given_file").CHECK_PASS
+    text = f"{verbs.count(len(alike), 'fault')} in the pillar of {', '.join(faults)}" if faults else well
+    if doubts:
+        text += f"; {verbs.count(len({text for lines in doubts.values() for text in lines}), 'doubt')}"
+    return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
 
 
 def _checked_file(file: str, cluster: str, vm: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The product removed from all nodes by an operator's verb, one of them away at first, and installed anew by another."""
+"""The product removed from all nodes by an operator's verb, one of them away at first, and installed by another."""
 
 from __future__ import annotations
 
