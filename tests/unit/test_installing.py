@@ -72,6 +72,19 @@ def test_all_that_is_missing_is_told_at_once_node_by_node() -> None:
     assert installing.alike(found) == 4
 
 
+@pytest.mark.parametrize(
+    ("having", "told"), [((), set()), (("node3",), {"node3"}), (("node1", "node2"), set()), (tuple(NODES), set())]
+)
+def test_one_node_with_the_records_of_a_cluster_that_is_gone_is_a_fault(
+    having: tuple[str, ...], told: set[str]
+) -> None:
+    """As one that was away when everything was removed. Two of three are what a third one joins."""
+    minions = Minions(**{node: {installing.CONSUL_DATA: ""} for node in having})
+    found = faults(minions)
+    assert set(found) == told
+    assert all(lines == [installing.OLD_DATA] for lines in found.values())
+
+
 def test_a_silent_minion_is_a_fault() -> None:
     minions = Minions()
     del minions.nodes["node2"]

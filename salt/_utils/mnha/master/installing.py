@@ -21,6 +21,11 @@ from .minions import Minions, Reply
 ASK_S = 12.0
 """A folder that hangs lets the question hang, too."""
 NETWORKS = "/sys/class/net"
+CONSUL_DATA = "/var/lib/mnha/consul/raft"
+OLD_DATA = (
+    "its Consul has data of a cluster that most nodes are no part of any more, and would bring its records along: "
+    "`salt-run mnha.uninstall yes_i_really_really_mean_it=True` removes them from all nodes"
+)
 WELL = ("up", "unknown")
 """What the kernel says of a device that can be used; not every driver knows."""
 WRITE_HERE = "WRITE-HERE"
@@ -76,6 +81,10 @@ def faults(minions: Minions, nodes: Sequence[str], cluster: ClusterConfig) -> di
     awake = minions.each(nodes, "test.ping", timeout_s=ASK_S)
     silence = "its minion does not answer: is salt-minion running there, with this master in its configuration?"
     found: dict[str, list[str]] = {node: [silence] for node in nodes if node not in awake}
+    data = minions.each(sorted(awake), "file.directory_exists", {"path": CONSUL_DATA}, timeout_s=ASK_S)
+    found |= {
+        node: [OLD_DATA] for node in _remnants({node: reply.value is True for node, reply in data.items()}, nodes)
+    }
     for question in questions(cluster):
         replies = minions.each(sorted(awake), question.fun, {"path": question.path}, timeout_s=ASK_S)
         for node in sorted(awake):
@@ -85,6 +94,14 @@ def faults(minions: Minions, nodes: Sequence[str], cluster: ClusterConfig) -> di
             elif not question.well(replies[node]):
                 found.setdefault(node, []).append(question.fault)
     return found
+
+
+def _remnants(has_data: Mapping[str, bool], nodes: Sequence[str]) -> list[str]:
+    """The nodes whose Consul has data, if they are no majority: with one the others join them, without one the others
+    would begin a cluster of their own. None where nobody has any.
+    """
+    found = [node for node, has in has_data.items() if has]
+    return found if len(found) <= len(nodes) // 2 else []
 
 
 def lacking(cluster: ClusterConfig) -> list[Fault]:
