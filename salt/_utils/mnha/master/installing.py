@@ -82,9 +82,8 @@ def faults(minions: Minions, nodes: Sequence[str], cluster: ClusterConfig) -> di
     silence = "its minion does not answer: is salt-minion running there, with this master in its configuration?"
     found: dict[str, list[str]] = {node: [silence] for node in nodes if node not in awake}
     data = minions.each(sorted(awake), "file.directory_exists", {"path": CONSUL_DATA}, timeout_s=ASK_S)
-    found |= {
-        node: [OLD_DATA] for node in _remnants({node: reply.value is True for node, reply in data.items()}, nodes)
-    }
+    has_data = [node for node, reply in data.items() if reply.value is True]
+    found |= {node: [OLD_DATA] for node in _remnants(has_data, nodes)}
     for question in questions(cluster):
         replies = minions.each(sorted(awake), question.fun, {"path": question.path}, timeout_s=ASK_S)
         for node in sorted(awake):
@@ -96,12 +95,11 @@ def faults(minions: Minions, nodes: Sequence[str], cluster: ClusterConfig) -> di
     return found
 
 
-def _remnants(has_data: Mapping[str, bool], nodes: Sequence[str]) -> list[str]:
+def _remnants(has_data: Sequence[str], nodes: Sequence[str]) -> Sequence[str]:
     """The nodes whose Consul has data, if they are no majority: with one the others join them, without one the others
-    would begin a cluster of their own. None where nobody has any.
+    would begin a cluster of their own.
     """
-    found = [node for node, has in has_data.items() if has]
-    return found if len(found) <= len(nodes) // 2 else []
+    return has_data if len(has_data) <= len(nodes) // 2 else []
 
 
 def lacking(cluster: ClusterConfig) -> list[Fault]:
