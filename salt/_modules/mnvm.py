@@ -7,6 +7,7 @@ What is read of libvirt and Consul is read directly.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import logging
 import socket
@@ -126,6 +127,27 @@ def undefine(vm: str | None = None) -> bool:
     name, _ = _vm(vm)
 
     return _run(lambda: libvirt_domains.undefine(name))
+
+
+def undefine_all(test: bool = False) -> list[str]:
+    """Undefine the domains that the states have written down on this node, and remove those files; the images stay.
+    Returns the VMs of which something was there. Refused for one that runs here.
+
+    test
+        True: only tell it
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.undefine_all test=True
+    """
+    files = sorted(Path(config.domain_file("any")).parent.glob("*.xml"))
+    if not test:
+        for file in files:
+            _run(functools.partial(libvirt_domains.undefine, file.stem))
+            file.unlink()
+    return [file.stem for file in files]
 
 
 def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:

@@ -152,6 +152,18 @@ def _faults(faults: Mapping[str, Sequence[str]]) -> Iterable[str]:
         yield from (f"    {line}" for line in told)
 
 
+def _removed(lines: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """What is or would be removed, by node."""
+    yield "  removed, or to be:"
+    yield from (f"  {line}" for line in _faults(lines))
+
+
+def _pillar(text: str) -> Iterable[str]:
+    """A pillar, to be copied."""
+    yield ""
+    yield from text.splitlines()
+
+
 def _named(title: str) -> Any:
     def show(values: Mapping[str, Any]) -> Iterable[str]:
         yield from (f"  {title} {name}: {value}" for name, value in values.items())
@@ -218,9 +230,11 @@ _PARTS = {
     "console": _console,
     "corrections": _corrections,
     "differences": _differences,
+    "removed": _removed,
     "faults": _faults,
     "doubts": _faults,
     "tried": _named("tried"),
     "rejected": _named("not"),
     "guards": _named("guard of"),
+    "pillar": _pillar,
 }

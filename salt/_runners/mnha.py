@@ -24,8 +24,29 @@ import salt.version
 
 import mnha
 from mnha import __version__
-from mnha.errors import ConfigurationError, FailedError, InputError, MnhaError, UnreachableError
-from mnha.master import audit, following, migration, passwords, progress, report, typed, verbs, wishes
+from mnha.errors import (
+    ConfigurationError,
+    DeadlineError,
+    FailedError,
+    InputError,
+    MnhaError,
+    RefusedError,
+    UnreachableError,
+)
+from mnha.master import (
+    applying,
+    audit,
+    following,
+    migration,
+    passwords,
+    progress,
+    rehearsal,
+    removal,
+    report,
+    typed,
+    verbs,
+    wishes,
+)
 from mnha.master import failover as takeover
 from mnha.master import history as recorded
 from mnha.master import minions as ask
@@ -42,6 +63,11 @@ OWN_RECORDS_S = 2.0
 STOP_WAIT_S = 180.0
 ADOPT_WAIT_S = 40.0
 PASSWORD_WAIT_S = 25.0
+SYNC_S = 120.0
+START_WITHIN_S = 90.0
+START_PAUSE_S = 3.0
+"""At the end of an installation Salt's daemons restart, and the guards look at their nodes for the first time: a start
+is tried again meanwhile."""
 
 _change = typed.change(lambda *told: _audit(*told))  # noqa: PLW0108 (it stands below)
 """A verb that changes something: the history tells who typed it, and what came of it."""
@@ -108,9 +134,12 @@ def history(*, cluster: str | None = None, limit: int = 20) -> dict[str, Any]:
 
 
 @_change
-def start(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+def start(*, cluster: str | None = None, vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """Set the VM's desired state to started and let the best node take it; returns when it runs. The guards obey what
     Consul holds: it goes through any node whose minion answers. It has failed where the VM stands paused.
+
+    test
+        True: only tell what it would do
 
     CLI Example:
 
@@ -120,6 +149,8 @@ def start(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        if test:
+            return rehearsal.start(_minions(), nodes, vm)
         with progress.waiting("until the VM runs"):
             return wishes.start(_minions(), nodes, vm, _who()).to_dict()
 
@@ -127,9 +158,14 @@ def start(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any
 
 
 @_change
-def stop(*, cluster: str | None = None, vm: str | None = None, wait_s: float = STOP_WAIT_S) -> dict[str, Any]:
+def stop(
+    *, cluster: str | None = None, vm: str | None = None, wait_s: float = STOP_WAIT_S, test: bool = False
+) -> dict[str, Any]:
     """Set the VM's desired state to stopped; returns when it is off and its lease given back. Consul and the guards
     go on.
+
+    test
+        True: only tell what it would do
 
     CLI Example:
 
@@ -139,6 +175,8 @@ def stop(*, cluster: str | None = None, vm: str | None = None, wait_s: float = S
     """
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        if test:
+            return rehearsal.stop(_minions(), nodes, vm)
         with progress.waiting(f"until the VM is off, for {wait_s:g} s at most"):
             return wishes.stop(_minions(), nodes, vm, _who(), wait_s).to_dict()
 
@@ -171,10 +209,14 @@ def migrate(
 
 @_change
 def maintenance(
-    node: str, state: str | bool, *, cluster: str | None = None, reason: str = "", force: bool = False
-) -> dict[str, Any]:
+    node: str, state: str | bool, *, cluster: str | None = None, reason: str = "", force: bool = False,
+    test: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """`on`: migrate the VM away, then make the node no candidate (`force`: even if the VM has to stay). `off`: make
     it one again; the VM comes back only if `prefer` names this node before the present one.
+
+    test
+        True: only tell what it would do
 
     CLI Example:
 
@@ -186,6 +228,8 @@ def maintenance(
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
+        if test:
+            return rehearsal.maintenance(_minions(), nodes, _named(node, nodes), state)
         with progress.waiting(f"for what {node} holds to be migrated"):
             return migration.maintenance(_minions(), nodes, _named(node, nodes), state, who, reason, force).to_dict()
 
@@ -193,9 +237,12 @@ def maintenance(
 
 
 @_change
-def adopt_share(node: str, *, cluster: str | None = None) -> dict[str, Any]:
+def adopt_share(node: str, *, cluster: str | None = None, test: bool = False) -> dict[str, Any]:
     """Make what a node has mounted at `image_folder` the cluster's share, after that was replaced: by its id the nodes
     tell the share from an empty mount point. While a VM runs, only its node may be named.
+
+    test
+        True: only tell what it would do
 
     CLI Example:
 
@@ -206,6 +253,8 @@ def adopt_share(node: str, *, cluster: str | None = None) -> dict[str, Any]:
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         verbs.require_node(node, name, nodes)
+        if test:
+            return rehearsal.adopt_share(takeover.value_of(_minions().one(node, "guard.status")), node)
         found = takeover.value_of(_minions().one(node, "guard.adopt_share", timeout_s=ADOPT_WAIT_S))
         text = f"the share that {node} has mounted is the cluster's, by the id {found['id']}"
         return {"result": True, "comment": text, "node": node, "id": found["id"]}
@@ -214,9 +263,12 @@ def adopt_share(node: str, *, cluster: str | None = None) -> dict[str, Any]:
 
 
 @_change
-def accept_disk(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+def accept_disk(*, cluster: str | None = None, vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """Let the VM be started from its image again, though it last wrote to an overlay of it: after that was merged by
     hand, or to give up what it holds. The VM must be off.
+
+    test
+        True: only tell what it would do
 
     CLI Example:
 
@@ -228,6 +280,8 @@ def accept_disk(*, cluster: str | None = None, vm: str | None = None) -> dict[st
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
         minions = _minions()
         node = minions.first(nodes, "consul_ha.quorum", timeout_s=8.0).node
+        if test:
+            return rehearsal.accept_disk(takeover.value_of(minions.one(node, "guard.status")), vm)
         found = takeover.value_of(minions.one(node, "guard.accept_disk", {"vm": vm}, timeout_s=ADOPT_WAIT_S))
         return {"result": True, "comment": found["message"], "vm": found["vm"]}
 
@@ -258,7 +312,7 @@ def console(*, cluster: str | None = None, vm: str | None = None, lines: int = 4
 
 @_change
 def reset_password(
-    *, cluster: str | None = None, vm: str | None = None, user: str = "root", file: str = ""
+    *, cluster: str | None = None, vm: str | None = None, user: str = "root", file: str = "", test: bool = False
 ) -> dict[str, Any]:
     """Set a user's password in the running guest, by its agent: a new one, made up and shown once on stderr, or that of
     a file. Only if the VM's `allow_reset_root_password` is true.
@@ -267,6 +321,8 @@ def reset_password(
         whose
     file
         a file that only root can read, with the password as its only line
+    test
+        True: only tell what it would do
 
     CLI Example:
 
@@ -279,6 +335,9 @@ def reset_password(
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         password = passwords.of_file(file) if file else passwords.made_up()
         found, node = _holder(nodes, vm)
+        if test:
+            conf = _on_demand("master.configuration").in_force(_minions(), nodes).cluster
+            return rehearsal.reset_password(user, found, node, conf.vms[found].allow_reset_root_password)
         key = (Path(__opts__["pki_dir"]) / "minions" / node).read_text(encoding="utf-8")
         order = {"sealed_password": _on_demand("secrets.sealed").seal(password, key), "user": user, "vm": found}
         done = takeover.value_of(_minions().one(node, "mnvm.reset_password", order, timeout_s=PASSWORD_WAIT_S))
@@ -312,34 +371,7 @@ def check_config(
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         if file:
             return _checked_file(file, name, vm or "")
-        faults: dict[str, list[str]] = {}
-        inventory = Inventory(__opts__)
-        doubts: dict[str, list[str]] = {}
-        config = _on_demand("config")
-        for one in (queue := list(nodes)):
-            pillar = inventory.compile_pillar(one)
-            if broken := inventory.render_faults(pillar):
-                faults[one] = broken
-                continue
-            try:
-                found = config.load(pillar)
-                found.require_node(one)
-                if not node:  # those that the pillar adds are not in force yet
-                    queue += [other for other in found.nodes if other not in queue]
-                grains = inventory.grains(one)
-                sizes = (int(grains.get(key) or 0) for key in ("mem_total", "num_cpus"))
-                if lines := [str(doubt) for doubt in config.doubts(found, *sizes)]:
-                    doubts[one] = lines
-            except ConfigurationError as error:
-                faults[one] = [str(fault) for fault in error.faults] or [error.message]
-            except InputError as error:
-                faults[one] = [error.message]
-        alike = {text for lines in faults.values() for text in lines}
-        well = _on_demand("master.given_file").CHECK_PASS
-        text = f"{verbs.count(len(alike), 'fault')} in the pillar of {', '.join(faults)}" if faults else well
-        if doubts:
-            text += f"; {verbs.count(len({text for lines in doubts.values() for text in lines}), 'doubt')}"
-        return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
+        return _checked_pillars(nodes, are_all=bool(node))
 
     if node or (file and not cluster and not _is_master_of_any()):
         return verbs.run_for(node or "mnha", [node] if node else [], work)
@@ -499,9 +531,12 @@ def config_rollback(version: int, *, cluster: str | None = None, test: bool = Fa
 
 
 @_change
-def config_accept(*, cluster: str | None = None) -> dict[str, Any]:
+def config_accept(*, cluster: str | None = None, test: bool = False) -> dict[str, Any]:
     """Let the pillar on this master replace what is in force with the next `state.apply`, though other masters have
     changed that since this one was up to date. Tells what will be different.
+
+    test
+        True: only tell it
 
     CLI Example:
 
@@ -512,9 +547,11 @@ def config_accept(*, cluster: str | None = None) -> dict[str, Any]:
 
     def work(name: str, nodes: list[str]) -> dict[str, Any]:
         changes = _on_demand("master.configuration")
-        applied = changes.accept(_minions(), nodes, socket.gethostname())
+        accept = changes.in_force if test else lambda *who: changes.accept(*who, socket.gethostname())
+        applied = accept(_minions(), nodes)
         lines = changes.lines(applied.cluster, _on_demand("config").load(_pillars(nodes)()[0]))
-        text = f"the pillar on {socket.gethostname()} may replace version {applied.version}: state.apply through it"
+        word = "would be allowed to" if test else "may"
+        text = f"the pillar on {socket.gethostname()} {word} replace version {applied.version}: state.apply through it"
         return {"result": True, "comment": text, "differences": lines}
 
     return verbs.run(__opts__, cluster, work)
@@ -545,8 +582,10 @@ def version(*, cluster: str | None = None) -> dict[str, Any]:
     return verbs.run(__opts__, cluster, work)
 
 
-@typed.verb
-def bootstrap(cluster: str, *, renew_certificates: bool = False, renew_tokens: bool = False) -> dict[str, Any]:
+@_change
+def bootstrap(
+    cluster: str, *, renew_certificates: bool = False, renew_tokens: bool = False, test: bool = False
+) -> dict[str, Any]:
     """Make a cluster's secrets on this master: authority, certificates, Consul's keys and tokens, Salt's shared
     key.
 
@@ -559,6 +598,8 @@ def bootstrap(cluster: str, *, renew_certificates: bool = False, renew_tokens: b
         make the nodes' certificates and keys anew, after a change of address or before they end
     renew_tokens
         make the Consul tokens of all roles of all nodes anew, after somebody may have read one
+    test
+        True: only tell which would be made
 
     CLI Example:
 
@@ -566,19 +607,88 @@ def bootstrap(cluster: str, *, renew_certificates: bool = False, renew_tokens: b
 
         salt-run mnha.bootstrap cluster=example
     """
-    secrets = _on_demand("secrets.store")
-    conf = Inventory(__opts__).configuration(cluster)
-    plan = secrets.Plan(
-        cluster=conf.name,
-        datacenter=conf.name,
-        nodes={name: (node.storage, node.management) for name, node in conf.nodes.items()},
-        masters_on_nodes=conf.salt.masters_on_nodes,
-        salt_master_key=Path(__opts__["pki_dir"]) / "master.pem",
-    )
-    folder = secrets.folder(__opts__) / conf.name
-    made = secrets.bootstrap(folder, plan, renew_certificates, renew_tokens=renew_tokens)
-    result: dict[str, Any] = {"folder": str(folder), "created": made.created}
-    return {**result, "kept": len(made.kept), "warnings": made.warnings}
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        conf = Inventory(__opts__).configuration(name)
+        return _secrets(conf, renew_certificates=renew_certificates, renew_tokens=renew_tokens, test=test)
+
+    return verbs.run_for(cluster, [], work)
+
+
+@_change
+def install(file: str = "", *, cluster: str | None = None, vm: str | None = None, test: bool = False) -> dict[str, Any]:
+    """Put the product on all nodes of a cluster, as the pillar has it, and let its VMs run: checks the pillar and the
+    nodes, makes what is missing of the secrets, applies all states, starts. May be repeated at any time.
+
+    Every node's minion must answer, and image and bridges must be there, with a link, where the states don't make
+    them. Otherwise all faults are told, and nothing is done.
+
+    file
+        the old suite's configuration file, for a cluster that is not installed yet: what it says is written into the
+        pillar on this master. Without a cluster in the pillar it is told what the pillar has to have besides.
+    vm
+        only this one is started
+    test
+        True: check everything, and tell what would be done
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.install test=True
+        salt-run mnha.install /root/zsha.json
+    """
+    who = _who()
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        if not (checked := _checked_pillars(nodes))["result"]:
+            return checked
+        return _installed(Inventory(__opts__).configuration(name), file, vm, who, test)
+
+    if file and not _is_master_of_any():
+        return verbs.run_for("mnha", [], lambda name, nodes: _without_pillar(file))
+    return verbs.run(__opts__, cluster, work)
+
+
+@_change
+def uninstall(
+    *, cluster: str | None = None, yes_i_really_really_mean_it: bool = False, test: bool = False
+) -> dict[str, Any]:
+    """Remove the product from all nodes of a cluster that answer: guard, fencer, zsha, Consul with all its records, and
+    the VMs' definitions. No image is touched. Without the word it tells what would go from which node, and fails.
+
+    Refused while a VM runs or is to run. Repeated it goes on with what was away. `mnha.install` builds all anew.
+
+    yes_i_really_really_mean_it
+        True: do it
+    test
+        True: only tell what would go
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.uninstall
+        salt-run mnha.uninstall yes_i_really_really_mean_it=True
+    """
+    who = _who()
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        minions, in_earnest = _minions(), yes_i_really_really_mean_it and not test
+        there = removal.marked(minions, nodes)
+        why_not = removal.obstacle(_status(name, nodes, STATUS_WAIT_S)[0], there)
+        if in_earnest and why_not:
+            raise RefusedError(f"nothing was removed: {why_not}")
+        if in_earnest:
+            audit.to_journal(f"mnha.uninstall of cluster {name} by {who}, from {', '.join(there) or 'no node'}")
+        with progress.waiting("until all nodes are through"):
+            done = removal.remove(minions, nodes, list(there), progress.tell, test=not in_earnest)
+        told = {"removed": done.lines, "faults": done.faults}
+        if in_earnest:
+            return {"result": not done.faults, "comment": removal.sentence(done, name), **told}
+        return {"result": test, "comment": removal.warning(done, name, why_not), **told}
+
+    return verbs.run(__opts__, cluster, work)
 
 
 # ---- how the verbs work
@@ -594,6 +704,106 @@ def _on_demand(name: str) -> Any:
     except ImportError as error:
         remedy = "`salt-call state.apply states.salt.packages` repairs it"
         raise FailedError(f"Salt's own Python on this master can't load mnha.{name} ({error}): {remedy}") from error
+
+
+def _secrets(
+    conf: Any, *, renew_certificates: bool = False, renew_tokens: bool = False, test: bool = False
+) -> dict[str, Any]:
+    """Make a cluster's secrets, or tell which would be made."""
+    secrets = _on_demand("secrets.store")
+    plan = secrets.Plan(
+        cluster=conf.name,
+        datacenter=conf.name,
+        nodes={name: (node.storage, node.management) for name, node in conf.nodes.items()},
+        masters_on_nodes=conf.salt.masters_on_nodes,
+        salt_master_key=Path(__opts__["pki_dir"]) / "master.pem",
+    )
+    folder = secrets.folder(__opts__) / conf.name
+    if test:
+        missing = secrets.to_make(folder, plan, renew_certificates, renew_tokens=renew_tokens)
+        text = f"{verbs.count(len(missing), 'secret')} would be made in {folder}"
+        return {"result": True, "comment": text, "folder": str(folder), "created": missing}
+    made = secrets.bootstrap(folder, plan, renew_certificates, renew_tokens=renew_tokens)
+    text = f"{verbs.count(len(made.created), 'secret')} made in {folder}; {len(made.kept)} are as they were"
+    return {"result": True, "comment": text, "folder": str(folder), "created": made.created, "kept": len(made.kept),
+            "warnings": made.warnings}  # fmt: skip
+
+
+def _without_pillar(file: str) -> dict[str, Any]:
+    """What has to stand in the pillar before a cluster can be installed from the old suite's file."""
+    installing = _on_demand("master.installing")
+    try:
+        given = _on_demand("master.given_file").read_file(file, None)
+    except ConfigurationError as error:
+        lines = [str(fault) for fault in error.faults] or [error.message]
+        return {"result": False, "comment": f"{verbs.count(len(lines), 'fault')} in {file}", "faults": {file: lines}}
+    lines = [str(fault) for fault in installing.lacking(given.cluster)]
+    text = (
+        f"{file} is right, but a cluster needs more than it says, and no pillar has that: write the pillar below into "
+        "a file of the pillar tree with what is marked there, assign it to the nodes in top.sls, accept their minions "
+        "(`salt-key -A`), and try again"
+    )
+    return {"result": False, "comment": text, "corrections": list(given.corrections), "faults": {file: lines},
+            "pillar": installing.pillar(given.cluster)}  # fmt: skip
+
+
+def _installed(conf: Any, file: str, vm: str | None, who: str, test: bool) -> dict[str, Any]:
+    """A cluster as it is installed, or what would be done for it.
+
+    :raises RefusedError: there is one already, and a file is given.
+    """
+    changes, minions, nodes = _on_demand("master.configuration"), _minions(), list(conf.nodes)
+    installing = _on_demand("master.installing")
+    change, files, told = None, {}, {}
+    if file:
+        if there := [node for node, is_there in removal.marked(minions, nodes).items() if is_there]:
+            raise RefusedError(
+                f"{conf.name} is installed on {', '.join(there)}: `salt-run mnha.import_config {file}` changes it"
+            )
+        given = _on_demand("master.given_file").read_file(file, conf.to_mapping(), vm or "")
+        files = _on_demand("master.pillar_tree").files_of(__opts__, nodes)
+        change = changes.plan(given.cluster, _pillars(nodes), files, is_there=False)
+        conf, nodes = given.cluster, list(given.cluster.nodes)
+        told = {"corrections": list(given.corrections), "differences": change.told()}
+    progress.tell(f"looking whether all is there on {', '.join(nodes)}")
+    if found := installing.faults(minions, nodes, conf):
+        text = f"{verbs.count(installing.alike(found), 'fault')} on {', '.join(found)}: nothing was done"
+        return {"result": False, "comment": text, **told, "faults": found}
+    vms = [vm] if vm else list(conf.vms)
+    if test:
+        made = _secrets(conf, test=True)["comment"]
+        text = f"{made}, all states applied to {', '.join(nodes)}, and {', '.join(vms)} started"
+        return {"result": True, "comment": text, **told}
+    if change:
+        changes.write(change, _pillars(nodes), files)
+    progress.tell(_secrets(conf)["comment"])
+    minions.each(nodes, "saltutil.sync_all", timeout_s=SYNC_S)
+    for title, given_to in (
+        ("what the modules need", {"mods": "states.salt.packages"}),
+        ("everything", {"pillar": {"mnha_changed_by": f"{who}, by mnha.install"}}),
+    ):
+        progress.tell(f"{title} is being applied to {', '.join(nodes)}")
+        if found := applying.faults(nodes, applying.run(minions, nodes, given_to, progress.tell)):
+            text = f"{conf.name} is not wholly installed, and nothing was started: see what failed, and repeat it"
+            return {"result": False, "comment": text, **told, "faults": found}
+    started = [_started_at_last(nodes, name, who) for name in vms]
+    text = "; ".join([f"{conf.name} is installed on {', '.join(nodes)}", *(one["comment"] for one in started)])
+    return {**(started[0] if started else {}), "result": all(one["result"] for one in started), "comment": text, **told}
+
+
+def _started_at_last(nodes: list[str], vm: str, who: str) -> dict[str, Any]:
+    """A start, once Salt's daemons are there again, and the guards know their nodes."""
+    end_s = time.monotonic() + START_WITHIN_S
+    with progress.waiting(f"until {vm} runs"):
+        while True:
+            try:
+                result = wishes.start(_minions(), nodes, vm, who)
+                if result.ok or time.monotonic() > end_s:
+                    return result.to_dict()
+            except (UnreachableError, DeadlineError, FailedError):
+                if time.monotonic() > end_s:
+                    raise
+            time.sleep(START_PAUSE_S)
 
 
 def _holder(nodes: list[str], vm: str | None) -> tuple[str, str]:
@@ -616,6 +826,38 @@ def _named(word: str, nodes: list[str]) -> str:
         return word
     changes = _on_demand("master.configuration")
     return str(changes.node_at(changes.in_force(_minions(), nodes).cluster, word))
+
+
+def _checked_pillars(nodes: list[str], *, are_all: bool = False) -> dict[str, Any]:
+    """What is wrong with the pillars of nodes, and of those that these add, but where they `are_all`."""
+    faults: dict[str, list[str]] = {}
+    inventory = Inventory(__opts__)
+    doubts: dict[str, list[str]] = {}
+    config = _on_demand("config")
+    for one in (queue := list(nodes)):
+        pillar = inventory.compile_pillar(one)
+        if broken := inventory.render_faults(pillar):
+            faults[one] = broken
+            continue
+        try:
+            found = config.load(pillar)
+            found.require_node(one)
+            if not are_all:  # those that the pillar adds are not in force yet
+                queue += [other for other in found.nodes if other not in queue]
+            grains = inventory.grains(one)
+            sizes = (int(grains.get(key) or 0) for key in ("mem_total", "num_cpus"))
+            if lines := [str(doubt) for doubt in config.doubts(found, *sizes)]:
+                doubts[one] = lines
+        except ConfigurationError as error:
+            faults[one] = [str(fault) for fault in error.faults] or [error.message]
+        except InputError as error:
+            faults[one] = [error.message]
+    alike = {text for lines in faults.values() for text in lines}
+    well = _on_demand("master.given_file").CHECK_PASS
+    text = f"{verbs.count(len(alike), 'fault')} in the pillar of {', '.join(faults)}" if faults else well
+    if doubts:
+        text += f"; {verbs.count(len({text for lines in doubts.values() for text in lines}), 'doubt')}"
+    return {"result": not faults, "comment": text, "faults": faults, "doubts": doubts}
 
 
 def _checked_file(file: str, cluster: str, vm: str) -> dict[str, Any]:

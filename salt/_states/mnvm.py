@@ -4,6 +4,11 @@
 
     mnvm:
       mnvm.defined: []
+
+    on the way back:
+      mnvm.none_alive:
+        - failhard: True
+      mnvm.undefined: []
 """
 
 from __future__ import annotations
@@ -52,6 +57,40 @@ def defined(name: str) -> Result:
     if not changes:
         return {"name": name, "result": True, "changes": {}, "comment": f"{name} is defined as it should be"}
     comment = f"{name} {'would be' if test else 'was'} defined; a running VM changes at its next start"
+    return {"name": name, "result": None if test else True, "changes": changes, "comment": comment}
+
+
+def none_alive(name: str) -> Result:
+    """No protected VM runs on this node, by the kernel's word. Changes nothing.
+
+    name
+        only an id
+    """
+    try:
+        alive = __salt__["guard.vms_here"]()
+    except CommandExecutionError as error:
+        return {"name": name, "result": False, "changes": {}, "comment": str(error)}
+    if alive:
+        comment = f"{', '.join(alive)} runs on this node: `salt-run mnha.stop` stops it, and nothing was removed"
+        return {"name": name, "result": False, "changes": {}, "comment": comment}
+    return {"name": name, "result": True, "changes": {}, "comment": "no VM of the cluster runs here"}
+
+
+def undefined(name: str) -> Result:
+    """No domain of a protected VM is defined on this node any more, nor written down for its guard; the images stay.
+
+    name
+        only an id
+    """
+    test = bool(__opts__["test"])
+    try:
+        names = __salt__["mnvm.undefine_all"](test=test)
+    except CommandExecutionError as error:
+        return {"name": name, "result": False, "changes": {}, "comment": str(error)}
+    if not names:
+        return {"name": name, "result": True, "changes": {}, "comment": "none is defined"}
+    changes = {vm: {"old": "defined", "new": "absent"} for vm in names}
+    comment = f"{', '.join(names)} {'would be' if test else 'was'} undefined"
     return {"name": name, "result": None if test else True, "changes": changes, "comment": comment}
 
 

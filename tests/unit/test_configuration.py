@@ -287,17 +287,3 @@ def test_the_versions_and_what_each_changed(site: Site) -> None:
 def test_a_master_is_noted_as_knowing_what_is_in_force(site: Site) -> None:
     assert configuration.accept(site, NODES, "node3").version == 1
     assert site.records["masters/node3"] == {"version": 1}
-
-
-@pytest.mark.parametrize(
-    ("value", "lines"),
-    [
-        (GOOD, []),
-        (BAD, ["guard_running: it does not start"]),
-        (["Rendering SLS failed"], ["Rendering SLS failed"]),
-        ("The function is running as PID 7", ["The function is running as PID 7"]),
-        ([], ["nothing was done"]),
-    ],
-)
-def test_what_failed_in_a_run_of_states(value: Any, lines: list[str]) -> None:
-    assert configuration.failures(Reply("node1", value, isinstance(value, dict))) == lines

@@ -20,6 +20,7 @@ TYPED = {
     "export_config",
     "history",
     "import_config",
+    "install",
     "maintenance",
     "migrate",
     "reset_password",
@@ -27,8 +28,23 @@ TYPED = {
     "status",
     "status_conf",
     "stop",
+    "uninstall",
     "version",
 }
+ASKING = {
+    "check_config",
+    "config_diff",
+    "config_history",
+    "config_sample",
+    "console",
+    "export_config",
+    "history",
+    "status",
+    "status_conf",
+    "version",
+}
+"""Those that change nothing of a cluster; all others are told to the history, and can be rehearsed."""
+NOT_REHEARSED = {"migrate"}
 BY_EVENTS = {"claim", "consul_roles", "failover", "prepare"}
 
 
@@ -36,6 +52,23 @@ def offered(runner: str) -> set[str]:
     tree = ast.parse((ROOT / f"salt/_runners/{runner}.py").read_text(encoding="utf-8"))
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     return {name for name in functions if not name.startswith("_")}
+
+
+def verbs() -> dict[str, ast.FunctionDef]:
+    tree = ast.parse((ROOT / "salt/_runners/mnha.py").read_text(encoding="utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name: node for node in found if not node.name.startswith("_")}
+
+
+def test_every_verb_fails_with_an_exit_code_and_what_changes_something_is_told_to_the_history() -> None:
+    """Both are done by how a verb is decorated (:mod:`mnha.master.typed`)."""
+    told = {name: [ast.unparse(one) for one in verb.decorator_list] for name, verb in verbs().items()}
+    assert told == {name: ["typed.verb"] if name in ASKING else ["_change"] for name in TYPED}
+
+
+def test_every_verb_that_changes_something_can_be_rehearsed() -> None:
+    arguments = {name: {one.arg for one in verb.args.kwonlyargs} for name, verb in verbs().items()}
+    assert {name for name, names in arguments.items() if "test" in names} == TYPED - ASKING - NOT_REHEARSED
 
 
 def test_an_operator_sees_the_verbs_and_nothing_that_only_events_run() -> None:

@@ -55,6 +55,16 @@ def test_an_added_node_gets_secrets_and_the_others_keep_theirs(home: Path) -> No
     assert {name: text for name, text in contents(home).items() if name in before} == before
 
 
+@pytest.mark.parametrize("renew", [{}, {"renew_certificates": True}, {"renew_tokens": True}])
+def test_what_would_be_made_is_what_is_made(tmp_path: Path, renew: dict[str, bool]) -> None:
+    folder = tmp_path / "c1"
+    for wanted in (plan(), plan(nodes={**NODES, "node4": ("10.0.0.1", "10.1.0.1")}), plan(masters_on_nodes=False)):
+        before = contents(folder)
+        told = store.to_make(folder, wanted, **renew)
+        assert contents(folder) == before
+        assert told == sorted(store.bootstrap(folder, wanted, now=NOW, **renew).created)
+
+
 def test_only_root_may_read_anything(home: Path) -> None:
     for path in (home, *home.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path

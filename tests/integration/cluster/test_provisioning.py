@@ -136,6 +136,6 @@ def test_a_second_bootstrap_changes_nothing(cluster: Cluster) -> None:
     sums = ["sh", "-c", "find /etc/mnha/secrets -type f | sort | xargs sha256sum"]
     before = cluster.run(MASTER, sums, check=True).stdout
     done = cluster.run(MASTER, words, check=True)
-    assert json.loads(done.stdout)["created"] == []
+    assert json.loads(done.stdout)[CLUSTER_NAME]["created"] == []
     for node in cluster.names:
         assert cluster.run(node, sums, check=True).stdout == before

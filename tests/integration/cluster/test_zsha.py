@@ -34,7 +34,11 @@ def test_it_tells_how_it_is_without_any_salt(scene: Scene) -> None:
         shown = json.loads(printed.split(">>>Configuration\n")[1])
         assert shown["CPU"] == 1
         assert zsha(cluster, node, "export-config") == (0, "output config json file to /tmp/current.config.json\n")
-        assert zsha(cluster, node, "-v")[0] == 0
+        code, printed = zsha(cluster, node, "-v")
+        assert (code, "Guard: not known" in printed) == (0, False), printed
+        code, printed = zsha(cluster, node, "history")
+        assert code == 0
+        assert "mnvm: started:" in printed
         code, printed = zsha(cluster, node, "check-config", "/tmp/current.config.json")
         assert (code, printed) == (0, "config file check pass\n")
     finally:

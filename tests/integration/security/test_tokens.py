@@ -73,7 +73,7 @@ def test_all_tokens_are_replaced_while_the_mnvm_runs_on(scene: Scene) -> None:
     assert set(codes(cluster, before).values()) == {200}
     lay_out_as_before(cluster, management)
     words = ["salt-run", "--out=json", "mnha.bootstrap", CLUSTER_NAME, "renew_tokens=True"]
-    made = json.loads(cluster.run(MASTER, words, timeout_s=60, check=True).stdout)["created"]
+    made = json.loads(cluster.run(MASTER, words, timeout_s=60, check=True).stdout)[CLUSTER_NAME]["created"]
     assert sorted(made) == sorted(before)
     answers = apply(cluster, "*", "states.consul,states.guard")
     assert sorted(answers) == cluster.names

@@ -13,6 +13,7 @@ from mnha.oldsuite import sample
 from mnha.zsha import __main__ as zsha
 from mnha.zsha import reading
 from tests.support.example import ROOT
+from tests.support.fake_guard import FakeCluster
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_help_has_all_verbs_but_the_hidden_one(capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().out
     page = (ROOT / "salt/states/guard/files/zsha.8").read_text().replace("\\-", "-")
     for verb in ("status", "status-conf", "migrate", "stop", "start", "check-config", "config-sample", "export-config",
-                 "import-config"):  # fmt: skip
+                 "import-config", "history", "install", "uninstall"):  # fmt: skip
         assert verb in printed
         assert verb in page
         for shell in ("bash", "zsh"):
@@ -51,6 +52,10 @@ def test_help_has_all_verbs_but_the_hidden_one(capsys: pytest.CaptureFixture[str
         (["config-sample", "FileConf"], "--out=json mnha.config_sample kind=FileConf"),
         (["import-config", "/x/y.json"], "--out=json mnha.import_config file=/x/y.json"),
         (["reset-MNVM-password"], "--out=json mnha.reset_password"),
+        (["install"], "--out=json mnha.install"),
+        (["install", "-c", "/x/y.json"], "--out=json mnha.install file=/x/y.json"),
+        (["uninstall"], "--out=json mnha.uninstall"),
+        (["uninstall", "--yes-i-really-really-mean-it"], "--out=json mnha.uninstall yes_i_really_really_mean_it=True"),
     ],
 )
 def test_what_salt_run_is_asked_for(
@@ -88,11 +93,12 @@ def test_without_salt_what_changes_something_says_so(
     assert "salt-run can't be begun" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["status", "status-conf", "export-config"])
+@pytest.mark.parametrize("verb", ["status", "status-conf", "export-config", "history"])
 def test_a_machine_that_is_no_node_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
     monkeypatch.setattr(reading, "look", lambda: reading.configuration(Path("/nowhere/guard.json")))
+    monkeypatch.setattr(reading, "history", lambda: reading.configuration(Path("/nowhere/guard.json")))
     assert zsha.main([verb]) == 2
     assert "no node of a cluster" in capsys.readouterr().err
 
@@ -129,3 +135,58 @@ def test_a_file_is_checked_without_salt(
     printed = capsys.readouterr().out
     assert "CPU" in printed
     assert "1 fault in" in printed
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["status", "status-conf", "history", "export-config", "check-config", "config-sample", "import-config", "migrate",
+     "stop", "start", "install", "uninstall", "reset-MNVM-password"],
+)  # fmt: skip
+def test_every_verb_has_a_help_of_its_own(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        zsha.main([verb, "-h"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: zsha {verb}")
+
+
+@pytest.mark.parametrize(
+    "typed", [["stauts"], ["migrate"], ["status", "now"], ["uninstall", "--yes"], ["install", "x"]]
+)
+def test_wrong_words_do_nothing_and_end_with_2(salt_run: Path, typed: list[str]) -> None:
+    """Nor is the word by which everything is removed taken when it is not written in full."""
+    answers(salt_run, {"result": True, "comment": "done"})
+    with pytest.raises(SystemExit) as ended:
+        zsha.main(typed)
+    assert ended.value.code == 2
+    assert not (salt_run / "words").exists()
+
+
+def test_the_password_of_an_installation_is_not_needed_and_not_handed_on(
+    salt_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(salt_run, {"result": True, "comment": "done"})
+    assert zsha.main(["install", "-p", "secret", "-c", "/x/y.json"]) == 0
+    assert "secret" not in (salt_run / "words").read_text()
+    assert "-p is not needed" in capsys.readouterr().err
+
+
+def test_what_would_be_removed_is_shown_and_is_a_failure(salt_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = {"result": False, "comment": "nothing was removed", "removed": {"node1": ["file /a", "service b"]}}
+    answers(salt_run, part, 1)
+    assert zsha.main(["uninstall"]) == 1
+    assert capsys.readouterr().out == "node1: file /a\nnode1: service b\nnothing was removed\n"
+
+
+def test_a_pillar_is_shown_as_it_is(salt_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers(salt_run, {"result": False, "comment": "write it", "pillar": "mnha:\n  cluster: 1\n"}, 1)
+    assert zsha.main(["install"]) == 1
+    assert "mnha:\n  cluster: 1\n" in capsys.readouterr().out
+
+
+def test_the_version_of_the_guard_is_asked_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeCluster(tmp_path, ["node1"]):
+        monkeypatch.setattr(reading, "configuration", lambda: {"socket": str(tmp_path / "node1.sock")})
+        assert zsha.main(["-v"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "Guard: fake"

@@ -103,3 +103,22 @@ def test_the_guests_address_is_that_at_its_node(address: Any, line: str) -> None
 
 def test_the_configuration_is_shown_as_a_file() -> None:
     assert list(shapes.configuration({"mnvm": {"CPU": 4}})) == [">>>Configuration", "{", '    "CPU": 4', "}"]
+
+
+def test_the_history_is_an_event_a_line() -> None:
+    events = [
+        {"at": "2026-01-01T00:00:00", "node": "node1", "vm": "mnvm", "event": "taken", "text": "took the lease"},
+        {
+            "at": "2026-01-01T00:00:01",
+            "last": "2026-01-01T00:10:00",
+            "count": 3,
+            "event": "command",
+            "text": "`mnha.stop`",
+        },
+        {"event": "unreadable", "text": "somebody wrote it by hand"},
+    ]
+    assert list(shapes.history(events)) == [
+        "2026-01-01T00:00:00 node1 mnvm: taken: took the lease",
+        "2026-01-01T00:10:00 -: command: `mnha.stop` (3 times since 2026-01-01T00:00:01)",
+        "- -: unreadable: somebody wrote it by hand",
+    ]

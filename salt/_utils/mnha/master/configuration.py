@@ -23,14 +23,12 @@ import yaml
 
 from .. import config, keys
 from ..config import difference
-from ..config.fields import nested
 from ..errors import ConfigurationError, FailedError, InputError, RefusedError, UnreachableError
 from ..oldsuite import conversion
-from . import pillar_edit
+from . import applying, pillar_edit
 from .migration import value_of_any
-from .minions import Minions, Reply
+from .minions import Minions
 
-APPLY_S = 900.0
 ASK_S = 10.0
 PING_S = 6.0
 AFTERWARDS_TRIES = 6
@@ -187,17 +185,18 @@ class Plan:
         return _by_effect(self.found)
 
 
-def plan(wanted: config.ClusterConfig, pillars: Pillars, files: Mapping[Path, str]) -> Plan:
+def plan(wanted: config.ClusterConfig, pillars: Pillars, files: Mapping[Path, str], *, is_there: bool = True) -> Plan:
     """How the pillar on this master becomes `wanted`. Changes nothing.
 
     :param files: those that the pillars are made of.
+    :param is_there: whether there is a cluster already: then some things can't be changed any more.
     :raises ConfigurationError: the pillar on this master is wrong.
     :raises RefusedError: the change can't be made in a cluster that is there.
     :raises FailedError: a value stands where this program may not write.
     """
     before = config.load(pillars()[0])
     found = tuple(difference.differences(before.to_mapping(), wanted.to_mapping()))
-    if never := [str(one) for one in found if one.when == "never"]:
+    if is_there and (never := [str(one) for one in found if one.when == "never"]):
         raise RefusedError(f"{', '.join(never)}: that can be changed {difference.WORDS['never']}")
     return Plan(wanted, found, pillar_edit.changed(files, found, wanted.to_mapping()))
 
@@ -234,17 +233,8 @@ def carry_out(
     awake = sorted(minions.each(nodes, "test.ping", timeout_s=PING_S))
     if not awake:
         raise UnreachableError(f"none of {', '.join(nodes)} answers within {PING_S:g} s: nothing was changed")
-    pillar_edit.write(change.files)
+    write(change, pillars, before)
     old = {path: before[path] for path in change.files}
-    try:
-        for pillar in pillars():
-            if differing := difference.places(config.load(pillar), change.wanted):
-                raise FailedError(
-                    f"another file of the pillar has the last word on {differing}: write it there by hand"
-                )
-    except (ConfigurationError, FailedError):
-        pillar_edit.write(old)
-        raise
     tell(f"the pillar is written ({', '.join(map(str, change.files))}); it is applied to {', '.join(awake)}")
     asleep = [node for node in nodes if node not in awake]
     faults = apply(minions, awake, who, tell) | {node: [NOT_APPLIED] for node in asleep}
@@ -263,6 +253,24 @@ def carry_out(
     return applied.version, faults
 
 
+def write(change: Plan, pillars: Pillars, before: Mapping[Path, str]) -> None:
+    """Write the pillar, and see that it became what is meant.
+
+    :param before: the texts of the files.
+    :raises ConfigurationError, FailedError: it did not: it is as it was.
+    """
+    pillar_edit.write(change.files)
+    try:
+        for pillar in pillars():
+            if differing := difference.places(config.load(pillar), change.wanted):
+                raise FailedError(
+                    f"another file of the pillar has the last word on {differing}: write it there by hand"
+                )
+    except (ConfigurationError, FailedError):
+        pillar_edit.write({path: before[path] for path in change.files})
+        raise
+
+
 def _afterwards(minions: Minions, nodes: Sequence[str]) -> config.Applied:
     """What is in force after a run of states, which may have restarted minions.
 
@@ -276,26 +284,5 @@ def _afterwards(minions: Minions, nodes: Sequence[str]) -> config.Applied:
 
 def apply(minions: Minions, nodes: Sequence[str], who: str, tell: Callable[[str], None]) -> dict[str, list[str]]:
     """Apply all states on all nodes at once; node -> what failed, where something did."""
-    heard: set[str] = set()
-
-    def progress(replies: Mapping[str, Reply], waited_s: float) -> bool:
-        for node in replies.keys() - heard:
-            heard.add(node)
-            words = "well" if not failures(replies[node]) else "not all went well"
-            tell(f"{node}: {words}, after {replies[node].after_s:.0f} s")
-        return False
-
-    by = {"pillar": {"mnha_changed_by": who}}
-    replies = minions.each(nodes, "state.apply", by, timeout_s=APPLY_S, enough=progress)
-    found = {node: failures(replies[node]) if node in replies else ["its minion has not answered"] for node in nodes}
-    return {node: lines for node, lines in found.items() if lines}
-
-
-def failures(reply: Reply) -> list[str]:
-    """What failed in a node's run of states."""
-    if not isinstance(reply.value, Mapping):
-        lines = reply.value if isinstance(reply.value, Iterable) and not isinstance(reply.value, str) else [reply.said]
-        return [str(line) for line in lines] or ["nothing was done"]
-    states = [one for one in reply.value.values() if isinstance(one, Mapping)]
-    failed = [one for one in states if one.get("result") is False]
-    return [f"{nested(one, '__id__') or one.get('name')}: {one.get('comment')}" for one in failed]
+    replies = applying.run(minions, nodes, {"pillar": {"mnha_changed_by": who}}, tell)
+    return applying.faults(nodes, replies)

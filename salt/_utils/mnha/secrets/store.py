@@ -131,6 +131,20 @@ def bootstrap(
     return report
 
 
+def to_make(folder: Path, plan: Plan, renew_certificates: bool = False, *, renew_tokens: bool = False) -> list[str]:
+    """What :func:`bootstrap` with the same arguments would make, sorted. Writes nothing."""
+    made = {"ca-key.pem", "ca.pem", "gossip.key", "management-token"}
+    renewed: set[str] = set()
+    for node in plan.nodes:
+        pairs = {f"nodes/{node}/{use}{end}.pem" for use in (CONSUL, LIBVIRT) for end in ("", "-key")}
+        tokens = {f"nodes/{node}/{role}-token" for role in NODE_TOKENS}
+        made |= pairs | tokens
+        renewed |= (pairs if renew_certificates else set()) | (tokens if renew_tokens else set())
+    if plan.masters_on_nodes:
+        made |= {"salt/master.pem", "salt/master.pub"}
+    return sorted(name for name in made if name in renewed or not (folder / name).exists())
+
+
 def for_node(folder: Path, node: str) -> dict[str, str]:
     """What `node` may see: the authority's certificate, the gossip key and its own folder."""
     own = folder / "nodes" / node

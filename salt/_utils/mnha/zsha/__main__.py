@@ -38,7 +38,8 @@ def main(words: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="zsha", description="High availability of the management-node VM, by the old suite's verbs.",
+        prog="zsha", allow_abbrev=False,
+        description="High availability of the management-node VM, by the old suite's verbs.",
         epilog="What only asks works without Salt. What changes something goes through this node's master: "
         "`salt-run -d mnha` tells all that it can.",
     )  # fmt: skip
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("status", _status, "where the VM runs, the nodes, Consul; exit code 0 as desired, 1 not, 2 not known")
     verb("status-conf", _status_conf, "the same, and the configuration in force")
+    verb("history", _history, "what happened last: who took over when and why, who typed what")
     verb("export-config", _export, f"write the configuration in force to {EXPORTED}")
     verb("check-config", _check, "check a configuration file: all faults at once", "file")
     verb("config-sample", _ordered("config_sample", "kind"), "write a sample: FileConf or CephConf", "kind")
@@ -65,6 +67,21 @@ def _parser() -> argparse.ArgumentParser:
     verb("migrate", _ordered("migrate", "node"), "migrate the VM, live, to a node by name or address", "node")
     verb("stop", _ordered("stop"), "shut the VM down, and let it run nowhere")
     verb("start", _ordered("start"), "let the VM run")
+    one = verbs.add_parser(
+        "install",
+        allow_abbrev=False,
+        help="put the product on all nodes, as the pillar or a file says, and start the VM",
+    )
+    one.add_argument("-c", dest="file", default="", help="the configuration file, for a cluster that is not there yet")
+    one.add_argument("-p", dest="password", help="not needed any more: Salt's keys are what opens the nodes")
+    one.set_defaults(work=_install)
+    one = verbs.add_parser(
+        "uninstall", allow_abbrev=False, help="tell what would be removed from which node; with the word, remove it"
+    )
+    one.add_argument(
+        "--yes-i-really-really-mean-it", dest="yes", action="store_true", help="remove it; no image is touched"
+    )
+    one.set_defaults(work=_uninstall)
     verb("reset-MNVM-password", _ordered("reset_password"), "a new password for root in the guest", is_hidden=True)
     parser.set_defaults(work=usage)
     return parser
@@ -73,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 def _version(given: argparse.Namespace) -> int:
     print(f"App Version: {__version__}")
     try:
-        print(f"Guard: {client.request('status', path=reading.configuration()['socket'], timeout_s=1.0)['version']}")
+        said = client.request("status", path=reading.configuration()["socket"], timeout_s=1.0)
+        print(f"Guard: {said['guard']['version']}")
     except (MnhaError, KeyError) as error:
         print(f"Guard: not known: {error}")
     return 0
@@ -111,6 +129,21 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
+def _history(given: argparse.Namespace) -> int:
+    _show(shapes.history(reading.history()))
+    return 0
+
+
+def _install(given: argparse.Namespace) -> int:
+    if given.password is not None:
+        print("zsha: -p is not needed: no password opens the nodes, but Salt's keys (`salt-key -L`)", file=sys.stderr)
+    return _ordered("install", *(("file",) if given.file else ()))(given)
+
+
+def _uninstall(given: argparse.Namespace) -> int:
+    return _salt_run("uninstall", ["yes_i_really_really_mean_it=True"] if given.yes else [])
+
+
 def _check(given: argparse.Namespace) -> int:
     """What the file would make of the cluster as it is in force, as far as somebody could say that."""
     from ..master import given_file  # pydantic takes its time, and a status has none
@@ -137,17 +170,21 @@ def _ordered(verb: str, *arguments: str) -> Work:
         values = {name: getattr(given, name) for name in arguments}
         if "file" in values:
             values["file"] = os.path.abspath(values["file"])
-        words = [f"{name}={value}" for name, value in values.items()]
-        try:
-            done = subprocess.run(
-                ["salt-run", "--out=json", f"mnha.{verb}", *words], stdout=subprocess.PIPE, text=True, check=False
-            )
-        except OSError as error:
-            print(f"zsha: salt-run can't be begun: {error.strerror}; is Salt installed here?", file=sys.stderr)
-            return 2
-        return _told(done.stdout, done.returncode)
+        return _salt_run(verb, [f"{name}={value}" for name, value in values.items()])
 
     return work
+
+
+def _salt_run(verb: str, words: Sequence[str]) -> int:
+    """`salt-run mnha.VERB`, shown as a sentence; its exit code."""
+    try:
+        done = subprocess.run(
+            ["salt-run", "--out=json", f"mnha.{verb}", *words], stdout=subprocess.PIPE, text=True, check=False
+        )
+    except OSError as error:
+        print(f"zsha: salt-run can't be begun: {error.strerror}; is Salt installed here?", file=sys.stderr)
+        return 2
+    return _told(done.stdout, done.returncode)
 
 
 def _told(text: str, returncode: int) -> int:
@@ -164,9 +201,11 @@ def _told(text: str, returncode: int) -> int:
 
 def _tell(part: Mapping[str, Any]) -> None:
     """Show what a verb returned of a cluster."""
-    for key in ("corrections", "differences", "faults", "doubts"):
+    for key in ("corrections", "differences", "removed", "faults", "doubts"):
         for line in _lines(part.get(key)):
             print(line)
+    if part.get("pillar"):
+        print(part["pillar"])
     print(part.get("comment", ""))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..consul.client import POLICY_TOKEN_FILE
 from ..daemon import client
 from ..errors import FailedError, MnhaError
+from ..master import history as recorded
 from ..master import records, report
 from ..master.replies import Reply
 
@@ -39,6 +40,18 @@ def look(guard_file: Path = GUARD_FILE, token_file: Path = POLICY_TOKEN_FILE) ->
     )  # fmt: skip
     applied = told.pop("applied") or {}
     return told, dict(applied.get("cluster") or {})
+
+
+def history(limit: int = 20, guard_file: Path = GUARD_FILE, token_file: Path = POLICY_TOKEN_FILE) -> list[Any]:
+    """The cluster's newest events, the newest last.
+
+    :raises FailedError: this machine is no node.
+    :raises UnreachableError: no server of Consul answers.
+    """
+    cluster = str(configuration(guard_file)["cluster"])
+    if (found := records.of_this_node(cluster, guard_file, token_file)) is None:
+        raise FailedError(f"{token_file} or {guard_file} can't be used: state.apply writes them anew")
+    return recorded.newest(found.history(), limit)
 
 
 def configuration(guard_file: Path = GUARD_FILE) -> dict[str, Any]:

@@ -57,6 +57,15 @@ def configuration(files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield from json.dumps(one, indent=4).splitlines()
 
 
+def history(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What happened, an event a line, the newest last; of one that repeats itself its last time, and how often."""
+    for one in events:
+        at = f"{one.get('last') or one.get('at') or '-'}"
+        times = f" ({one['count']} times since {one.get('at')})" if one.get("count", 1) > 1 else ""
+        where = " ".join(str(one[key]) for key in ("node", "vm") if one.get(key))
+        yield f"{at} {where or '-'}: {one.get('event')}: {one.get('text', '')}{times}"
+
+
 def code(found: Mapping[str, Any]) -> int:
     """The exit code: 0: each VM is as desired; 1: one is not; 2: that is not known, or there is no quorum."""
     if not found["quorum"] or not found["vms"] or any(vm["state"] == "unknown" for vm in found["vms"].values()):
