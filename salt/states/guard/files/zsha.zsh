@@ -1,11 +1,11 @@
 #compdef zsha
 # Managed by Salt. Completion of zsha in zsh.
 if (( CURRENT == 2 )); then
-    compadd status status-conf migrate start stop check-config config-sample export-config import-config -h -v
+    compadd status status-conf migrate migrate-abort start stop check-config config-sample export-config import-config -h -v
 else
     case $words[2] in
         check-config|import-config) _files ;;
         config-sample) compadd FileConf CephConf ;;
-        migrate) _hosts ;;
+        migrate) _alternative 'hosts:node:_hosts' 'options:option:(--offline)' ;;
     esac
 fi
