@@ -22,6 +22,7 @@ TYPED = {
     "import_config",
     "maintenance",
     "migrate",
+    "migrate_abort",
     "reset_password",
     "start",
     "status",

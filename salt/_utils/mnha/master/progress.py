@@ -55,7 +55,7 @@ class Migration:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._shown = -1
+        self._shown = -STEP
 
     def begin(self, source: str, target: str) -> None:
         """It begins."""
@@ -83,6 +83,8 @@ class Migration:
             self._print(f"\r{text}" + ("\n" if last else ""))
         elif last or abs(percent - self._shown) >= STEP:
             self._print(f"{text}\n")
+        else:
+            return
         self._shown = percent
 
     def _is_terminal(self) -> bool:
