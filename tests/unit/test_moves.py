@@ -1,4 +1,4 @@
-"""How far a migration is by libvirt's figures, and how a guest is said to have ended: pure parts at the guard's edge."""
+"""How far a migration is by libvirt's figures, and how a guest is said to have ended."""
 
 from __future__ import annotations
 
