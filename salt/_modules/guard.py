@@ -35,6 +35,7 @@ __virtualname__ = "guard"
 TOKEN_FILE = Path("/etc/mnha/tokens/guard")
 ABORT_S = 20.0
 """How long a migration that took too long may take to be aborted, and its outcome to be known."""
+MIGRATION_S = 2.0
 ADOPT_S = 30.0
 """How long a share may take to be written to."""
 SLACK_S = 5.0
@@ -135,7 +136,7 @@ def stop(vm: str | None = None, wait_s: float = 180.0) -> dict[str, Any]:
 
 
 def release(vm: str | None = None, wait_s: float = 180.0, reason: str = "ordered") -> dict[str, Any]:
-    """Shut the VM down here and give the lease back, for another node to take.
+    """Shut the VM down here and give the lease back, for another node to take. `ended` says how its guest ended.
 
     CLI Example:
 
@@ -148,7 +149,7 @@ def release(vm: str | None = None, wait_s: float = 180.0, reason: str = "ordered
 
 def migrate(target: str, vm: str | None = None, wait_s: float = 600.0, reason: str = "ordered") -> dict[str, Any]:
     """Migrate the VM, live, from here to `target`, and the lease with it. Fails if it stays here. `mnha.migrate`
-    chooses a target.
+    chooses a target. `migration` has libvirt's figures.
 
     CLI Example:
 
@@ -157,6 +158,30 @@ def migrate(target: str, vm: str | None = None, wait_s: float = 600.0, reason: s
         salt node1 guard.migrate node2
     """
     return _order("migrate", vm, wait_s, ABORT_S, target=target, reason=reason)
+
+
+def migration(vm: str | None = None) -> dict[str, Any]:
+    """How far the last live migration away from here is, or how it ended: `migration`, None if there was none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.migration
+    """
+    return _run(lambda: _request("migration", timeout_s=MIGRATION_S, vm=vm))
+
+
+def migrate_abort(vm: str | None = None) -> dict[str, Any]:
+    """Abort a live migration away from here: the VM goes on here. Fails, and says why, if there is none to be aborted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 guard.migrate_abort
+    """
+    return _run(lambda: _request("migrate_abort", timeout_s=ABORT_S + SLACK_S, vm=vm))
 
 
 def reset(

@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "mnvm"
 
+KILLED, SHUT_DOWN = "killed", "shut down"
+"""How a guard's history tells that it killed the VM, and how a guest ended that was asked to shut down."""
+ENDS_S = 1.5
+"""So long after a VM is off that is waited for."""
+
 
 def __virtual__():
     return __virtualname__
@@ -175,6 +180,31 @@ def console(vm: str | None = None, lines: int = 40) -> dict[str, Any]:
     }
 
 
+def cpu(vm: str | None = None) -> dict[str, str] | None:
+    """What another host's CPU must be able to do so that the VM, which runs here, can go on there; None: any can.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnvm.cpu
+    """
+    name, _ = _vm(vm)
+    return _run(lambda: libvirt_domains.wanted_cpu(name))
+
+
+def cpu_objection(wanted: dict[str, str]) -> str:
+    """Why this node's CPU can't do what `mnvm.cpu` says on the VM's node; empty: it can, or libvirt does not say.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node2 mnvm.cpu_objection '{cpu: …, arch: x86_64, kind: kvm}'
+    """
+    return _run(lambda: libvirt_domains.cpu_objection(wanted))
+
+
 def health(vm: str | None = None) -> dict[str, Any]:
     """Whether the guest answers: its agent, then its TCP port, as far as they are configured. Run it on the
     holder.
@@ -286,7 +316,8 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
 def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -> dict[str, Any]:
     """Wait until the VM is `running` or `off`, wherever, by what the guards write into Consul; no minion of theirs is
     needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`. Where `off` is
-    wanted, `killed` says why it was killed meanwhile; empty if it was not, or if that is not known.
+    wanted, `killed` says why it was killed meanwhile, and `ended` how a guest ended that was asked to shut down; empty
+    if it was not, or if that is not known.
 
     CLI Example:
 
@@ -306,24 +337,32 @@ def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -
             raise UnreachableError(str(error)) from error
         return following.Look(lease, (record or {}).get("value") or {})
 
-    before = _kills(name) if wanted == "off" else {}
+    before = _ends(name) if wanted == "off" else {}
     found = _run(lambda: following.follow(read, name, wanted, float(wait_s)))
     if wanted != "off":
         return found
-    newest = [why for kill, why in sorted(_kills(name).items()) if kill not in before]
-    return {**found, "killed": newest[-1] if newest else ""}
+    end_s, newest = time.monotonic() + (ENDS_S if found["outcome"] == "off" else 0.0), {}
+    while True:
+        newest = {event: text for key, (event, text) in sorted(_ends(name).items()) if key not in before}
+        if SHUT_DOWN in newest or time.monotonic() > end_s:
+            break
+        time.sleep(following.POLL_S)  # a guard writes its history beside its lease
+    killed = newest.get(KILLED, "").partition(": ")[2]
+    return {**found, "killed": killed, "ended": newest.get(SHUT_DOWN, "")}
 
 
-def _kills(vm: str) -> dict[tuple[str, int], str]:
-    """Why the VM was killed, by the history: by key, and how often by then; nothing if it can't be read."""
+def _ends(vm: str) -> dict[tuple[str, int], tuple[str, str]]:
+    """How the VM was killed, or its guest shut down, by the history: by key, and how often by then; nothing if it can't
+    be read.
+    """
     try:
         entries = __salt__["consul_ha.kv_list"](keys.HISTORY)
     except CommandExecutionError:
         return {}
     return {
-        (key, int(one.get("count", 1))): str(one.get("text", "")).partition(": ")[2]
+        (key, int(one.get("count", 1))): (str(one["event"]), str(one.get("text", "")))
         for key, one in entries.items()
-        if one and (one.get("event"), one.get("vm")) == ("killed", vm)
+        if one and one.get("event") in (KILLED, SHUT_DOWN) and one.get("vm") == vm
     }
 
 

@@ -17,6 +17,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +186,16 @@ def stop(
 
 @_change
 def migrate(
-    node: str = "", *, cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0
-) -> dict[str, Any]:
+    node: str = "", *, cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0, offline: bool = False,
+    test: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Migrate the VM, live, to a node, by its name or address, or to the best one. If it can't be, it goes on where it
-    is.
+    is. Tells how far it is on stderr.
+
+    offline
+        True: shut it down, and start it there. That works with any CPU, and however busy its memory is
+    test
+        True: only tell whether it could be, and where it would go
 
     CLI Example:
 
@@ -196,13 +203,33 @@ def migrate(
 
         salt-run mnha.migrate
         salt-run mnha.migrate node2
-        salt-run mnha.migrate 172.20.198.4
+        salt-run mnha.migrate 172.20.198.4 test=True
+        salt-run mnha.migrate node2 offline=True
     """
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
-        with progress.waiting(f"until the VM is migrated, for {wait_s:g} s at most"):
-            return migration.migrate(_minions(), nodes, vm, _named(node, nodes), who, wait_s).to_dict()
+        how = migration.How(wait_s, offline, test, progress.Migration())
+        told = progress.waiting(f"until the VM is moved, for {wait_s:g} s at most") if offline else nullcontext()
+        with told:
+            return migration.migrate(_minions(), nodes, vm, _named(node, nodes), who, how).to_dict()
+
+    return verbs.run(__opts__, cluster, work)
+
+
+@_change
+def migrate_abort(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+    """Abort a live migration that is under way: the VM goes on where it is. One that was handed over is not undone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.migrate_abort
+    """
+
+    def work(_: str, nodes: list[str]) -> dict[str, Any]:
+        return migration.abort(_minions(), nodes, vm).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -228,10 +255,10 @@ def maintenance(
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
+        name, how = _named(node, nodes), migration.How(show=progress.Migration())
         if test:
-            return rehearsal.maintenance(_minions(), nodes, _named(node, nodes), state)
-        with progress.waiting(f"for what {node} holds to be migrated"):
-            return migration.maintenance(_minions(), nodes, _named(node, nodes), state, who, reason, force).to_dict()
+            return rehearsal.maintenance(_minions(), nodes, name, state)
+        return migration.maintenance(_minions(), nodes, name, state, who, reason, force, how).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 

@@ -19,14 +19,24 @@ from typing import Any
 
 from lab.settings import LabError
 from lab.shell import say
-from tests.bench import apply, failover, idle, machine, network, stats, status, zsha
+from tests.bench import apply, failover, idle, machine, migrate, network, stats, status, zsha
 from tests.bench.bed import Bed, Round, UnsafeError, product_lab, repeat
 from tests.bench.peer import measure as peer_measure
 from tests.bench.peer.pacemaker import DEFAULT_TOKEN_MS, PeerBed, peer_lab
 from tests.bench.stats import Comparison, Measure
 
 FAST = "power_loss_fast"
-ORDER = (idle.NAME, status.NAME, zsha.NAME, apply.NAME, "crash", "power_loss", "storage_cut", "management_cut")
+ORDER = (
+    idle.NAME,
+    status.NAME,
+    zsha.NAME,
+    apply.NAME,
+    migrate.NAME,
+    "crash",
+    "power_loss",
+    "storage_cut",
+    "management_cut",
+)
 NAMES = (*ORDER, FAST, network.NAME)
 SHORT_TOKEN_MS = 1000
 OK, NOT_MET, UNSAFE, INTERRUPTED = 0, 1, 3, 130
@@ -92,6 +102,9 @@ def run_one(bed: Bed, name: str, count: int, results: Results) -> None:
     elif name == apply.NAME:
         applied = keep(apply.rounds(bed, count), title, results)
         results.measures += apply.measures(applied, title)
+    elif name == migrate.NAME:
+        moved = keep(migrate.rounds(bed, count), title, results)
+        results.measures += migrate.measures(moved, title)
     else:
         fault = failover.FAULTS[name]
         rounds: list[Round] = []

@@ -22,9 +22,9 @@ from lab.cgroups import unified_root
 from lab.shell import wait_until
 from mnha.core.model import Vm
 from mnha.core.ports import Event, Moved, StartFailed, VmSeen
+from mnha.daemon.adapters.asking import SHUTDOWN_STALE_S
 from mnha.daemon.adapters.libvirt import (
     SCAN_S,
-    SHUTDOWN_STALE_S,
     STRAY_S,
     UNIDENTIFIED_S,
     Connection,
@@ -262,11 +262,12 @@ def test_a_shutdown_that_was_asked_for_long_ago_is_not_carried_out(
     asked: list[int] = []
     domain = SimpleNamespace(shutdownFlags=asked.append)
     connection = SimpleNamespace(lookupByUUIDString=lambda _uuid: domain)
-    monkeypatch.setattr(bench.hypervisor, "_connection", SimpleNamespace(get=lambda: connection))
-    bench.hypervisor._shutdown(boottime_s() - SHUTDOWN_STALE_S - 1.0)
+    monkeypatch.setattr(bench.hypervisor._connection, "get", lambda: connection)
+    asker = bench.hypervisor.asker
+    asker.ask(boottime_s() - SHUTDOWN_STALE_S - 1.0)
     assert asked == []
-    bench.hypervisor._shutdown(boottime_s())
-    assert len(asked) == 1
+    asker.ask(asker.begin())
+    wait_until(lambda: len(asked) == 1, PATIENCE_S, "it is asked")
 
 
 @pytest.mark.parametrize("order", ["start", "resume"])

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +25,14 @@ NOT_NEEDED = ("consul", "systemd")
 SERVE = """
 set -e
 mount -t tmpfs written "$1/written" && mkdir "$1/written/upper" "$1/written/work"
-mount -t overlay -o "lowerdir=$1/unpacked:$2,upperdir=$1/written/upper,workdir=$1/written/work" root "$1/root"
+mount -t overlay -o "lowerdir=$6:$2,upperdir=$1/written/upper,workdir=$1/written/work" root "$1/root"
 mount -t proc proc "$1/root/proc" && mount --rbind /dev "$1/root/dev" && mount --rbind /sys "$1/root/sys"
 mkdir -p "$1/root/run/libvirt" "$1/root/etc/libvirt" "$1/root$1/files"
 mount --bind "$1/run" "$1/root/run/libvirt" && mount --bind "$1/files" "$1/root$1/files"
+hostname "$3"
+for name in run files; do
+    [ -z "$4" ] || { mkdir -p "$1/root$4/$name" && mount --bind "$4/$name" "$1/root$4/$name"; }
+done
 cat >"$1/root/etc/libvirt/qemu.conf" <<END
 user = "root"
 group = "root"
@@ -40,7 +45,7 @@ END
 for name in libvirt-qemu kvm libvirt tss; do  # whom the packages would have made
     echo "$name:x:64055:" >>"$1/root/etc/group" && echo "$name:x:64055:64055::/:/bin/false" >>"$1/root/etc/passwd"
 done
-echo 'auth_unix_rw = "none"' >"$1/root/etc/libvirt/libvirtd.conf"
+printf 'auth_unix_rw = "none"\nhost_uuid = "%s"\n' "$5" >"$1/root/etc/libvirt/libvirtd.conf"
 chroot "$1/root" /usr/sbin/libvirtd &
 wait $!  # and for the QEMUs that it leaves: nobody else here would
 """
@@ -76,25 +81,38 @@ class RealLibvirt:
         return False
 
 
+def unpack(packages: Path, folder: Path) -> None:
+    """Unpack the lab's packages into a new folder."""
+    folder.mkdir()
+    for package in packages.glob("*.deb"):
+        if not any(word in package.name for word in NOT_NEEDED):
+            subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+    for name in ("lib", "sbin", "bin"):  # which are links into /usr in the base
+        if (old := folder / name).exists():
+            subprocess.run(["cp", "-a", f"{old}/.", folder / "usr" / name], check=True)
+            subprocess.run(["rm", "-r", old], check=True)
+
+
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[RealLibvirt]:
-    """A libvirtd for the length of a test."""
+def running(folder: Path, hostname: str = "alone", beside: Path | None = None) -> Iterator[RealLibvirt]:
+    """A libvirtd for the length of a test.
+
+    :param hostname: two that migrate to each other need different ones.
+    :param beside: the folder of one to which this one migrates: its socket and files are seen here as well.
+    """
     host.prepare()
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     settings = Settings.from_environment()
     base = build.build_base(settings)
-    for name in ("unpacked", "written", "root", "run", "files"):
+    for name in ("written", "root", "run", "files"):
         (folder / name).mkdir()
-    for package in build.build_repository(settings, "packages", "node-packages.txt", base).glob("*.deb"):
-        if not any(word in package.name for word in NOT_NEEDED):
-            subprocess.run(["dpkg-deb", "-x", package, folder / "unpacked"], check=True)
-    for name in ("lib", "sbin", "bin"):  # which are links into /usr in the base
-        if (old := folder / "unpacked" / name).exists():
-            subprocess.run(["cp", "-a", f"{old}/.", folder / "unpacked/usr" / name], check=True)
-            subprocess.run(["rm", "-r", old], check=True)
-    spaces = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
+    unpacked = (beside or folder) / "unpacked"
+    if not beside:
+        unpack(build.build_repository(settings, "packages", "node-packages.txt", base), unpacked)
+    spaces = ["unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child"]
+    more = [hostname, beside or "", str(uuid.uuid4()), unpacked]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([*spaces, "sh", "-c", SERVE, "-", folder, base], stdout=log, stderr=log)
+        server = subprocess.Popen([*spaces, "sh", "-c", SERVE, "-", folder, base, *more], stdout=log, stderr=log)
     made = RealLibvirt(folder)
     try:
         wait_until(made.is_up, START_LIMIT_S, f"libvirtd answers; see {folder}/log")

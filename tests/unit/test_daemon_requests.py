@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from mnha.core.model import Move, Vm
+from mnha.core.model import Move, Op, Order, View, Vm
 from mnha.core.ports import Ordered
+from mnha.daemon.adapters.moves import Moves
 from mnha.daemon.answers import Answers
 from mnha.daemon.ending import LAST_RECORDS_S, LAST_WORDS_S, is_calm, last_s
 from mnha.daemon.loop import Loop
 from mnha.daemon.requests import DEFAULT_WAIT_S, Requests, wait_of
 from mnha.errors import InputError, MnhaError, RefusedError
-from tests.unit.core.views import NOW_S, TIMINGS, view
+from tests.unit.core.views import NOW_S, TIMINGS, lease, sighting, view
 
 HALF_S = TIMINGS.deadline_s / 2
 
@@ -113,6 +114,97 @@ def test_a_guest_that_hangs_may_shut_down_before_and_only_the_process_that_is_me
     assert asked.ask(hung=True, vm_pid=7, wait_s=5) == "done"
     assert [order.gentle_s for order in asked.ordered] == [30.0, 2.5], "it is killed before the order is void"
     assert "is not process 8 any more" in asked.ask(hung=True, vm_pid=8)
+
+
+class Seen:
+    """A guard whose view is, look after look, what a test says; the last one stays."""
+
+    def __init__(self, *views: View) -> None:
+        self._views = list(views)
+
+    @property
+    def view(self) -> View:
+        return self._views.pop(0) if len(self._views) > 1 else self._views[0]
+
+    def wake_s(self) -> float:
+        return float("inf")
+
+    def tick(self, now_s: float) -> None:
+        """Nothing is due."""
+
+
+class Abort:
+    """An abort that is asked for, and what the guard's views are meanwhile."""
+
+    def __init__(self, *views: View) -> None:
+        self.aborted, self.loop, self.moves = 0, Loop(), Moves()
+        guard: Any = Seen(*views)
+        self.loop.add("mnvm", guard)
+        hypervisor = SimpleNamespace(abort=self._abort, moves=self.moves)
+        protected: Any = {"mnvm": SimpleNamespace(hypervisor=hypervisor)}
+        node: Any = SimpleNamespace(name="n1")
+        nobody: Any = None
+        self.requests = Requests(node, self.loop, nobody, nobody, nobody, nobody, protected)
+
+    def _abort(self) -> None:
+        self.aborted += 1
+
+    def ask(self) -> str:
+        """What comes of it."""
+        said: list[str] = []
+
+        def work() -> None:
+            try:
+                said.append(self.requests.handlers()["migrate_abort"]({"vm": "mnvm"})["message"])
+            except MnhaError as error:
+                said.append(f"{error.kind}: {error.message}")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            self.loop.turn()
+        return said[0]
+
+
+MOVES = view(vm=Vm.RUNNING, order=Order(Op.MIGRATE, "test", 99.0, ticket=4, target="n2"))
+MINE = MOVES.but(order=None, sighting=sighting(lease("n1", epoch=7)))
+THEIRS = MINE.but(sighting=sighting(lease("n2", epoch=8)))
+
+
+def test_a_migration_under_way_is_aborted_and_the_vm_stays() -> None:
+    asked = Abort(MOVES, MOVES.but(move=Move.UNDER_WAY), MOVES.but(move=Move.UNDER_WAY), MINE)
+    assert asked.ask() == "the migration of mnvm to n2 is aborted: n1 has its lease, epoch 7"
+    assert asked.aborted > 0, "and not before it had begun"
+    assert Abort(MOVES, MINE).ask().startswith("the migration of mnvm to n2 is aborted"), "it never began"
+
+
+def test_what_was_handed_over_by_then_is_told_so() -> None:
+    asked = Abort(MOVES.but(move=Move.UNDER_WAY), MOVES.but(move=Move.DONE), THEIRS)
+    assert asked.ask() == (
+        "refused: mnvm had left n1 already: n2 has its lease, epoch 8; migrate it back, if it is to be here"
+    )
+
+
+def test_an_abort_of_nothing_is_refused_and_tells_of_the_last_one() -> None:
+    asked = Abort(MINE)
+    assert asked.ask() == "refused: no migration of mnvm away from n1 is under way; n1 has its lease, epoch 7"
+    asked = Abort(THEIRS)
+    asked.moves.begin("n2")
+    asked.moves.end("")
+    assert asked.ask() == (
+        "refused: no migration of mnvm away from n1 is under way; the last one, to n2, has ended: done; n2 has its"
+        " lease, epoch 8"
+    )
+    assert asked.aborted == 0
+
+
+def test_a_migration_that_follows_the_aborted_one_is_not_aborted() -> None:
+    """As a guard tries the next node, where it leaves of its own accord."""
+    under_way = MOVES.but(move=Move.UNDER_WAY)
+    order = Order(Op.MIGRATE, "test", 99.0, ticket=5, target="n3")
+    asked = Abort(under_way, under_way, MINE.but(order=order, move=Move.UNDER_WAY))
+    assert asked.ask() == "the migration of mnvm to n2 is aborted: n1 has its lease, epoch 7"
+    assert asked.aborted < 3
 
 
 def test_a_guard_is_not_replaced_while_its_vm_is_being_resumed() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from mnha.errors import DeadlineError, InputError, UnreachableError
+from mnha.errors import DeadlineError, FailedError, InputError, UnreachableError
 from mnha.master import migration
-from mnha.master.minions import Reply
+from mnha.master.migration import How
+from mnha.master.minions import Reply, Watch
 
 NODES = ["node1", "node2", "node3"]
 LEASE = {"epoch": 7, "holder": "node1", "phase": "held"}
@@ -40,6 +41,8 @@ class Minions:
             "consul_ha.kv_delete": True,
             "mnvm.record": "key",
             "guard.fit": {"node": "node3", "why": ""},
+            "mnvm.cpu": None,
+            "guard.migration": {"node": "node1", "migration": {"percent": 42, "outcome": ""}},
             "guard.migrate": MOVED,
             "guard.status": {"vms": {"mnvm": {"vm": "running", "sentence": ""}}},
             **{name.replace("__", "."): answer for name, answer in answers.items()},
@@ -56,6 +59,12 @@ class Minions:
         if isinstance(answer, Exception):
             raise answer
         return answer if isinstance(answer, Reply) else Reply(node, answer, True)
+
+    def watched(self, node: str, fun: str, kwarg: Any, timeout_s: float, watch: Watch | None) -> Reply:
+        """One look, and then the answer."""
+        if watch:
+            watch.tell(self.one(node, watch.fun, watch.kwarg).value)
+        return self.one(node, fun, kwarg, timeout_s)
 
     def first(self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 5.0) -> Reply:
         return self.one([node for node in nodes if node not in self.silent][-1], fun, kwarg, timeout_s)
@@ -93,13 +102,219 @@ def test_a_target_that_finds_itself_unfit_at_this_moment_is_sent_nothing() -> No
     assert outcome.text == ("mnvm stays on node1: node3 can't take it now: /opt/smp is not the cluster's share")
 
 
+KVM = {"cpu": "<cpu/>", "arch": "x86_64", "kind": "kvm"}
+
+
+def test_a_target_whose_cpu_can_not_go_on_with_the_guest_is_sent_nothing_and_another_way_is_told() -> None:
+    lacks = "Host CPU does not provide required features: avx2"
+    ask = Minions(mnvm__cpu=KVM, mnvm__cpu_objection=lacks)
+    outcome = migration.migrate(ask, NODES, None, "node3", "root@m1")
+    assert not outcome.ok
+    assert outcome.text == (
+        "mnvm stays on node1: node3 has another CPU, and the running guest could not go on there:"
+        f" {lacks}; offline=True shuts it down and starts it there"
+    )
+    assert (ask.called("mnvm.cpu"), ask.called("guard.migrate")) == ([("node1", {"vm": "mnvm"})], [])
+    assert ask.called("mnvm.cpu_objection") == [("node3", {"wanted": KVM})]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "objection"),
+    [
+        (KVM, ""),
+        (None, "is not asked"),
+        (Reply("node1", "no function mnvm.cpu", False), "is not asked"),
+        (KVM, Reply("node3", "libvirtd does not answer", False)),
+        (KVM, DeadlineError("no answer")),
+    ],
+    ids=["fits", "is emulated", "is not known", "is not compared", "is not answered"],
+)
+def test_a_cpu_that_fits_or_of_which_nobody_knows_is_no_obstacle(cpu: Any, objection: Any) -> None:
+    ask = Minions(mnvm__cpu=cpu, mnvm__cpu_objection=objection)
+    assert migration.migrate(ask, NODES, None, "node3", "root@m1").ok
+
+
+class Shown:
+    """What was shown of a migration."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def begin(self, source: str, target: str) -> None:
+        self.told.append((source, target))
+
+    def show(self, told: Any) -> None:
+        self.told.append(told["migration"]["percent"])
+
+    def end(self, *, arrived: bool) -> None:
+        self.told.append(arrived)
+
+
+@pytest.mark.parametrize(("answer", "arrived"), [(MOVED, True), (Reply("node1", "failed: no way", False), False)])
+def test_how_far_it_is_is_shown_from_its_begin_to_its_end(answer: Any, arrived: bool) -> None:
+    shown = Shown()
+    migration.migrate(Minions(guard__migrate=answer), NODES, None, "node2", "root@m1", How(show=shown))
+    assert shown.told == [("node1", "node2"), 42, arrived]
+
+
+FIGURES = {"downtime_ms": 61, "stopped_at": 1000.0}
+
+
+@pytest.mark.parametrize(
+    ("figures", "resumed_at", "downtime_s"),
+    [
+        (FIGURES, 1000.25, 0.25),
+        (FIGURES, 1000.05, 0.061),
+        (FIGURES, 999.0, 0.061),
+        (FIGURES, 1060.0, 0.061),
+        (FIGURES, None, 0.061),
+        ({"stopped_at": 1000.0}, 1000.25, 0.25),
+        ({"stopped_at": None, "downtime_ms": None}, 1000.25, None),
+        (None, 1000.25, None),
+    ],
+    ids=["both clocks", "shorter than libvirt's", "before it was stopped", "longer than all took", "by libvirt",
+         "by clocks alone", "nobody says", "no figures"],
+)  # fmt: skip
+def test_how_long_the_guest_stood_still_is_told_by_clocks_that_agree_else_by_libvirt(
+    figures: Any, resumed_at: float | None, downtime_s: float | None
+) -> None:
+    assert migration.downtime_s(figures, {"resumed_at": resumed_at}, took_s=3.0) == downtime_s
+
+
+def test_answer_and_history_have_how_long_it_took_and_how_long_the_guest_stood_still() -> None:
+    figures = {"outcome": "done", "sent_mib": 140, "downtime_ms": 61, "stopped_at": None}
+    ask = Minions(guard__migrate={**MOVED, "migration": figures})
+    outcome = migration.migrate(ask, NODES, None, "node2", "root@m1")
+    assert outcome.text.startswith("mnvm was migrated from node1 to node2, epoch 8, in 0.0 s")
+    assert outcome.text.endswith("; its guest stood still for 0.06 s")
+    told = outcome.to_dict()
+    assert (told["downtime_s"], told["took_s"], told["epoch"]) == (0.061, 0.0, 8)
+    ((_, record),) = ask.called("mnvm.record")
+    assert (record["downtime_s"], record["took_s"], record["figures"]) == (0.061, 0.0, figures)
+
+
+@pytest.mark.parametrize(("offline", "way"), [(False, "migrated, live"), (True, "shut down, and started there")])
+def test_what_is_only_to_be_told_is_checked_and_not_done(offline: bool, way: str) -> None:
+    ask = Minions()
+    outcome = migration.migrate(ask, NODES, None, "", "root@m1", How(offline=offline, test=True))
+    assert (outcome.ok, outcome.done) == (True, False)
+    assert outcome.text == f"mnvm would be moved from node1 to node3: {way}"
+    assert ask.called("guard.fit")
+    assert {fun for _, fun, _ in ask.calls} & {"guard.migrate", "guard.release", "mnvm.record"} == set()
+    unfit = Minions(guard__fit={"why": "no bridge"})
+    assert not migration.migrate(unfit, NODES, None, "", "root@m1", How(offline=offline, test=True)).ok
+
+
+# ---- shut down, and started there
+
+FREE = {**PLAN, "lease": {"epoch": 7, "holder": "", "phase": "released"}, "order": ["node2", "node1", "node3"],
+        "sentence": "node2 (…)"}  # fmt: skip
+ENDED = {"message": "gone", "ended": {"text": "the guest shut down by itself after 3.1 s, asked through its agent"}}
+RUNS = {"result": "ok", "epoch": 8}
+
+
+def offline(ask: Minions, target: str = "node3") -> Any:
+    return migration.migrate(ask, NODES, None, target, "root@m1", How(offline=True))
+
+
+def test_offline_its_holder_shuts_it_down_and_then_the_target_starts_it() -> None:
+    ask = Minions(mnvm__plan=[PLAN, FREE], guard__release=ENDED, guard__takeover=RUNS)
+    outcome = offline(ask)
+    assert (outcome.ok, outcome.done, outcome.node, outcome.epoch) == (True, True, "node3", 8)
+    assert outcome.text.startswith("mnvm was moved from node1 to node3, epoch 8, in ")
+    assert outcome.text.endswith(": the guest shut down by itself after 3.1 s, asked through its agent")
+    assert [node for node, _ in ask.called("guard.release")] == ["node1"]
+    ((node, order),) = ask.called("guard.takeover")
+    assert (node, order["epoch"]) == ("node3", 7)
+    assert ask.called("mnvm.cpu") == ask.called("guard.migrate") == ask.called("mnvm.set_desired") == []
+    assert [record["event"] for _, record in ask.called("mnvm.record")] == ["moved"]
+
+
+def test_offline_a_target_that_can_not_start_it_is_told_and_another_node_has_it() -> None:
+    failed = {"result": "failed", "message": "node3 could not start the VM: no such bridge"}
+    again = {**FREE, "lease": {"epoch": 8, "holder": "", "phase": "released"}, "order": ["node1", "node2"]}
+    ask = Minions(mnvm__plan=[PLAN, FREE, again], guard__release=ENDED, guard__takeover=[failed, {**RUNS, "epoch": 9}])
+    outcome = offline(ask)
+    assert (outcome.ok, outcome.done, outcome.node, outcome.epoch) == (False, True, "node1", 9)
+    assert outcome.text == (
+        "mnvm was shut down on node1, and node3 did not start it (failed: node3 could not start the VM: no such"
+        " bridge): it runs on node1 again"
+    )
+
+
+def test_offline_what_nobody_starts_is_said_to_be_off_and_still_wanted() -> None:
+    failed = {"result": "failed", "message": "no"}
+    plans = [PLAN, FREE, *({**FREE, "order": []} for _ in NODES)]
+    outcome = offline(Minions(mnvm__plan=plans, guard__release=ENDED, guard__takeover=failed))
+    assert (outcome.ok, outcome.node) == (False, "")
+    assert "and no node has started it yet: mnvm was not taken over: node3: failed: no" in outcome.text
+    assert "it is to run, so that the guards go on trying" in outcome.text
+
+
+def test_offline_a_holder_that_does_not_give_it_back_keeps_it() -> None:
+    ask = Minions(mnvm__plan=[PLAN, PLAN], guard__release=Reply("node1", "refused: node1 is busy", False))
+    outcome = offline(ask)
+    assert (outcome.ok, outcome.done, ask.called("guard.takeover")) == (False, False, [])
+    assert (
+        outcome.text == "mnvm was not moved, node1 still has its lease: node1: refused: node1 is busy; see mnha.status"
+    )
+
+
+def test_offline_a_lost_answer_of_a_holder_that_gave_it_back_is_no_obstacle() -> None:
+    ask = Minions(mnvm__plan=[PLAN, FREE], guard__release=DeadlineError("no answer"), guard__takeover=RUNS)
+    assert offline(ask).ok
+
+
+def test_offline_where_nobody_can_say_what_became_of_it_that_is_said() -> None:
+    ask = Minions(mnvm__plan=[PLAN, UnreachableError("gone")], guard__release=ENDED)
+    outcome = offline(ask)
+    assert not outcome.ok
+    assert "what became of it nobody could say: gone; it is to run" in outcome.text
+
+
+def test_offline_a_target_whose_minion_is_silent_is_refused_before_anything_is_done() -> None:
+    """The start is ordered through it; else the VM would be shut down for nothing."""
+    ask = Minions("node3")
+    outcome = offline(ask)
+    assert not outcome.ok
+    assert "the minion of node3 is silent, and the start is ordered through it" in outcome.text
+    assert ask.called("guard.release") == []
+    ask = Minions("node3", mnvm__plan=[PLAN, FREE], guard__release=ENDED, guard__takeover=RUNS)
+    assert offline(ask, target="").node == "node2"
+
+
+# ---- aborted
+
+
+def test_an_abort_goes_to_the_holder_and_tells_what_its_guard_says() -> None:
+    ask = Minions(guard__migrate_abort={"message": "the migration of mnvm to node2 is aborted"})
+    outcome = migration.abort(ask, NODES, None)
+    assert (outcome.ok, outcome.text) == (True, "the migration of mnvm to node2 is aborted")
+    assert ask.called("guard.migrate_abort") == [("node1", {"vm": "mnvm"})]
+
+
+def test_what_can_not_be_aborted_is_a_failure_with_the_reason() -> None:
+    refused = Reply("node1", "refused: no migration of mnvm away from node1 is under way", False)
+    with pytest.raises(FailedError, match="no migration of mnvm away from node1 is under way"):
+        migration.abort(Minions(guard__migrate_abort=refused), NODES, None)
+    nobody = {**PLAN, "lease": {"epoch": 7, "holder": "", "phase": "released"}}
+    outcome = migration.abort(Minions(mnvm__plan=nobody), NODES, None)
+    assert (outcome.ok, outcome.text) == (False, "mnvm runs on no node: there is no migration to abort")
+    silent = Minions("node1")
+    outcome = migration.abort(silent, NODES, None)
+    assert not outcome.ok
+    assert "its minion is silent" in outcome.text
+    assert silent.called("guard.migrate_abort") == []
+
+
 @pytest.mark.parametrize("silence", [Reply("node3", "no function guard.fit", False), DeadlineError("no answer")])
 def test_a_target_that_can_not_say_whether_it_is_fit_decides_by_itself(silence: object) -> None:
     assert migration.migrate(Minions(guard__fit=silence), NODES, None, "node3", "root@m1").ok
 
 
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
-    ("a rejected node", "node2", {"order": ["node3"], "rejected": {"node2": "is lost"}}, "node2 is lost"),
+    ("a rejected node", "node2", {"order": ["node3"], "rejected": {"node2": "is lost"}},
+     "node2 is lost; node3 could have it"),
     ("nobody fits", "", {"order": [], "rejected": {"node2": "is lost"}}, "no other node can take it: node2 is lost"),
     ("it is released", "node2", {"lease": {"epoch": 7, "holder": "", "phase": "released"}}, "runs on no node"),
 ]  # fmt: skip
@@ -114,10 +329,12 @@ def test_it_is_not_ordered_where_it_can_not_be(target: str, changes: dict[str, A
     assert ask.called("guard.migrate") == []
 
 
-def test_to_where_it_is_nothing_is_done_and_an_unknown_node_is_an_error() -> None:
+def test_to_where_it_is_it_is_refused_in_libvirts_words_and_an_unknown_node_is_an_error() -> None:
+    """As the old suite did."""
     ask = Minions()
     outcome = migration.migrate(ask, NODES, None, "node1", "root@m1")
-    assert (outcome.ok, outcome.done) == (True, False)
+    assert (outcome.ok, outcome.done) == (False, False)
+    assert outcome.text.startswith("Requested operation is not valid: domain 'mnvm' is already active")
     assert ask.called("guard.migrate") == []
     with pytest.raises(InputError, match="node9 is no node"):
         migration.migrate(ask, NODES, None, "node9", "root@m1")

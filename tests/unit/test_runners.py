@@ -23,6 +23,7 @@ TYPED = {
     "install",
     "maintenance",
     "migrate",
+    "migrate_abort",
     "reset_password",
     "start",
     "status",

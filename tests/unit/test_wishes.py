@@ -114,6 +114,16 @@ def test_a_vm_that_was_killed_is_not_told_as_one_that_shut_down() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("killed", "more"),
+    [("", ""), ("the guest did not shut down within 120 s", " (the guest did not shut down within 120 s)")],
+)
+def test_a_stop_tells_how_the_guest_ended(killed: str, more: str) -> None:
+    ended = "the guest shut down by itself after 3.1 s, asked through its agent"
+    result = stop(Minions(mnvm__follow={**seen("off", FREE), "killed": killed, "ended": ended}))
+    assert (result.ok, result.text) == (True, f"mnvm is stopped; it ran on node1: {ended}{more}")
+
+
 def test_what_came_of_it_is_asked_of_the_next_node_when_one_falls_silent() -> None:
     minions = Minions(mnvm__follow=[Reply("node1", "Traceback", False), seen("off", FREE)])
     assert stop(minions).ok

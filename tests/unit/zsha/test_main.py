@@ -35,8 +35,8 @@ def test_help_has_all_verbs_but_the_hidden_one(capsys: pytest.CaptureFixture[str
     assert zsha.main([]) == 0
     printed = capsys.readouterr().out
     page = (ROOT / "salt/states/guard/files/zsha.8").read_text().replace("\\-", "-")
-    for verb in ("status", "status-conf", "migrate", "stop", "start", "check-config", "config-sample", "export-config",
-                 "import-config", "history", "install", "uninstall"):  # fmt: skip
+    for verb in ("status", "status-conf", "migrate", "migrate-abort", "stop", "start", "check-config", "config-sample",
+                 "export-config", "import-config", "history", "install", "uninstall"):  # fmt: skip
         assert verb in printed
         assert verb in page
         for shell in ("bash", "zsh"):
@@ -48,6 +48,8 @@ def test_help_has_all_verbs_but_the_hidden_one(capsys: pytest.CaptureFixture[str
     ("typed", "words"),
     [
         (["migrate", "172.20.198.4"], "--out=json mnha.migrate node=172.20.198.4"),
+        (["migrate", "node2", "--offline"], "--out=json mnha.migrate node=node2 offline=True"),
+        (["migrate-abort"], "--out=json mnha.migrate_abort"),
         (["stop"], "--out=json mnha.stop"),
         (["config-sample", "FileConf"], "--out=json mnha.config_sample kind=FileConf"),
         (["import-config", "/x/y.json"], "--out=json mnha.import_config file=/x/y.json"),

@@ -92,7 +92,7 @@ class Daemon:
         """Put one VM under guard."""
         name, node = vm["name"], self._node
         journal = GuardJournal(node.cluster, node.name, name, node.publisher, self._subscribers, self._answers)
-        return protect(node, vm, granted, functools.partial(self._loop.post, name), journal)
+        return protect(node, vm, granted, functools.partial(self._loop.post, name), self._loop.call, journal)
 
     def _tell_of_maintenance(self, reason: str) -> None:
         """Let every guard know; from the watch's thread."""

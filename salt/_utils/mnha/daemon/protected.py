@@ -15,6 +15,7 @@ from ..core.model import Move, Vm
 from ..core.ports import Event
 from ..core.timing import Timings
 from ..host.clock import boottime_s
+from .adapters.asking import Told
 from .adapters.disk_watch import DiskWatch
 from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
@@ -63,6 +64,7 @@ def protect(
     vm: dict[str, Any],
     granted: tuple[float | None, float],
     post: Callable[[Event], None],
+    call: Callable[[Callable[[], None]], None],
     journal: GuardJournal,
 ) -> Protected:
     """Put one VM under guard; nothing of it is started.
@@ -70,6 +72,7 @@ def protect(
     :param vm: its part of the guard's configuration.
     :param granted: until when the fencer lets it run, and K; (None, 0.0) if it does not.
     :param post: takes the events for its guard, from any thread.
+    :param call: has something done in the main thread, before the events that are posted later.
     """
     name, timings = vm["name"], Timings.from_dict(node.config["timings"])
     store = ConsulStore(node.servers, keys.full(node.cluster, keys.vm(name)), post, timings.deadline_s)
@@ -102,6 +105,12 @@ def protect(
         disk.refresh()
         return prober.objection_by_now()
 
+    def tell_of_end(told: Told | None) -> None:
+        """Have the history tell how the guest ended that was asked to shut down."""
+        if told:
+            epoch = guard.view.lease.epoch if guard.view.lease else 0
+            call(lambda: journal.note("shut down", told.text, epoch=epoch, how=told.how, after_s=told.after_s))
+
     hypervisor = LibvirtHypervisor(
         node.connection,
         name,
@@ -112,6 +121,7 @@ def protect(
         Route.of(node.config, vm),
         objection,
         post,
+        tell_of_end,
     )
     limits = _limits(node.config, vm)
     guard = Guard(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ..core.guard import OUTCOME_S
-from ..core.model import Op, Run, Vm
+from ..core.model import Move, Op, Run, View, Vm
 from ..core.ports import Ordered
 from ..errors import DeadlineError, InputError, RefusedError
 from ..host.clock import boottime_s
@@ -22,6 +23,11 @@ from .status import Status
 
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 3600
+LOOK_AGAIN_S = 0.1
+ABORT_S = 15.0
+"""So long after the abort of a migration what becomes of it is waited for."""
+FIGURES_S = 1.0
+"""So long after a migration libvirt's last figures of it are waited for."""
 
 
 class Requests:
@@ -45,8 +51,10 @@ class Requests:
         return {
             "status": lambda request: self._loop.ask(self._status.whole),
             "takeover": self._takeover,
-            "release": lambda request: self._order(Op.RELEASE, request),
+            "release": self._release,
             "migrate": self._migrate,
+            "migration": self._migration,
+            "migrate_abort": self._abort_migration,
             "reset": self._reset,
             "stop": self._stop,
             "fit": self._fit,
@@ -139,7 +147,59 @@ class Requests:
         if target not in others:
             raise InputError(f"{target!r} is no node to migrate to from {self._node.name}; known: {', '.join(others)}")
         vm = self._vm_of(request)
-        return self._order(Op.MIGRATE, request, lambda: self._status.disk_objection(vm))
+        found = self._order(Op.MIGRATE, request, lambda: self._status.disk_objection(vm))
+        moves, end_s = self._protected[vm].hypervisor.moves, boottime_s() + FIGURES_S
+        while moves.last and not moves.last.outcome and boottime_s() < end_s:
+            time.sleep(LOOK_AGAIN_S / 4)  # the lease went over before libvirt was asked for its last figures
+        return {**found, "migration": moves.told()}
+
+    def _release(self, request: Request) -> dict[str, Any]:
+        """Order that the VM is shut down here, and its lease given back; tell how its guest ended, too."""
+        vm = self._vm_of(request)
+        asker = self._protected[vm].hypervisor.asker
+        asker.forget()
+        found = self._order(Op.RELEASE, request)
+        return {**found, "ended": asker.last and dataclasses.asdict(asker.last)}
+
+    def _migration(self, request: Request) -> dict[str, Any]:
+        """How far the last migration away from here is. The main thread is not asked: whoever wants to know asks each
+        second.
+        """
+        vm = self._vm_of(request)
+        return {"node": self._node.name, "migration": self._protected[vm].hypervisor.moves.told()}
+
+    def _abort_migration(self, request: Request) -> dict[str, Any]:
+        """Have libvirt abort a migration away from here, and wait for what becomes of it. One that was ordered, and
+        waits for its target to hear of it, is aborted as soon as it begins.
+
+        :raises RefusedError: there is none, or it was handed over by then.
+        :raises DeadlineError: what becomes of it is not known in time.
+        """
+        vm, node = self._vm_of(request), self._node.name
+        hypervisor, end_s = self._protected[vm].hypervisor, boottime_s() + ABORT_S
+        view = first = self._view(vm)
+        while _is_moving(view, first):
+            if view.move is Move.UNDER_WAY:
+                hypervisor.abort()
+            if boottime_s() > end_s:
+                raise DeadlineError(f"what becomes of the migration of {vm} is not known within {ABORT_S:g} s")
+            time.sleep(LOOK_AGAIN_S)
+            view = self._view(vm)
+        lease = view.lease
+        holder = lease.holder if lease else ""
+        where = f"{holder} has its lease, epoch {lease.epoch}" if lease and holder else "nobody has its lease"
+        if not _is_moving(first, first):
+            last = hypervisor.moves.told()
+            over = f"; the last one, to {last['target']}, has ended: {last['outcome']}" if last else ""
+            raise RefusedError(f"no migration of {vm} away from {node} is under way{over}; {where}")
+        target = first.order.target if first.order else ""
+        if holder not in ("", node):
+            raise RefusedError(f"{vm} had left {node} already: {where}; migrate it back, if it is to be here")
+        return {"node": node, "target": target, "message": f"the migration of {vm} to {target} is aborted: {where}"}
+
+    def _view(self, vm: str) -> View:
+        """What a guard knows now: a snapshot that never changes."""
+        return cast(View, self._loop.ask(lambda: {"view": self._loop.guards[vm].view})["view"])
 
     def _fit(self, request: Request) -> dict[str, Any]:
         """Whether a VM could come here now."""
@@ -202,7 +262,13 @@ class Requests:
                 return {"message": f"{vm} is off on {node}", "node": node}
             if boottime_s() > end_s:
                 raise DeadlineError(f"{vm} is still {status['vm']} on {node}: {status['sentence']}")
-            time.sleep(0.1)
+            time.sleep(LOOK_AGAIN_S)
+
+
+def _is_moving(view: View, first: View) -> bool:
+    """Whether the order of `first` to migrate the VM away is still being carried out."""
+    order, meant = view.order, first.order
+    return order is not None and meant is not None and order.op is Op.MIGRATE and order.ticket == meant.ticket
 
 
 def wait_of(request: Request) -> float:

@@ -68,6 +68,8 @@ class Status:
                 p.name: {
                     **p.guard.status(now_s),
                     "checks": told(p.prober.checks, Of.VM),
+                    "migration": p.hypervisor.moves.told(),
+                    "resumed_at": p.hypervisor.moves.resumed_at,
                     "health": {**dataclasses.asdict(p.health.told()), "on_hung": p.health.on_hung},
                 }
                 for p in protected

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import FailedError, RefusedError, UnreachableError
-from . import domain
+from . import cpu, domain
 
 URI = "qemu:///system"
 AGENT_TIMEOUT_S = 3
@@ -63,6 +63,31 @@ def defined_xml(name: str) -> str | None:
         found = _lookup(opened, name)
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         return None if found is None else str(found.XMLDesc(flags))
+
+
+def wanted_cpu(name: str) -> cpu.Wanted | None:
+    """What another host must be able to do so that the VM, which runs here, can go on there; None: any can.
+
+    :raises FailedError: it does not run here.
+    """
+    with connection() as (opened, _):
+        found = _lookup(opened, name)
+        if found is None or not found.isActive():
+            raise FailedError(f"{name} does not run on this node")
+        return cpu.wanted(str(found.XMLDesc()))
+
+
+def cpu_objection(wanted: cpu.Wanted) -> str:
+    """Why this host can't do what a guest's CPU does elsewhere; empty: it can, or libvirt does not say."""
+    with connection() as (opened, libvirt):
+        try:
+            opened.compareHypervisorCPU(
+                None, wanted["arch"], None, wanted["kind"], wanted["cpu"],
+                libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE,
+            )  # fmt: skip
+        except libvirt.libvirtError as error:
+            return str(error) if error.get_error_code() == libvirt.VIR_ERR_CPU_INCOMPATIBLE else ""
+        return ""
 
 
 def display(name: str) -> str:

@@ -1,5 +1,5 @@
-"""The steps of a planned move, as a master takes them: a live migration, and a node's maintenance. Pure but for `ask`,
-which reaches the minions.
+"""The steps of a planned move, as a master takes them: a live migration, its abort, and a node's maintenance. Pure but
+for `ask`, which reaches the minions.
 
 What they keep: nothing is ordered from a node that does not hold the lease by the newest record, and no node is chosen
 that a failover would not choose either (:mod:`mnha.core.choose`). Whatever is ordered, the guards and the lease decide.
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .. import keys
 from ..errors import DeadlineError, FailedError, InputError, MnhaError, UnreachableError
+from . import fitness, offline
 from .failover import PLAN_S, AskHeard, value_of
 from .following import holder_of
-from .minions import Reply
+from .minions import Reply, Watch
 from .result import Result
 from .wishes import follow, with_quorum
 
@@ -38,11 +40,46 @@ class AskAny(AskHeard, Protocol):
     ) -> Reply:
         """The first good answer of any of `nodes`."""
 
+    def watched(
+        self, node: str, fun: str, kwarg: Mapping[str, Any] | None, timeout_s: float, watch: Watch | None
+    ) -> Reply:
+        """The answer of one node, with a look now and then at how far it is."""
 
-def migrate(
-    ask: AskAny, nodes: Sequence[str], vm: str | None, target: str, by: str, wait_s: float = MOVE_WAIT_S
-) -> Result:
-    """Migrate a VM, live, to `target`; without one, to the best node.
+
+class Show(Protocol):
+    """Shows how far a migration is; see :class:`mnha.master.progress.Migration`."""
+
+    def begin(self, source: str, target: str) -> None:
+        """It begins."""
+
+    def show(self, told: Any) -> None:
+        """It goes on: what `guard.migration` returns."""
+
+    def end(self, *, arrived: bool) -> None:
+        """It has ended."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a VM is to be moved.
+
+    :param wait_s: how long it may take.
+    :param offline: shut it down, and start it there.
+    :param test: only tell what would be done.
+    :param show: shows how far it is; None: nobody looks.
+    """
+
+    wait_s: float = MOVE_WAIT_S
+    offline: bool = False
+    test: bool = False
+    show: Show | None = None
+
+
+LIVE = How()
+
+
+def migrate(ask: AskAny, nodes: Sequence[str], vm: str | None, target: str, by: str, how: How = LIVE) -> Result:
+    """Move a VM to `target`; without one, to the best node.
 
     :param nodes: the cluster's.
     :param by: who wants it, for the record.
@@ -60,20 +97,57 @@ def migrate(
     if not holder:
         return Result(False, f"{name} runs on no node: nothing can be migrated; `salt-run mnha.start` starts it")
     if target == holder:
-        return Result(True, f"{name} is on {holder} already", node=holder)
+        text = f"Requested operation is not valid: domain '{name}' is already active: it runs on {holder}"
+        return Result(False, text, node=holder)
     if target and target not in plan["order"]:
-        return Result(False, f"{name} stays on {holder}: {target} {rejected.get(target, 'is no candidate')}",
-                      node=holder, rejected=rejected)  # fmt: skip
-    chosen = target or next(iter(plan["order"]), "")
+        why = rejected.get(target, "is no candidate")
+        return Result(False, f"{name} stays on {holder}: {target} {why}{_instead(plan)}", node=holder,
+                      rejected=rejected)  # fmt: skip
+    awake = [node for node in plan["order"] if node in heard]
+    chosen = target or next(iter(awake if how.offline else plan["order"]), "")
     if not chosen:
         others = "; ".join(f"{node} {why}" for node, why in rejected.items())
         return Result(False, f"{name} stays on {holder}, no other node can take it: {others}", node=holder,
                       rejected=rejected)  # fmt: skip
     if holder not in heard and (why := _silence(ask, holder, plan)):
         return Result(False, f"{name} stays on {holder}: {why}", node=holder)
-    if chosen in heard and (why := _unfit(ask, name, chosen)):
+    if how.offline and chosen not in heard:
+        text = f"{name} stays on {holder}: the minion of {chosen} is silent, and the start is ordered through it"
+        return Result(False, f"{text}; run `systemctl start salt-minion` there", node=holder)
+    if chosen in heard and (why := fitness.objection(ask, name, holder, chosen, live=not how.offline)):
         return Result(False, f"{name} stays on {holder}: {chosen} {why}", node=holder, rejected={chosen: why})
-    return _order(ask, [planner, *(node for node in heard if node != planner)], name, holder, chosen, by, wait_s)
+    if how.test:
+        way = "shut down, and started there" if how.offline else "migrated, live"
+        return Result(True, f"{name} would be moved from {holder} to {chosen}: {way}", vm=name, node=holder)
+    seers = [planner, *(node for node in heard if node != planner)]
+    if how.offline:
+        silent = [node for node in nodes if node not in heard]
+        result = offline.move(ask, planner, name, holder, chosen, by, how.wait_s, silent)
+        _record(ask, seers, "moved" if result.ok else "move failed", result.text, vm=name, took_s=result.took_s)
+        return result
+    return _order(ask, seers, name, holder, chosen, by, how)
+
+
+def _instead(plan: Mapping[str, Any]) -> str:
+    """Which nodes could have it instead of one that can't."""
+    return f"; {', '.join(plan['order'])} could have it" if plan["order"] else ""
+
+
+def abort(ask: AskAny, nodes: Sequence[str], vm: str | None) -> Result:
+    """Abort a live migration: the VM goes on where it is.
+
+    :raises FailedError: there is none, or it can't be aborted any more; with what the guard of its source says.
+    :raises UnreachableError: nobody could be asked.
+    """
+    able, heard = with_quorum(ask, nodes, "aborted")
+    plan = value_of(ask.first(able, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
+    name, holder = plan["vm"], holder_of(plan["lease"])
+    if not holder:
+        return Result(False, f"{name} runs on no node: there is no migration to abort")
+    if holder not in heard and (why := _silence(ask, holder, plan)):
+        return Result(False, f"a migration of {name} can't be aborted on {holder}: {why}", node=holder)
+    told = value_of(ask.one(holder, "guard.migrate_abort", {"vm": name}, timeout_s=SLACK_S))
+    return Result(True, str(told.get("message", "")), done=True, node=holder, vm=name)
 
 
 def _silence(ask: AskAny, holder: str, plan: Mapping[str, Any]) -> str:
@@ -90,41 +164,61 @@ def _silence(ask: AskAny, holder: str, plan: Mapping[str, Any]) -> str:
     return ""
 
 
-def _unfit(ask: AskAny, vm: str, target: str) -> str:
-    """Why `target` could not have the VM at this very moment, by its own word: the choice goes by records, which are
-    some seconds old. Empty: nothing speaks against it, or it can't say, as a guard of an older version; whether it lets
-    the VM come is its own business then.
-    """
-    try:
-        why = value_of(ask.one(target, "guard.fit", {"vm": vm}, timeout_s=PLAN_S)).get("why")
-    except (FailedError, UnreachableError, DeadlineError):
-        return ""
-    return f"can't take it now: {why}" if why else ""
-
-
 def _order(
-    ask: AskAny, heard: Sequence[str], vm: str, holder: str, target: str, by: str, wait_s: float
+    ask: AskAny, heard: Sequence[str], vm: str, holder: str, target: str, by: str, how: How
 ) -> Result:  # fmt: skip
     """Order the migration from the holder's guard; record what came of it.
 
     :param heard: nodes whose minions answer, one that reaches Consul first.
     """
-    why = ""
-    order = {"target": target, "vm": vm, "wait_s": wait_s, "reason": f"migrated to {target} by {by}"}
+    why, began_s = "", time.monotonic()
+    order = {"target": target, "vm": vm, "wait_s": how.wait_s, "reason": f"migrated to {target} by {by}"}
+    watch = Watch("guard.migration", {"vm": vm}, how.show.show) if how.show else None
+    if how.show:
+        how.show.begin(holder, target)
     try:
-        answer = value_of(ask.one(holder, "guard.migrate", order, timeout_s=wait_s + SLACK_S))
+        answer = value_of(ask.watched(holder, "guard.migrate", order, how.wait_s + SLACK_S, watch))
     except (FailedError, UnreachableError, DeadlineError) as error:
         # Its answer may be lost, and the VM over there all the same: the lease knows.
         why, answer = error.message, _lease(ask, heard, vm)
-    if answer.get("holder", target) != target:
+    is_there = answer.get("holder", target) == target
+    if how.show:
+        how.show.end(arrived=is_there)
+    if not is_there:
         result = Result(False, f"{vm} was not migrated from {holder} to {target}: {why}", node=holder)
     else:
-        text = f"{vm} was migrated from {holder} to {target}, epoch {answer.get('epoch')}"
-        result = Result(True, text, done=True, node=target, timeline=dict(answer.get("timeline") or {}))
-        if wrong := _not_running(ask, heard, vm, target):
+        result = Result(True, "", done=True, node=target, vm=vm, epoch=answer.get("epoch", -1),
+                        timeline=dict(answer.get("timeline") or {}))  # fmt: skip
+        wrong, said = _not_running(ask, heard, vm, target)
+        result.took_s = round(time.monotonic() - began_s, 2)
+        result.downtime_s = downtime_s(answer.get("migration"), said, result.took_s)
+        still = f"; its guest stood still for {result.downtime_s:.2f} s" if result.downtime_s is not None else ""
+        result.text = (
+            f"{vm} was migrated from {holder} to {target}, epoch {answer.get('epoch')}, in {result.took_s:.1f} s{still}"
+        )
+        if wrong:
             result.ok, result.text = False, f"the lease of {vm} went from {holder} to {target}, but there {wrong}"
-    _record(ask, heard, "migrated" if result.ok else "migration failed", result.text, vm=vm)
+    told = {"took_s": result.took_s, "downtime_s": result.downtime_s, "figures": answer.get("migration")}
+    _record(ask, heard, "migrated" if result.ok else "migration failed", result.text, vm=vm, **told)
     return result
+
+
+def downtime_s(figures: Mapping[str, Any] | None, said: Mapping[str, Any], took_s: float) -> float | None:
+    """How long the guest stood still: from its stop at the source to its resume at the target, each by its node's wall
+    clock. Where these do not agree with what libvirt measured, or with all the time that it took, by libvirt's figure:
+    the least that it can have been. None: nobody says.
+
+    :param figures: of the migration, by its source.
+    :param said: the target's status of the VM.
+    """
+    least_ms, stopped_at = (figures or {}).get("downtime_ms"), (figures or {}).get("stopped_at")
+    least_s = least_ms / 1000 if isinstance(least_ms, int) else 0.0
+    resumed_at = said.get("resumed_at")
+    if isinstance(stopped_at, int | float) and isinstance(resumed_at, int | float):
+        by_clocks_s = resumed_at - stopped_at
+        if least_s <= by_clocks_s <= took_s:
+            return round(by_clocks_s, 3)
+    return round(least_s, 3) if isinstance(least_ms, int) else None
 
 
 def _lease(ask: AskAny, nodes: Sequence[str], vm: str) -> dict[str, Any]:
@@ -135,26 +229,26 @@ def _lease(ask: AskAny, nodes: Sequence[str], vm: str) -> dict[str, Any]:
         return {"holder": ""}
 
 
-def _not_running(ask: AskAny, heard: Sequence[str], vm: str, target: str) -> str:
-    """What the target's guard says of a VM that it was handed and that does not go on there; empty when it does. One
-    that had to be started anew was not migrated: what the guest had in memory is lost. Consul tells where the target's
-    minion is silent.
+def _not_running(ask: AskAny, heard: Sequence[str], vm: str, target: str) -> tuple[str, dict[str, Any]]:
+    """What the target's guard says of a VM that it was handed and that does not go on there; empty when it does; with
+    its status. One that had to be started anew was not migrated: what the guest had in memory is lost. Consul tells
+    where the target's minion is silent.
     """
     if target not in heard:
-        return _not_running_by_consul(ask, heard, vm, target)
+        return _not_running_by_consul(ask, heard, vm, target), {}
     end_s = time.monotonic() + RESUME_WAIT_S
     while True:
         try:
             said = value_of(ask.one(target, "guard.status", timeout_s=PLAN_S))["vms"][vm]
             if said["vm"] == "running":
-                return "the VM was started anew, from its disk" if said.get("came_by") == "start" else ""
+                return ("the VM was started anew, from its disk" if said.get("came_by") == "start" else ""), said
             wrong = f"the VM is {said['vm']}: {said['sentence']}"
         except FailedError:  # as where the minion's modules are lost
-            return _not_running_by_consul(ask, [node for node in heard if node != target], vm, target)
+            return _not_running_by_consul(ask, [node for node in heard if node != target], vm, target), {}
         except (UnreachableError, DeadlineError) as error:
             wrong = f"nobody could be asked: {error.message}"
         if time.monotonic() > end_s:
-            return wrong
+            return wrong, {}
         time.sleep(POLL_S)
 
 
@@ -170,23 +264,24 @@ def _not_running_by_consul(ask: AskAny, heard: Sequence[str], vm: str, target: s
 
 
 def maintenance(
-    ask: AskAny, nodes: Sequence[str], node: str, state: str | bool, by: str, reason: str = "", force: bool = False
-) -> Result:
+    ask: AskAny, nodes: Sequence[str], node: str, state: str | bool, by: str, reason: str = "", force: bool = False,
+    how: How = LIVE,
+) -> Result:  # fmt: skip
     """Enter it or leave it.
 
     :param state: `on` or `off`; YAML, and so Salt's command line, makes true and false of these words.
     :raises InputError: it is neither, or there is no such node.
     """
     if state in (True, "on"):
-        return enter_maintenance(ask, nodes, node, by, reason, force)
+        return enter_maintenance(ask, nodes, node, by, reason, force, how)
     if state in (False, "off"):
-        return leave_maintenance(ask, nodes, node, by)
+        return leave_maintenance(ask, nodes, node, by, how)
     raise InputError(f"the maintenance of {node} is on or off, not {state!r}")
 
 
 def enter_maintenance(
     ask: AskAny, nodes: Sequence[str], node: str, by: str, reason: str = "", force: bool = False,
-    wait_s: float = MOVE_WAIT_S,
+    how: How = LIVE,
 ) -> Result:  # fmt: skip
     """Migrate away what `node` holds, then mark it: from then on it is no candidate. Where each VM goes is decided in
     one go, before the first one leaves.
@@ -201,7 +296,7 @@ def enter_maintenance(
         return Result(False, f"{node} is not in maintenance, and nothing was moved (force=True moves what can be): "
                       f"{stays} if all of its VMs left: {', '.join(held)}", node=node)  # fmt: skip
     why = f"{by}, for the maintenance of {node}"
-    moves = [migrate(ask, nodes, vm, places.get(vm, ""), why, wait_s) for vm in dict.fromkeys([*places, *held])]
+    moves = [migrate(ask, nodes, vm, places.get(vm, ""), why, how) for vm in dict.fromkeys([*places, *held])]
     left = "; ".join(move.text for move in moves if not move.ok)
     if left and not force:
         return Result(False, f"{node} is not in maintenance (force=True marks it all the same): {left}", node=node)
@@ -237,7 +332,7 @@ def _without_candidate(ask: AskAny, planner: str, vms: Iterable[str]) -> list[st
     return warnings
 
 
-def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, wait_s: float = MOVE_WAIT_S) -> Result:
+def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, how: How = LIVE) -> Result:
     """Take the mark from `node`. A VM comes back only if its `prefer` names this node before the one that it is on."""
     planner, leases = _leases(ask, nodes, node)
     value_of_any(ask.one(planner, "consul_ha.kv_delete", {"key": keys.maintenance(node)}))
@@ -247,7 +342,7 @@ def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, wai
     for vm, lease in leases.items():
         plan = value_of(ask.one(planner, "mnvm.plan", {"vm": vm}, timeout_s=PLAN_S))
         if lease.get("phase") != "released" and is_preferred(plan.get("prefer") or (), node, lease.get("holder") or ""):
-            texts.append(migrate(ask, nodes, vm, node, f"{by}, for {node} is preferred", wait_s).text)
+            texts.append(migrate(ask, nodes, vm, node, f"{by}, for {node} is preferred", how).text)
     return Result(True, "; ".join(texts), done=True, node=node)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,22 @@ PING_S = 6.0
 """… and after so long without its answer the minion counts as dead."""
 PATIENCE_S = 0.6
 """So long at least the others are waited for after the first good answer, where several are asked."""
+LOOK_LOST_S = 5.0
+"""A look that was not answered for so long does not keep the next one back."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A question that is put to a node again and again while an order to it is being carried out.
+
+    :param every_s: how long after the last answer.
+    :param tell: takes each good answer.
+    """
+
+    fun: str
+    kwarg: Mapping[str, Any]
+    tell: Callable[[Any], None]
+    every_s: float = 1.0
 
 
 class Minions:
@@ -68,19 +84,32 @@ class Minions:
         :raises UnreachableError: its minion does not answer a ping either.
         :raises DeadlineError: its minion lives but the function did not end within `timeout_s`.
         """
+        return self.watched(node, fun, kwarg, timeout_s, None)
+
+    def watched(
+        self, node: str, fun: str, kwarg: Mapping[str, Any] | None, timeout_s: float, watch: Watch | None
+    ) -> Reply:
+        """As :meth:`one`, with a look at how far it is now and then; one that gets no answer is no trouble."""
         began_s = time.monotonic()
-        pings: set[str] = set()
-        lives = False
+        asides: set[str] = set()
+        lives, pinged, look_s = False, False, began_s + (watch.every_s if watch else float("inf"))
         with self.client() as client:
             jid = self._publish(client, [node], fun, kwarg)
-            for reply in _replies(client, jid, began_s + timeout_s, pings):
-                if reply is not None and reply.value is _PONG:
+            for reply in _replies(client, jid, began_s + timeout_s, asides):
+                if reply is not None and isinstance(reply.value, _Aside):
                     lives = True
+                    if watch and reply.ok and reply.value.fun == watch.fun:
+                        look_s = time.monotonic() + watch.every_s
+                        watch.tell(reply.value.value)
                 elif reply is not None:
                     return reply
                 waited_s = time.monotonic() - began_s
-                if not pings and waited_s > ALIVE_S:
-                    pings.add(self._publish(client, [node], "test.ping", None))
+                if watch and time.monotonic() > look_s:
+                    look_s = time.monotonic() + LOOK_LOST_S
+                    asides.add(self._publish(client, [node], watch.fun, watch.kwarg))
+                if not pinged and waited_s > ALIVE_S:
+                    asides.add(self._publish(client, [node], "test.ping", None))
+                    pinged = True
                 if not lives and waited_s > ALIVE_S + PING_S:
                     break
         if lives:
@@ -178,13 +207,16 @@ def _require_master(opts: Mapping[str, Any]) -> None:
             return  # busy, or whatever: Salt will say
 
 
-_PONG = object()
+@dataclass(frozen=True)
+class _Aside:
+    """What a node has answered to something else than what is waited for."""
+
+    fun: str
+    value: Any
 
 
-def _replies(client: Any, jid: str, until_s: float, pings: Set[str] = frozenset()) -> Iterator[Reply | None]:
-    """The answers to job `jid` as they come, a :data:`_PONG` for one to a job of `pings`, and None now and
-    then.
-    """
+def _replies(client: Any, jid: str, until_s: float, asides: Set[str] = frozenset()) -> Iterator[Reply | None]:
+    """The answers to job `jid` as they come, an :class:`_Aside` for one to a job of `asides`, and None now and then."""
     while (left_s := until_s - time.monotonic()) > 0:
         event = client.event.get_event(
             wait=min(POLL_S, left_s),
@@ -199,8 +231,8 @@ def _replies(client: Any, jid: str, until_s: float, pings: Set[str] = frozenset(
             continue
         _, _, found, _, node = event["tag"].split("/", 4)
         data = event["data"]
+        good = data.get("success", True) is not False and not data.get("retcode")
         if found == jid:
-            good = data.get("success", True) is not False and not data.get("retcode")
             yield Reply(node, data.get("return"), good)
-        elif found in pings:
-            yield Reply(node, _PONG, True)
+        elif found in asides:
+            yield Reply(node, _Aside(str(data.get("fun")), data.get("return")), good)

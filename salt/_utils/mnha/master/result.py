@@ -17,6 +17,8 @@ class Result:
     :param tried: node -> what it said to the order.
     :param rejected: node -> why it is no candidate.
     :param steps_s: how long the master's steps took.
+    :param took_s: how long it took in all; None: that is not known.
+    :param downtime_s: how long a migrated guest stood still; None: that is not known.
     """
 
     ok: bool
@@ -31,12 +33,15 @@ class Result:
     rejected: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     steps_s: dict[str, float] = field(default_factory=dict)
+    took_s: float | None = None
+    downtime_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What a runner's verb returns."""
         return {"result": self.ok, "comment": self.text, "vm": self.vm, "done": self.done, "node": self.node,
                 "epoch": self.epoch, "timeline": self.timeline, "steps_s": self.steps_s, "tried": self.tried,
-                "rejected": self.rejected, "warnings": self.warnings}  # fmt: skip
+                "rejected": self.rejected, "warnings": self.warnings, "took_s": self.took_s,
+                "downtime_s": self.downtime_s}  # fmt: skip
 
 
 def count(number: int, word: str) -> str:

@@ -97,8 +97,7 @@ def stop(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: f
     last, still_s = seen["holder"] or holder, seen["still_s"]
     result.node, result.done, result.epoch = last, True, seen["lease"].get("epoch", -1)
     if seen["outcome"] == "off":
-        killed = f", and was killed there: {seen['killed']}" if seen.get("killed") else ""
-        result.text = f"{name} is stopped; it ran on {last}{killed}"
+        result.text = f"{name} is stopped; it ran on {last}{_ended(seen)}"
     elif seen["outcome"] == "expired":
         result.text = (
             f"{name} is stopped: {last} has not given its lease back, but nobody has renewed that for {still_s:g} s, so"
@@ -110,6 +109,14 @@ def stop(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: f
         result.ok = result.done = False
         result.text = f"desired of {name} is stopped, but {last} still has the lease after {wait_s:g} s{said}"
     return result
+
+
+def _ended(seen: Mapping[str, Any]) -> str:
+    """How a VM ended that is off, as far as the history tells."""
+    killed, ended = seen.get("killed"), seen.get("ended")
+    if ended:
+        return f": {ended}" + (f" ({killed})" if killed else "")
+    return f", and was killed there: {killed}" if killed else ""
 
 
 def follow(ask: Ask, nodes: Sequence[str], vm: str, wanted: str, wait_s: float) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         # Without a help text it is not listed.
         one = verbs.add_parser(name, description=text) if is_hidden else verbs.add_parser(name, help=text)
         for argument in arguments:
-            one.add_argument(argument)
+            one.add_argument(argument, action="store_true" if argument.startswith("--") else "store")
         one.set_defaults(work=work)
 
     def usage(given: argparse.Namespace) -> int:
@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     verb("check-config", _check, "check a configuration file: all faults at once", "file")
     verb("config-sample", _ordered("config_sample", "kind"), "write a sample: FileConf or CephConf", "kind")
     verb("import-config", _ordered("import_config", "file"), "change the cluster to what a file says", "file")
-    verb("migrate", _ordered("migrate", "node"), "migrate the VM, live, to a node by name or address", "node")
+    verb("migrate", _ordered("migrate", "node", "offline"), "migrate the VM, live, to a node by name or address; "
+         "--offline: shut it down, and start it there", "node", "--offline")  # fmt: skip
+    verb("migrate-abort", _ordered("migrate_abort"), "abort a migration: the VM goes on where it is")
     verb("stop", _ordered("stop"), "shut the VM down, and let it run nowhere")
     verb("start", _ordered("start"), "let the VM run")
     one = verbs.add_parser(
@@ -170,7 +172,7 @@ def _ordered(verb: str, *arguments: str) -> Work:
         values = {name: getattr(given, name) for name in arguments}
         if "file" in values:
             values["file"] = os.path.abspath(values["file"])
-        return _salt_run(verb, [f"{name}={value}" for name, value in values.items()])
+        return _salt_run(verb, [f"{name}={value}" for name, value in values.items() if value is not False])
 
     return work
 

@@ -2,7 +2,7 @@
 _zsha() {
     local word=${COMP_WORDS[COMP_CWORD]}
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status status-conf history install uninstall migrate start stop check-config config-sample export-config import-config -h -v" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "status status-conf history install uninstall migrate migrate-abort start stop check-config config-sample export-config import-config -h -v" -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -10,7 +10,13 @@ _zsha() {
         install) mapfile -t COMPREPLY < <(compgen -f -W "-c" -- "$word") ;;
         uninstall) mapfile -t COMPREPLY < <(compgen -W "--yes-i-really-really-mean-it" -- "$word") ;;
         config-sample) mapfile -t COMPREPLY < <(compgen -W "FileConf CephConf" -- "$word") ;;
-        migrate) mapfile -t COMPREPLY < <(compgen -A hostname -- "$word") ;;
+        migrate)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "--offline" -- "$word")
+            else
+                mapfile -t COMPREPLY < <(compgen -A hostname -- "$word")
+            fi
+            ;;
     esac
 }
 complete -F _zsha zsha

@@ -34,16 +34,16 @@ from typing import Any
 
 import libvirt
 
-from ...core.guard import SHUTDOWN_RETRY_S
 from ...core.model import Pause, Vm
 from ...core.pauses import BY_ITSELF
 from ...core.ports import Event, Moved, StartFailed, VmSeen
 from ...errors import FailedError
 from ...fencer.slices import KernelSlices
 from ...guest.domain import with_epoch
-from ...host.clock import boottime_s
 from ..threads import Fault, Forever
+from .asking import Asker, Told
 from .migration import Route
+from .moves import Moves
 from .processes import Process, birth_of, is_incoming, is_qemu_of, kill_all, libvirt_pids, qemu_pids
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ BEAT_MS, EVENTS_HANG_S = 5000, 20.0
 ORDER_HANGS_S, SCAN_HANGS_S = 90.0, 30.0
 """After this time an order to libvirt, and a look at what runs, are told to hang."""
 SCAN_S = 5.0
-SHUTDOWN_STALE_S = SHUTDOWN_RETRY_S
-"""An order to shut down that has waited for longer, behind one with which libvirtd hung, is not carried out."""
+COUNT_S = 0.5
+"""How often libvirt is asked how far a migration is."""
 STRAY_S = 1.0
 """How long a QEMU may be outside of its slice: one that libvirt has just begun is put there before long."""
 CONFIRM_S = 0.25
@@ -82,6 +82,8 @@ SUSPENDED_BY_SOMEBODY = (
     libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
 )
 """Why libvirt says that a domain is paused, where somebody has asked for it."""
+STOPPED_TO_MOVE = (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED)
+"""What libvirt says of a guest that is stopped at a migration's source, to go on at its target."""
 NO_SPACE = "enospc"
 """libvirt's word for it, in the event of an I/O error."""
 
@@ -279,6 +281,10 @@ class LibvirtHypervisor:
     :param route: how it gets to other nodes.
     :param objection: asked in the moment before the VM is started or resumed: why it must not be; empty: it may.
     :param post: takes the events, from any thread.
+    :param tell: takes how a guest ended that was asked to shut down, before the event that says so, from any thread;
+        nothing where nobody had asked.
+    :ivar moves: the last migration away from here.
+    :ivar asker: asks the guest to shut down.
     """
 
     def __init__(
@@ -292,9 +298,12 @@ class LibvirtHypervisor:
         route: Route,
         objection: Callable[[], str],
         post: Callable[[Event], None],
+        tell: Callable[[Told | None], None] = lambda told: None,
     ) -> None:
         self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
         self._slices, self._route, self._objection, self._post = slices, route, objection, post
+        self._tell, self.moves = tell, Moves()
+        self.asker = Asker(name, lambda: connection.get().lookupByUUIDString(self._uuid), self._is_empty)
         self._strays: list[int] = []
         self._suspects: set[int] = set()
         self._unidentified_s = float("inf")
@@ -370,8 +379,8 @@ class LibvirtHypervisor:
         self._orders.put(lambda: self._unpause(generation))
 
     def shutdown(self) -> None:
-        """See :class:`mnha.core.ports.Hypervisor`. Agent first (it tells the guest), ACPI if there is none."""
-        self._orders.put(functools.partial(self._shutdown, boottime_s()))
+        """See :class:`mnha.core.ports.Hypervisor`, and :mod:`.asking`."""
+        self._orders.put(functools.partial(self.asker.ask, self.asker.begin()))
 
     def kill(self) -> None:
         """See :class:`mnha.core.ports.Hypervisor`."""
@@ -422,6 +431,7 @@ class LibvirtHypervisor:
             self._begin(generation)
             self._note_resumed()
             domain.resume()
+            self.moves.resume()
 
         self._launch(resume, generation, on_error=self._kill_processes)
 
@@ -530,6 +540,10 @@ class LibvirtHypervisor:
     def _migrate(self, target: str, generation: int) -> None:
         """Migrate the VM away and tell how that ended, whatever it was."""
         error, process, self._stranded = "", self._process, None
+        over = threading.Event()
+        self.moves.begin(target)
+        with contextlib.suppress(RuntimeError):  # no thread left: then nobody hears how far it is
+            threading.Thread(target=self._count, args=(over,), name=f"vm-{self.name}-count", daemon=True).start()
         try:
             self._route.send(self._connection.get().lookupByUUIDString(self._uuid), target)
         except (libvirt.libvirtError, FailedError) as failure:
@@ -537,7 +551,25 @@ class LibvirtHypervisor:
         except Exception as failure:
             log.exception("migrating %s to %s", self.name, target)
             error = repr(failure)
+        over.set()
         self._note_moved(generation, error, process)
+        self._count_once(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+        self.moves.end(error)
+
+    def _count(self, over: threading.Event) -> None:
+        """Ask libvirt now and then how far a migration is, until that is `over`."""
+        while not over.wait(COUNT_S):
+            self._count_once()
+
+    def _count_once(self, flags: int = 0) -> None:
+        """Ask libvirt how far a migration is, or was. That it can't be known is no trouble."""
+        try:
+            stats = self._connection.get().lookupByUUIDString(self._uuid).jobStats(flags)
+        except (libvirt.libvirtError, FailedError) as error:
+            log.debug("how far the migration of %s is can't be known: %s", self.name, error)
+            return
+        if stats.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+            self.moves.count(stats)
 
     def _note_moved(self, generation: int, error: str, process: Process | None) -> None:
         """Tell how a migration of `process` has ended."""
@@ -559,24 +591,6 @@ class LibvirtHypervisor:
         end_s = time.monotonic() + SETTLE_S
         while domain.isActive() and self._is_empty() and time.monotonic() < end_s:
             time.sleep(LOOK_AGAIN_S)
-
-    def _shutdown(self, asked_s: float) -> None:
-        """Ask the guest to shut down, unless that was wanted so long ago that the guard has asked again since, if it
-        still is.
-
-        :param asked_s: when that was, CLOCK_BOOTTIME in seconds.
-        """
-        if boottime_s() > asked_s + SHUTDOWN_STALE_S:
-            return
-        try:
-            domain = self._connection.get().lookupByUUIDString(self._uuid)
-            try:
-                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
-            except libvirt.libvirtError as error:
-                log.info("no shutdown through the guest agent (%s); asking through ACPI", error)
-                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-        except (libvirt.libvirtError, FailedError) as error:
-            log.warning("can't ask %s to shut down: %s", self.name, error)
 
     def _kill(self) -> None:
         """One attempt to make sure that nothing is left; the guard repeats it."""
@@ -682,6 +696,8 @@ class LibvirtHypervisor:
         """libvirt's lifecycle events, in its event thread."""
         if vm not in ("", self.name):
             return
+        if self._moving and (event, detail) == STOPPED_TO_MOVE:
+            self.moves.stop()
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
             self._stopped_detail = detail
             self._stopped.set()  # the process' end is what counts; its watcher reports it
@@ -791,6 +807,8 @@ class LibvirtHypervisor:
         process.close()
         if crashed is not None and current and not (self._strays or self._suspects) and self._is_empty():
             self._watcher.over()
+            if killed or self._stopped_detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
+                self._tell(self.asker.over(killed=killed))
             self._post(VmSeen(Vm.OFF, generation, crashed=crashed))
 
     def _outlast_helpers(self, process: Process) -> None:
