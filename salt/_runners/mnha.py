@@ -218,8 +218,11 @@ def migrate(
 
 
 @_change
-def migrate_abort(*, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+def migrate_abort(*, cluster: str | None = None, vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """Abort a live migration that is under way: the VM goes on where it is. One that was handed over is not undone.
+
+    test
+        True: only tell what would be aborted
 
     CLI Example:
 
@@ -229,7 +232,7 @@ def migrate_abort(*, cluster: str | None = None, vm: str | None = None) -> dict[
     """
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
-        return migration.abort(_minions(), nodes, vm).to_dict()
+        return migration.abort(_minions(), nodes, vm, test=test).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 

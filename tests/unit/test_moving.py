@@ -293,6 +293,18 @@ def test_an_abort_goes_to_the_holder_and_tells_what_its_guard_says() -> None:
     assert ask.called("guard.migrate_abort") == [("node1", {"vm": "mnvm"})]
 
 
+def test_a_rehearsed_abort_tells_what_is_under_way_and_aborts_nothing() -> None:
+    under_way = {"migration": {"target": "node2", "outcome": "", "percent": 42}}
+    ask = Minions(guard__migration=under_way)
+    outcome = migration.abort(ask, NODES, None, test=True)
+    assert (outcome.ok, outcome.done) == (True, False)
+    assert "to node2, 42 % of it sent, would be aborted" in outcome.text
+    for found in (None, {"target": "node2", "outcome": "done", "percent": 100}):
+        outcome = migration.abort(Minions(guard__migration={"migration": found}), NODES, None, test=True)
+        assert (outcome.ok, outcome.text) == (False, "no migration of mnvm away from node1 is under way")
+    assert ask.called("guard.migrate_abort") == []
+
+
 def test_what_can_not_be_aborted_is_a_failure_with_the_reason() -> None:
     refused = Reply("node1", "refused: no migration of mnvm away from node1 is under way", False)
     with pytest.raises(FailedError, match="no migration of mnvm away from node1 is under way"):

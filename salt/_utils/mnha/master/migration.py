@@ -133,9 +133,10 @@ def _instead(plan: Mapping[str, Any]) -> str:
     return f"; {', '.join(plan['order'])} could have it" if plan["order"] else ""
 
 
-def abort(ask: AskAny, nodes: Sequence[str], vm: str | None) -> Result:
+def abort(ask: AskAny, nodes: Sequence[str], vm: str | None, *, test: bool = False) -> Result:
     """Abort a live migration: the VM goes on where it is.
 
+    :param test: only tell what would be aborted.
     :raises FailedError: there is none, or it can't be aborted any more; with what the guard of its source says.
     :raises UnreachableError: nobody could be asked.
     """
@@ -146,6 +147,12 @@ def abort(ask: AskAny, nodes: Sequence[str], vm: str | None) -> Result:
         return Result(False, f"{name} runs on no node: there is no migration to abort")
     if holder not in heard and (why := _silence(ask, holder, plan)):
         return Result(False, f"a migration of {name} can't be aborted on {holder}: {why}", node=holder)
+    if test:
+        found = value_of(ask.one(holder, "guard.migration", {"vm": name}, timeout_s=SLACK_S))["migration"]
+        if not found or found["outcome"]:
+            return Result(False, f"no migration of {name} away from {holder} is under way", node=holder, vm=name)
+        text = f"the migration of {name} to {found['target']}, {found['percent']} % of it sent, would be aborted"
+        return Result(True, text, node=holder, vm=name)
     told = value_of(ask.one(holder, "guard.migrate_abort", {"vm": name}, timeout_s=SLACK_S))
     return Result(True, str(told.get("message", "")), done=True, node=holder, vm=name)
 
