@@ -16,13 +16,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import libvirt
 import pytest
 
 from lab.cgroups import unified_root
 from lab.shell import wait_until
 from mnha.core.model import Vm
 from mnha.core.ports import Event, Moved, StartFailed, VmSeen
-from mnha.daemon.adapters.asking import SHUTDOWN_STALE_S
+from mnha.daemon.adapters.asking import SHUTDOWN_STALE_S, Told
 from mnha.daemon.adapters.libvirt import (
     SCAN_S,
     STRAY_S,
@@ -268,6 +269,40 @@ def test_a_shutdown_that_was_asked_for_long_ago_is_not_carried_out(
     assert asked == []
     asker.ask(asker.begin())
     wait_until(lambda: len(asked) == 1, PATIENCE_S, "it is asked")
+
+
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [
+        (libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, "the guest shut down by itself after "),
+        (libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, None),
+        (libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED, None),
+        (None, "the guest was killed after "),
+    ],
+    ids=["by itself", "goes on elsewhere", "crashed", "killed"],
+)
+def test_how_a_guest_ended_that_was_asked_is_told_before_it_is_off(
+    bench: Bench, detail: int | None, text: str | None
+) -> None:
+    told: list[Told | None] = []
+    bench.hypervisor._tell = told.append
+    bench.qemu()
+    bench.hypervisor.open()
+    assert bench.seen() is Vm.RUNNING
+    bench.hypervisor.shutdown()
+    failed = {"agent", "acpi"}
+    wait_until(lambda: dict(bench.hypervisor.asker._asking.failed).keys() == failed, PATIENCE_S, "it is asked in vain")
+    if detail is None:
+        bench.hypervisor.kill()
+    else:
+        bench.hypervisor._on_event("vm", libvirt.VIR_DOMAIN_EVENT_STOPPED, detail)
+        bench.processes[0].kill()
+    wait_until(lambda: bench.seen() is Vm.OFF, PATIENCE_S, "it is off")
+    texts = [one.text for one in told if one]
+    assert len(texts) == bool(text)
+    if text:
+        assert texts[0].startswith(text)
+        assert ", and could not be asked (not through its agent: libvirtd does not answer" in texts[0]
 
 
 @pytest.mark.parametrize("order", ["start", "resume"])

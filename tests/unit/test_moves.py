@@ -52,7 +52,7 @@ def test_a_migration_is_told_from_its_begin_to_its_end_and_after_that() -> None:
     told = moves.told()
     assert told is not None
     assert (told["outcome"], told["percent"], told["left_mib"], told["took_s"]) == ("done", 100, 0, 2.5)
-    assert (told["stopped_at"], told["downtime_ms"]) == (1000.0, 61)
+    assert (told["stopped_at"], told["downtime_ms"], told["ended_s_ago"]) == (1000.0, 61, 86.5)
 
 
 def test_one_that_has_failed_says_why_and_the_next_one_begins_anew() -> None:

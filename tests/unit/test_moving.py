@@ -305,6 +305,26 @@ def test_a_rehearsed_abort_tells_what_is_under_way_and_aborts_nothing() -> None:
     assert ask.called("guard.migrate_abort") == []
 
 
+@pytest.mark.parametrize(
+    ("last", "is_told"),
+    [
+        ({"outcome": "done", "target": "node1", "ended_s_ago": 2.4}, True),
+        ({"outcome": "done", "target": "node1", "ended_s_ago": 900.0}, False),
+        ({"outcome": "done", "target": "node3", "ended_s_ago": 2.4}, False),
+        ({"outcome": "failed", "target": "node1", "ended_s_ago": 2.4}, False),
+        (None, False),
+    ],
+    ids=["just now", "long ago", "to another node", "failed", "none"],
+)
+def test_whoever_aborts_what_was_handed_over_a_moment_ago_is_told_so(last: Any, is_told: bool) -> None:
+    refused = Reply("node1", "refused: no migration of mnvm away from node1 is under way", False)
+    ask = Minions("node3", guard__migrate_abort=refused, guard__migration={"node": "node2", "migration": last})
+    with pytest.raises(FailedError) as raised:
+        migration.abort(ask, NODES, None)
+    words = "; node2 has handed it over 2 s ago: `salt-run mnha.migrate node2` brings it back"
+    assert raised.value.message.endswith(words) is is_told
+
+
 def test_what_can_not_be_aborted_is_a_failure_with_the_reason() -> None:
     refused = Reply("node1", "refused: no migration of mnvm away from node1 is under way", False)
     with pytest.raises(FailedError, match="no migration of mnvm away from node1 is under way"):

@@ -28,6 +28,8 @@ SLACK_S = 35.0
 RESUME_WAIT_S = 10.0
 """How long the target may take to renew the lease that it was handed, and to resume the VM."""
 POLL_S = 0.3
+JUST_S = 60.0
+"""Who aborts a migration that is over for no longer than that may have meant that one."""
 PING_S = 1.5
 """So long a holder that was not among the first to answer is asked once more whether its minion is there."""
 
@@ -153,8 +155,27 @@ def abort(ask: AskAny, nodes: Sequence[str], vm: str | None, *, test: bool = Fal
             return Result(False, f"no migration of {name} away from {holder} is under way", node=holder, vm=name)
         text = f"the migration of {name} to {found['target']}, {found['percent']} % of it sent, would be aborted"
         return Result(True, text, node=holder, vm=name)
-    told = value_of(ask.one(holder, "guard.migrate_abort", {"vm": name}, timeout_s=SLACK_S))
+    try:
+        told = value_of(ask.one(holder, "guard.migrate_abort", {"vm": name}, timeout_s=SLACK_S))
+    except FailedError as error:
+        others = [node for node in heard if node != holder]
+        raise FailedError(f"{error.message}{_just_left(ask, others, name, holder)}") from None
     return Result(True, str(told.get("message", "")), done=True, node=holder, vm=name)
+
+
+def _just_left(ask: AskAny, nodes: Sequence[str], vm: str, holder: str) -> str:
+    """Which of `nodes` has handed the VM over to its holder a moment ago, so that whoever wants to abort that comes too
+    late; empty: none.
+    """
+    for node in nodes:
+        try:
+            last = value_of(ask.one(node, "guard.migration", {"vm": vm}, timeout_s=PLAN_S)).get("migration") or {}
+        except MnhaError:
+            continue
+        ago_s = last.get("ended_s_ago")
+        if (last.get("outcome"), last.get("target")) == ("done", holder) and ago_s is not None and ago_s < JUST_S:
+            return f"; {node} has handed it over {ago_s:.0f} s ago: `salt-run mnha.migrate {node}` brings it back"
+    return ""
 
 
 def _silence(ask: AskAny, holder: str, plan: Mapping[str, Any]) -> str:

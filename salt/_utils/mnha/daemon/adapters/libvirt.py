@@ -562,14 +562,13 @@ class LibvirtHypervisor:
             self._count_once()
 
     def _count_once(self, flags: int = 0) -> None:
-        """Ask libvirt how far a migration is, or was. That it can't be known is no trouble."""
+        """Ask libvirt how far a migration is, or was."""
         try:
             stats = self._connection.get().lookupByUUIDString(self._uuid).jobStats(flags)
-        except (libvirt.libvirtError, FailedError) as error:
+            if stats.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+                self.moves.count(stats)
+        except Exception as error:  # whatever it was: only people want to know, and the migration goes on
             log.debug("how far the migration of %s is can't be known: %s", self.name, error)
-            return
-        if stats.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
-            self.moves.count(stats)
 
     def _note_moved(self, generation: int, error: str, process: Process | None) -> None:
         """Tell how a migration of `process` has ended."""
@@ -807,7 +806,7 @@ class LibvirtHypervisor:
         process.close()
         if crashed is not None and current and not (self._strays or self._suspects) and self._is_empty():
             self._watcher.over()
-            if killed or self._stopped_detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
+            if killed or (clean and self._stopped_detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN):
                 self._tell(self.asker.over(killed=killed))
             self._post(VmSeen(Vm.OFF, generation, crashed=crashed))
 

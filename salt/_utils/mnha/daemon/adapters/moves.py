@@ -104,12 +104,15 @@ class Moves:
         self.resumed_at = self._wall()
 
     def told(self) -> dict[str, Any] | None:
-        """The last one, for the status, with how long it has taken (`took_s`); None: this guard has begun none."""
-        last = self.last
+        """The last one, for the status, with how long it has taken (`took_s`) and how long ago it ended
+        (`ended_s_ago`); None: this guard has begun none.
+        """
+        last, now_s = self.last, self._clock()
         if last is None:
             return None
-        until_s = self._clock() if last.ended_s is None else last.ended_s
-        return {**dataclasses.asdict(last), "took_s": round(until_s - last.began_s, 2)}
+        until_s = now_s if last.ended_s is None else last.ended_s
+        ago_s = None if last.ended_s is None else round(now_s - last.ended_s, 2)
+        return {**dataclasses.asdict(last), "took_s": round(until_s - last.began_s, 2), "ended_s_ago": ago_s}
 
     def _change(self, **changes: Any) -> None:
         """Replace what is known of the last one; what comes of one that nobody began is dropped."""
