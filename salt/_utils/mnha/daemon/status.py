@@ -69,6 +69,7 @@ class Status:
                     **p.guard.status(now_s),
                     "checks": told(p.prober.checks, Of.VM),
                     "health": {**dataclasses.asdict(p.health.told()), "on_hung": p.health.on_hung},
+                    "guest": p.guest.told(),
                 }
                 for p in protected
             },
