@@ -1,6 +1,6 @@
 """When a running guest is asked for its addresses, and when they are set. Pure: the time comes in.
 
-A guest that boots configures itself, by its seed, and must not be disturbed: an address that is there already makes many
+A guest that boots configures itself by its seed and must not be disturbed: an address that is there already makes many
 a guest's own start of its network fail. So after a boot its agent must have answered for a while before anything is
 set: a moment if all addresses are right, longer if not. A guest that a migration has brought, or that this guard finds
 running, is set at once. When all is right it is asked now and then only.
