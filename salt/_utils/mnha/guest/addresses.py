@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import FailedError
+from .moments import Found
 
 TOLD_FILE = "/run/mnha-guest.json"
 """In the guest: what it is told of the node that it runs at."""
@@ -124,6 +125,14 @@ def differences(wanted: Mapping[str, Any], found: Sequence[Device]) -> list[str]
             faults.append(f"{device.name} has not {one['address']}")
         faults += [f"{device.name} has {other} still" for other in one["elsewhere"] if other in device.addresses]
     return faults
+
+
+def state(wanted: Mapping[str, Any], found: Sequence[Device]) -> Found:
+    """How the guest's addresses are, all together."""
+    if not differences(wanted, found):
+        return Found.RIGHT
+    devices = [_device(one, found) for one in wanted["interfaces"]]
+    return Found.OTHER if all(device and device.addresses for device in devices) else Found.MISSING
 
 
 def script(wanted: Mapping[str, Any], found: Sequence[Device], vm: str, node: str) -> str:

@@ -9,7 +9,7 @@ What differs from a plain domain, and why:
   a virtio disk as the first one, so that whatever can boot can read it; a CD drive was rejected, for it needs a
   controller and a driver more. A file of the node's own is no hindrance to a migration, for libvirt takes read-only
   disks as safe; the guest then reads the target's. A seed that is not there keeps no VM from its start
-  (``startupPolicy``);
+  (``startupPolicy``, which libvirt has for hard disks, too): it starts without that disk;
 * it runs in a slice of its own (``<resource>``), by which the fencer kills it (:mod:`mnha.fencer.slices`);
 * ``on_crash`` and ``on_poweroff`` destroy: only the guard starts a VM again, because only it knows the lease;
 * the CPU is one that can be migrated: ``host-passthrough`` breaks between hosts that differ in anything;

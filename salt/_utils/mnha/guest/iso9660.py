@@ -1,7 +1,9 @@
 """A small CD image: a few files in its root folder, readable by whatever reads CDs. Pure.
 
-Equal files give equal bytes, for every date in it is the same one, and every image is as long as every other. That is
-why no library writes it: pycdlib and xorriso put the time of day into it. What they read of it the tests compare.
+Equal files give equal bytes, for every date in it is the same one, and every image is as long as every other. So a run
+of states that changes nothing can say so by comparing, before it has written anything. That is why no library writes
+it: pycdlib puts the time of day into it and can't be told another. xorriso can (`SOURCE_DATE_EPOCH`), but it puts its
+version into it, too, and is a package more on each node. What pycdlib, blkid and isosize read of it the tests compare.
 
 It has each name twice, as the standard wants it (capitals, eight of them) and, by Joliet, as it is. Linux, Windows and
 the BSDs show the latter.
@@ -34,7 +36,7 @@ def image(label: str, files: Mapping[str, bytes]) -> bytes:
 
     :param label: of the volume, as `blkid` shows it; at most 16 characters of ASCII.
     :param files: name, of ASCII, -> content.
-    :raises ValueError: they do not fit, or two names are the same in their first eight letters.
+    :raises ValueError: they do not fit, or two names are the same in their first eight letters or digits.
     """
     names = {_short(name): name for name in files}
     if len(names) < len(files) or len(label) > 16:
@@ -89,7 +91,10 @@ def _record(name: bytes, sector: int, size: int, flags: int = 0) -> bytes:
 def _folder(sector: int, entries: Mapping[bytes, tuple[int, int]]) -> bytes:
     """The root folder: itself, its parent, which it is as well, and its files by name."""
     records = [_record(name, sector, SECTOR, _FOLDER) for name in (b"\0", b"\1")]
-    return _padded(b"".join([*records, *(_record(name, *entries[name]) for name in sorted(entries))]))
+    folder = b"".join([*records, *(_record(name, *entries[name]) for name in sorted(entries))])
+    if len(folder) > SECTOR:
+        raise ValueError(f"{len(entries)} files are too many for the one folder of an image")
+    return _padded(folder)
 
 
 def _path_table(root: int, order: Literal["little", "big"]) -> bytes:

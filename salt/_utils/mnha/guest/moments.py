@@ -1,19 +1,21 @@
 """When a running guest is asked for its addresses, and when they are set. Pure: the time comes in.
 
 A guest that boots configures itself by its seed and must not be disturbed: an address that is there already makes many
-a guest's own start of its network fail. So after a boot its agent must have answered for a while before anything is
-set: a moment if all addresses are right, longer if not. A guest that a migration has brought, or that this guard finds
-running, is set at once. When all is right it is asked now and then only.
+a guest's own start of its network fail. So after a boot nothing is set at once. A guest whose devices all have some
+address has configured itself: if these are not the wanted ones twice in a row, they are set. One with a device that has
+none may be about to: it gets a while longer. A guest that a migration has brought, or that this guard finds running, is
+set at once. When all is right it is asked now and then only.
 """
 
 from __future__ import annotations
 
 import enum
 
-SETTLE_S = 5.0
+SETTLE_S = 3.0
 """So long a difference must last before it is set right, and a guest that boots have all it should."""
 BOOT_S = 20.0
-"""So long a guest that boots may take to its addresses after its agent has answered first."""
+"""So long a guest that boots may take to an address on each device after its agent has answered first. Debian's agent
+begins before the network does; that takes some seconds, or longer where it waits for a link."""
 CALM_S = 60.0
 """How often a guest is asked in which nothing is to be done; also after many failures."""
 HURRY_S, IN_A_HURRY_S = 1.0, 15.0
@@ -27,6 +29,14 @@ class Begin(enum.Enum):
 
     BOOT = "it boots"
     RUNNING = "it runs, and has not booted"
+
+
+class Found(enum.Enum):
+    """What the agent tells of the guest's addresses."""
+
+    RIGHT = "they are as wanted"
+    OTHER = "each device has some, but not those that are wanted"
+    MISSING = "a device has none, or is not there"
 
 
 class Moments:
@@ -46,20 +56,17 @@ class Moments:
         self.next_s = now_s
         self.is_right = False
 
-    def answered(self, now_s: float, differs: bool) -> bool:
-        """The agent has told the addresses; whether they are to be set now. If not, `next_s` has moved on.
-
-        :param differs: whether they are not as wanted.
-        """
+    def answered(self, now_s: float, found: Found) -> bool:
+        """The agent has told the addresses; whether they are to be set now. If not, `next_s` has moved on."""
         if self._heard_s is None:
             self._heard_s = now_s
-        if not differs:
+        if found is Found.RIGHT:
             self._differs_s = None
         elif self._differs_s is None:
             self._differs_s = now_s
-        if self._is_ripe(now_s, self._heard_s):
+        if self._is_ripe(now_s, self._heard_s, found):
             return True
-        self.next_s = now_s + (CALM_S if self.is_right and not differs else SETTLE_S)
+        self.next_s = now_s + (CALM_S if self.is_right and found is Found.RIGHT else SETTLE_S)
         return False
 
     def silent(self, now_s: float) -> None:
@@ -88,10 +95,13 @@ class Moments:
         limit_s = patience_s if self._how is Begin.BOOT else CALM_S
         return not self.is_right and now_s - self._began_s > limit_s
 
-    def _is_ripe(self, now_s: float, heard_s: float) -> bool:
-        """Whether the addresses are to be set."""
-        if self.is_right:
-            return self._differs_s is not None and now_s - self._differs_s >= SETTLE_S
-        if self._how is Begin.RUNNING or self._failures:
+    def _is_ripe(self, now_s: float, heard_s: float, found: Found) -> bool:
+        """Whether the addresses are to be set. When all is right the guest is still told once where it runs."""
+        differs_for_s = None if self._differs_s is None else now_s - self._differs_s
+        if self._failures or (self._how is Begin.RUNNING and not self.is_right):
             return True
-        return now_s - heard_s >= (SETTLE_S if self._differs_s is None else BOOT_S)
+        if found is Found.RIGHT:
+            return not self.is_right and now_s - heard_s >= SETTLE_S
+        if found is Found.MISSING and not self.is_right:
+            return now_s - heard_s >= BOOT_S
+        return differs_for_s is not None and differs_for_s >= SETTLE_S

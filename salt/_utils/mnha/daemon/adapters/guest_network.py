@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ import libvirt_qemu
 
 from ...errors import FailedError, MnhaError
 from ...guest import addresses
-from ...guest.moments import Begin, Moments
+from ...guest.moments import Begin, Found, Moments
 from ...host.clock import boottime_s
 from ..threads import Forever
 from .health import AGENT_SILENT
@@ -68,7 +67,6 @@ class GuestNetwork:
         self._moments: Moments | None = None
         self._reboots = self._reboots_seen = 0
         self._why = ""
-        self._wake = threading.Event()
         self._thread = Forever(f"guest-{vm['name']}", self._turn, limit_s=HANGS_S)
         self.threads = (self._thread,) if self._wanted else ()
 
@@ -91,12 +89,9 @@ class GuestNetwork:
         return {"why": self._why if moments else "", "set": bool(moments and moments.is_right)}
 
     def _turn(self) -> float:
-        """Wait for a moment, and ask if it is time for that."""
-        self._wake.wait(LOOK_S)
-        self._wake.clear()
-        self._thread.expect(HANGS_S)
+        """Ask, if it is time for that."""
         self._round()
-        return 0.0
+        return LOOK_S
 
     def _round(self) -> None:
         """Ask, and set what is to be set, if it is time."""
@@ -130,12 +125,12 @@ class GuestNetwork:
         """
         assert self._wanted is not None, "without it there is no thread"
         found = addresses.devices_of(self._ask("guest-network-get-interfaces"))
-        faults = addresses.differences(self._wanted, found)
-        if not moments.answered(boottime_s(), bool(faults)):
-            if not faults and moments.is_right:
+        state = addresses.state(self._wanted, found)
+        if not moments.answered(boottime_s(), state):
+            if state is Found.RIGHT and moments.is_right:
                 self._why = ""
             return
-        if faults:
+        if faults := addresses.differences(self._wanted, found):
             log.warning("%s: its addresses are set: %s", self._vm["name"], "; ".join(faults))
         self._run(addresses.script(self._wanted, found, self._vm["name"], self._node))
         found = addresses.devices_of(self._ask("guest-network-get-interfaces"))
