@@ -334,6 +334,7 @@ def test_after_a_reboot_it_is_looked_at_anew(bench: Callable[..., Bench], connec
     assert made.thread.told()["set"]
     made.agent.guest.becomes(THERE_WANTED)
     connection._on_reboot(None, connection.get().lookupByUUIDString(TEST_DOMAIN), None)
+    assert not made.thread.told()["set"], "at once"
     made.passes(1)
     assert not made.thread.told()["set"]
     made.passes(2 * moments.SETTLE_S)

@@ -85,7 +85,9 @@ class GuestNetwork:
         """What is known now: `why` its addresses are not those of this node (empty: nothing is known of that), and
         whether they were `set`, or found so, since it runs here.
         """
-        moments = self._moments if self._pid() is not None else None
+        pid = self._pid()
+        is_known = pid is not None and (pid, self._reboots) == (self._seen_pid, self._reboots_seen)
+        moments = self._moments if is_known else None
         return {"why": self._why if moments else "", "set": bool(moments and moments.is_right)}
 
     def _turn(self) -> float:
