@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_libvirt.Re
 
 
 @contextlib.contextmanager
-def started(hosted: real_libvirt.RealLibvirt) -> Iterator[Any]:
-    """A VM that is small, and paused, with the disks of the example's."""
+def started(hosted: real_libvirt.RealLibvirt, disks: Sequence[str] = ("vda", "vdb")) -> Iterator[Any]:
+    """A VM that is small, and paused, with these disks of the example's."""
     root = ET.fromstring(domain.render(config.load(example_with({})), "mnvm", "node1", kvm_works=False))
     for one in root.findall("devices/disk"):
         source = one.find("source")
@@ -39,7 +39,7 @@ def started(hosted: real_libvirt.RealLibvirt) -> Iterator[Any]:
     )
     devices = small.find("devices")
     assert devices is not None
-    devices.extend(root.findall("devices/disk"))
+    devices.extend(one for target in disks for one in root.findall(f"devices/disk/target[@dev='{target}']/.."))
     hosted.images("create", "-f", "qcow2", hosted.files / "mnvm.img", "16M")
     made = libvirt.open(hosted.uri).defineXML(ET.tostring(small, encoding="unicode"))
     try:
@@ -70,3 +70,18 @@ def test_a_vm_starts_without_a_seed_that_is_missing_and_is_defined_with_it_still
         assert made.isActive()
         assert "vdb" not in made.XMLDesc()
         assert "vdb" in made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
+def why_it_can_not_migrate(hosted: real_libvirt.RealLibvirt, made: Any) -> str:
+    """What libvirt says of a migration to where the VM is already: that it is unsafe comes before that."""
+    with pytest.raises(libvirt.libvirtError) as told:
+        made.migrate(libvirt.open(hosted.uri), libvirt.VIR_MIGRATE_LIVE, None, None, 0)
+    return str(told.value)
+
+
+def test_a_seed_of_the_nodes_own_makes_no_migration_unsafe(hosted: real_libvirt.RealLibvirt) -> None:
+    (hosted.files / "mnvm.iso").write_bytes(iso9660.image("cidata", {}))
+    with started(hosted, ["vda", "vdb"]) as made:
+        assert "unsafe" in why_it_can_not_migrate(hosted, made), "its image lies on no shared file system here"
+    with started(hosted, ["vdb"]) as made:
+        assert "unsafe" not in why_it_can_not_migrate(hosted, made)
