@@ -22,7 +22,7 @@ DISK_BYTES = 64 * 1024 * 1024
 
 MODULES = (
     "virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_balloon", "virtio_rng", "qemu_fw_cfg",
-    "button", "evdev", "af_packet",
+    "button", "evdev", "af_packet", "isofs",
 )  # fmt: skip
 
 PROGRAMS = ("usr/sbin/qemu-ga", "usr/sbin/chpasswd")
@@ -33,6 +33,7 @@ APPLETS = (
     "sh", "mount", "umount", "insmod", "ip", "ifconfig", "cat", "ls", "ps", "echo", "sleep", "mkdir", "mknod", "ln",
     "init", "halt", "poweroff", "reboot", "sync", "kill", "httpd", "acpid", "hostname", "dmesg", "free", "top", "vi",
     "ping", "arping", "date", "grep", "sed", "tr", "cut", "head", "tail", "chmod", "login", "getty", "su", "sha256sum",
+    "mv", "cp", "rm", "readlink",
 )  # fmt: skip
 
 
@@ -61,7 +62,21 @@ def make(debs: Sequence[Path], recipe: Path, folder: Path) -> None:
 
 def make_root(root: Path) -> None:
     """The empty tree: folders, the console's device node, busybox's applets as links."""
-    for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "var/log", "www"):
+    for name in (
+        "bin",
+        "dev",
+        "etc",
+        "mnt",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "usr/bin",
+        "usr/sbin",
+        "var/log",
+        "www",
+    ):
         (root / name).mkdir(parents=True)
     (root / "sbin").symlink_to("bin")
     os.mknod(root / "dev/console", 0o600 | 0o020000, os.makedev(5, 1))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab.settings import (
+    MAX_NODES,
     MGMT,
     MGMT_NET,
     NETWORKS,
@@ -67,7 +68,8 @@ def ip(*words: str, check: bool = True) -> None:
 
 
 def create_switch() -> None:
-    """The namespace with both bridges; the switch itself has address .254 on each, for probes from outside nodes."""
+    """The namespace with both bridges; the switch itself has address .254 on each, for probes from outside nodes, and
+    in the guest's network of each node."""
     run(["ip", "netns", "add", SWITCH])
     run(["ip", "netns", "exec", SWITCH, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1",
          "net.ipv6.conf.default.disable_ipv6=1"])  # fmt: skip
@@ -75,6 +77,8 @@ def create_switch() -> None:
         ip("link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
         ip("address", "add", f"{net}.{SWITCH_HOST}/24", "dev", name)
         ip("link", "set", name, "up")
+    for index in range(2, MAX_NODES + 1):
+        ip("address", "add", f"{NodePlan(index).guest_net}.{SWITCH_HOST}/24", "dev", MGMT)
     ip("link", "set", "lo", "up")
 
 

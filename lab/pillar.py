@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from lab.settings import GUEST_ADDRESS, IMAGE_FOLDER, MGMT_NET, SWITCH_HOST, VM_NAME, NodePlan
+from lab.settings import IMAGE_FOLDER, SWITCH_HOST, VM_NAME, NodePlan
 
 CLUSTER_NAME = "lab"
 VM_UUID = "5b9d1c9e-1d4e-4a53-9f7e-6d6e766d0001"
@@ -23,8 +23,9 @@ def lab_pillar_files(plans: Sequence[NodePlan], timings: str = "default") -> dic
 
 
 def lab_pillar(plans: Sequence[NodePlan], timings: str) -> dict:
-    """The lab's cluster: its nodes and addresses, its package sources, and a guest that is small, emulated and booted
-    without a boot loader. Nothing else differs from the product's defaults: where something does, faults hide.
+    """The lab's cluster: its nodes and addresses, its package sources, and a guest that is small, emulated, booted
+    without a boot loader, and in another subnet at each node. Nothing else differs from the product's defaults: where
+    something does, faults hide.
     """
     guest = {
         "uuid": VM_UUID,
@@ -35,9 +36,9 @@ def lab_pillar(plans: Sequence[NodePlan], timings: str) -> dict:
             {
                 "bridge": "br_mgmt",
                 "mac": "52:54:00:6d:6e:01",
-                "address": GUEST_ADDRESS,
+                "address": {plan.name: plan.guest for plan in plans},
                 "netmask": "255.255.255.0",
-                "gateway": f"{MGMT_NET}.{SWITCH_HOST}",
+                "gateway": {plan.name: f"{plan.guest_net}.{SWITCH_HOST}" for plan in plans},
                 "management": True,
                 "default_route": True,
             }
@@ -45,7 +46,7 @@ def lab_pillar(plans: Sequence[NodePlan], timings: str) -> dict:
         "boot": {
             "kernel": "vmlinuz",
             "initrd": "initrd.img",
-            "cmdline": f"console=ttyS0 quiet loglevel=3 panic=1 mnha.ip={GUEST_ADDRESS}/24 mnha.hostname={VM_NAME}",
+            "cmdline": "console=ttyS0 quiet loglevel=3 panic=1",
         },
         "domain_type": "qemu",
         "allow_reset_root_password": True,

@@ -26,7 +26,7 @@ MGMT_NET = "172.20.198"
 STORAGE_NET = "192.168.93"
 FIRST_HOST = 3
 SWITCH_HOST = 254
-GUEST_ADDRESS = f"{MGMT_NET}.10"
+GUEST_HOST = 10
 GUEST_PORT = 8080
 VM_NAME = "mnvm"
 
@@ -54,6 +54,17 @@ class NodePlan:
     @property
     def mgmt(self) -> str:
         return f"{MGMT_NET}.{FIRST_HOST + self.index - 1}"
+
+    @property
+    def guest_net(self) -> str:
+        """The guest's network while it runs here: another one at each node, all of them over the management switch. At
+        the first node it is the nodes' own."""
+        first, second, third = MGMT_NET.split(".")
+        return f"{first}.{second}.{int(third) + self.index - 1}"
+
+    @property
+    def guest(self) -> str:
+        return f"{self.guest_net}.{GUEST_HOST}"
 
     @property
     def storage(self) -> str:

@@ -28,6 +28,7 @@ from mnha.config import claims, difference, shared_mounts  # noqa: E402
 from mnha.errors import MnhaError  # noqa: E402
 from mnha.guest import domain as guest_domain  # noqa: E402
 from mnha.guest import kvm  # noqa: E402
+from mnha.guest import seed as guest_seed  # noqa: E402
 from mnha.host import chrony as time_config  # noqa: E402
 from mnha.host import libvirtd as libvirt_config  # noqa: E402
 
@@ -168,6 +169,21 @@ def domain(vm: str) -> str:
     try:
         auto = wanted.require_vm(vm).domain_type == "auto"
         return guest_domain.render(wanted, vm, __opts__["id"], kvm_works=auto and kvm.works())
+    except MnhaError as error:
+        raise CommandExecutionError(error.message) from error
+
+
+def seed(vm: str) -> dict[str, str] | None:
+    """What the seed of a VM's guest holds on this node, by file; None if its guest is not configured.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node1 mnha_config.seed mnvm
+    """
+    try:
+        return guest_seed.files(cluster(), vm, __opts__["id"])
     except MnhaError as error:
         raise CommandExecutionError(error.message) from error
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from mnha.guest import domain, seed
 from mnha.host import dry_run
 
 __virtualname__ = "mnvm"
@@ -34,10 +35,14 @@ def __virtual__():
 
 
 def defined(name: str) -> Result:
-    """The VM's domain is defined on this node as the configuration wants it, and the guard has the same in its file.
+    """The VM's domain is defined on this node as the configuration wants it, the guard has the same in its file, and
+    the seed that its guest boots from has the addresses of this node.
 
-    It is never started here and never on boot: only the guard starts it. A VM that runs keeps its present form until
-    its next start.
+    It is never started here and never on boot: only the guard starts it. A VM that runs keeps its present form, and its
+    seed, until its next start; QEMU has both open, or goes to another node with them.
+
+    Where the guest is not to be configured, a seed stays that was there: a VM that runs with it needs it at the node
+    that it is migrated to.
 
     name
         the VM, a key of mnha:cluster:vms
@@ -45,7 +50,9 @@ def defined(name: str) -> Result:
     test = bool(__opts__["test"])
     try:
         xml = __salt__["mnha_config.domain"](name)
-        changes = _file(name, xml, test)
+        files = __salt__["mnha_config.seed"](name)
+        changes = _written(Path(domain.seed_file(name)), seed.image(files), test) if files else {}
+        changes |= _written(FOLDER / f"{name}.xml", xml.encode("utf-8"), test)
         if test and (unit := dry_run.awaited(__running__, "libvirtd")):
             comment = f"what else would be done is known when {unit} runs, which would be started"
             return {"name": name, "result": None, "changes": changes, "comment": comment}
@@ -94,16 +101,15 @@ def undefined(name: str) -> Result:
     return {"name": name, "result": None if test else True, "changes": changes, "comment": comment}
 
 
-def _file(name: str, xml: str, test: bool) -> dict[str, Any]:
-    """The file that the guard starts the VM from."""
-    path = FOLDER / f"{name}.xml"
-    present = path.read_text(encoding="utf-8") if path.is_file() else None
-    if present == xml:
+def _written(path: Path, content: bytes, test: bool) -> dict[str, Any]:
+    """A file with this content, replaced as a whole; anybody may read it, as QEMU does with the seed."""
+    present = path.read_bytes() if path.is_file() else None
+    if present == content:
         return {}
     if not test:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         new = path.with_suffix(".new")
-        new.write_text(xml, encoding="utf-8")
+        new.write_bytes(content)
         new.chmod(0o644)
         new.replace(path)
     return {str(path): {"old": None if present is None else "differs", "new": "written"}}

@@ -67,11 +67,19 @@ class RealLibvirt:
 
     def send(self, what: signal.Signals) -> None:
         """Send a signal to libvirtd."""
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                os.kill(pid, what)
+
+    def pids(self) -> list[int]:
+        """The processes of libvirtd, as this machine numbers them."""
+        found = []
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 is_it = b"libvirtd" in (place / "cmdline").read_bytes()
                 if is_it and os.readlink(place / "root").startswith(str(self.folder)):
-                    os.kill(int(place.name), what)
+                    found.append(int(place.name))
+        return found
 
     def is_up(self) -> bool:
         """Whether it answers."""

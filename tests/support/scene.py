@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 from lab import checker, guards
 from lab.cluster import Cluster
 from lab.pillar import CLUSTER_NAME
-from lab.settings import LabError
+from lab.settings import GUEST_PORT, LabError
 from lab.witness import Witness
+
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()"
 
 
 def eventually(question: Callable[[], Any], timeout_s: float, what: str) -> Any:
@@ -66,6 +69,12 @@ class Scene:
     def qemu_pid(self, node: str) -> int:
         """The MNVM's process on a node, as the node numbers it."""
         return int(self.status(node)["vm_pid"])
+
+    def guest_answers(self, node: str) -> bool:
+        """Whether a client on the management network reaches the guest at the address that it is to have at a node."""
+        address = next(plan.guest for plan in self.cluster.plans if plan.name == node)
+        words = [sys.executable, "-c", CONNECT, address, str(GUEST_PORT)]
+        return self.cluster.in_switch(words).returncode == 0
 
     def await_renewals(self, count: int = 3, timeout_s: float = 60.0, holder: str = "") -> None:
         """Wait until the holder has renewed so many more times what it holds now: the same lease, of the same epoch.

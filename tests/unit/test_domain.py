@@ -52,6 +52,22 @@ def test_the_disk_bypasses_the_hosts_cache_and_stops_the_vm_on_errors() -> None:
     assert (driver["cache"], driver["error_policy"], driver["type"]) == ("none", "stop", "raw")
 
 
+def test_the_seed_is_a_second_disk_that_nobody_writes_to_and_no_start_needs() -> None:
+    first, second = parse().findall("devices/disk")
+    assert [attributes(disk, "target")["dev"] for disk in (first, second)] == ["vda", "vdb"], "the image comes first"
+    assert first.find("readonly") is None
+    assert second.find("readonly") is not None
+    assert attributes(second, "source") == {"file": "/var/lib/mnha/seeds/mnvm.iso", "startupPolicy": "optional"}
+    assert attributes(second, "driver")["error_policy"] == "report", "the VM runs on without it"
+    assert render(node="node1") == render(node="node2")
+
+
+def test_a_guest_that_is_not_configured_has_no_seed_and_one_that_it_had_is_not_wanted() -> None:
+    bare = render({**SMALL, "vms:mnvm:configure_guest": False})
+    assert len(ET.fromstring(bare).findall("devices/disk")) == 1
+    assert domain.differences(bare, defined(DEFINED[0][0])) == ["devices/disk[vdb]: is not wanted"]
+
+
 def test_a_vm_that_ends_stays_off_until_the_guard_starts_it() -> None:
     root = parse()
     assert (root.findtext("on_poweroff"), root.findtext("on_crash")) == ("destroy", "destroy")
@@ -194,11 +210,17 @@ CHANGES: list[tuple[str, Callable[[str], str], str]] = [
     ("crash action", lambda x: x.replace("<on_crash>destroy", "<on_crash>restart"), "on_crash: restart -> destroy"),
     ("console", lambda x: x.replace("<listen type='socket'/>", "<listen type='none'/>"), "listen type: none -> socket"),
     ("agent", lambda x: x.replace("guest_agent.0", "other"), "devices/channel[org.qemu.guest_agent.0]: is missing"),
-    ("shareable", lambda x: x.replace("</disk>", "<shareable/></disk>"), "devices/disk[vda]/shareable: is not wanted"),
     (
-        "second disk",
-        lambda x: x.replace("</disk>", "</disk><disk type='file'><target dev='vdb'/></disk>"),
-        "devices/disk[vdb]: is not wanted",
+        "shareable",
+        lambda x: x.replace("</disk>", "<shareable/></disk>", 1),
+        "devices/disk[vda]/shareable: is not wanted",
+    ),
+    ("seed", lambda x: x.replace("seeds/mnvm.iso", "seeds/other.iso"), "devices/disk[vdb]/source file: /var/lib/mnha/"),
+    ("seed that is written to", lambda x: x.replace("<readonly/>", ""), "devices/disk[vdb]/readonly: is missing"),
+    (
+        "another disk",
+        lambda x: x.replace("</disk>", "</disk><disk type='file'><target dev='vdc'/></disk>", 1),
+        "devices/disk[vdc]: is not wanted",
     ),
     ("host device", lambda x: x.replace("</devices>", "<hostdev/></devices>"), "devices/hostdev: is not wanted"),
     ("kernel", lambda x: x.replace("</os>", "<kernel>/k</kernel></os>"), "os/kernel: is not wanted"),

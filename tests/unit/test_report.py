@@ -436,6 +436,10 @@ def hung(one):
     one["guard"]["vms"]["mnvm"]["health"] = {"hung": True, "why": "its agent is silent"}
 
 
+def elsewhere(one):
+    one["guard"]["vms"]["mnvm"]["guest"] = {"why": "node1's addresses could not be set: no ip", "set": False}
+
+
 def in_maintenance(*nodes):
     return lambda one: one.update(maintenance={f"maintenance/{node}": {"by": "me"} for node in nodes})
 
@@ -499,6 +503,8 @@ CODES = [
      ["mnvm is held by node1, which is down; the lease has expired; desired: started"]),
     ("a check fails", of_each(cluster(), failing), 1, ["node1, node2, node3: image: it is missing"]),
     ("the guest hangs", of_each(cluster(), hung), 1, ["mnvm: the guest does not answer: its agent is silent"]),
+    ("the guest's addresses are another node's", of_each(cluster(), elsewhere), 1,
+     ["mnvm: guest: node1's addresses could not be set: no ip"]),
     ("the guest's agent is gone", of_each(cluster(), absent), 1,
      ["mnvm: the guest runs and has not answered for 312 s: is its agent there?"]),
     ("the holder's minion is silent, and it renews", cluster(silent=["node1"]), 1,

@@ -17,13 +17,12 @@ from lab.cluster import Cluster
 from lab.guest_image import DISK_BYTES
 from lab.pillar import read_pillar
 from lab.provision import MASTER
-from lab.settings import MGMT_NET, VM_NAME
+from lab.settings import GUEST_HOST, VM_NAME
 from tests.support.scene import Scene, eventually
 
 from ..cluster.test_provisioning import LAB_PILLAR, apply, failed
 
 SECOND = "second"
-ADDRESS = f"{MGMT_NET}.11"
 
 
 def with_second(pillar: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def with_second(pillar: dict[str, Any]) -> dict[str, Any]:
     vms = pillar["mnha"]["cluster"]["vms"]
     text = json.dumps(vms[VM_NAME])
     for old, new in (("6e766d0001", "6e766d0002"), ("6d:6e:01", "6d:6e:02"), (f"{VM_NAME}.img", f"{SECOND}.img"),
-                     (f"{MGMT_NET}.10", ADDRESS), (f"mnha.hostname={VM_NAME}", f"mnha.hostname={SECOND}")):  # fmt: skip
+                     (f'.{GUEST_HOST}"', f'.{GUEST_HOST + 1}"')):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
     vms[SECOND] = json.loads(text)

@@ -12,9 +12,10 @@ from .model import ClusterConfig
 SHOWN = 3
 """So many of the places where two configurations differ are named."""
 
-When = Literal["now", "start", "never"]
+When = Literal["now", "guest", "start", "never"]
 WORDS: dict[When, str] = {
     "now": "at once",
+    "guest": "at once where the guest's agent sets it, else at the VM's next start",
     "start": "at the VM's next start",
     "never": "only by a new installation",
 }
@@ -24,12 +25,15 @@ in Consul's members and in Salt's keys."""
 OF_VM: dict[str, When] = {
     "uuid": "never",
     **dict.fromkeys(
-        ("cpus", "memory_mib", "image", "image_format", "networks", "dns", "boot", "domain_type", "machine",
-         "cpu_model", "console_address", "console_proxy_address"),
+        ("cpus", "memory_mib", "image", "image_format", "networks", "boot", "domain_type", "machine", "cpu_model",
+         "console_address", "configure_guest"),
         "start",
     ),
+    **dict.fromkeys(("dns", "console_proxy_address"), "guest"),
 }  # fmt: skip
-"""The same for a VM's: what its domain is made of."""
+"""The same for a VM's: what its domain is made of, and what its guest is told."""
+OF_NETWORK: dict[str, When] = dict.fromkeys(("address", "netmask", "gateway", "default_route"), "guest")
+"""The same for one of its networks; all else of it is the domain's. `management` is where the VM is asked for."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Difference:
         """When the change takes effect."""
         first = str(self.path[0]) if self.path else ""
         if first == "vms" and len(self.path) > 2:
-            return OF_VM.get(str(self.path[2]), "now")
+            own = OF_VM.get(str(self.path[2]), "now")
+            is_in_network = self.path[2] == "networks" and len(self.path) > 4
+            return OF_NETWORK.get(str(self.path[4]), own) if is_in_network else own
         return OF_CLUSTER.get(first, "now")
 
     def __str__(self) -> str:

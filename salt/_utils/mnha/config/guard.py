@@ -10,7 +10,7 @@ import posixpath
 from typing import Any
 
 from ..host.libvirtd import PKI_FOLDER
-from . import devices
+from . import devices, guest_networks
 from .fields import value_at
 from .model import ClusterConfig, Vm
 from .network_rules import ADDRESSED
@@ -121,6 +121,7 @@ def _vm(cluster: ClusterConfig, node: str, name: str, vm: Vm) -> dict[str, Any]:
         "console_addresses": {name: vm.console_address_at(name) for name in cluster.nodes}
         if vm.console_address
         else {},
+        "guest": guest_networks.wanted(cluster, name, node) if vm.configure_guest else None,
         "health": vm.health.model_dump(mode="json"),
         "restarts": vm.restarts.model_dump(mode="json"),
         "stop_timeout_s": vm.stop_timeout_s,

@@ -223,6 +223,11 @@ class Vm(Section):
         description="Its network interfaces, in the guest's order."
     )
     dns: Annotated[tuple[IPv4, ...], BeforeValidator(as_tuple)] = Field((), description="The guest's name servers.")
+    configure_guest: bool = Field(
+        True,
+        description="Whether the guest gets its name, addresses, default route and name servers: from a seed disk when "
+        "it boots, by its agent while it runs. false: they are its own business: no seed, and its agent is not told.",
+    )
     health: Health = Field(Health(), description="How the guard finds out that it hangs.")
     restarts: Restarts = Field(
         Restarts(), description="How often it is started again in place before another node gets it."

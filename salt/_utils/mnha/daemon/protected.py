@@ -17,6 +17,7 @@ from ..core.timing import Timings
 from ..host.clock import boottime_s
 from .adapters.asking import Told
 from .adapters.disk_watch import DiskWatch
+from .adapters.guest_network import GuestNetwork
 from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
 from .adapters.libvirt import LibvirtHypervisor
@@ -40,6 +41,7 @@ class Protected:
     prober: Prober
     disk: DiskWatch
     health: GuestHealth
+    guest: GuestNetwork
     journal: GuardJournal
     evacuation: Evacuation
 
@@ -49,12 +51,13 @@ class Protected:
         self.disk.start()
         self.prober.start()
         self.health.start()
+        self.guest.start()
         self.store.start()
 
     @property
     def threads(self) -> Iterator[Forever | Fault]:
         """The adapters' threads, and what else of them may fail."""
-        for adapter in (self.store, self.hypervisor, self.disk, self.prober, self.health):
+        for adapter in (self.store, self.hypervisor, self.disk, self.prober, self.health, self.guest):
             yield from adapter.threads
         yield self.journal.fault
 
@@ -142,8 +145,9 @@ def protect(
         return guard.vm_pid if guard.view.vm is Vm.RUNNING and guard.view.move is Move.NONE else None
 
     health = GuestHealth(node.connection, vm, pid)
+    guest = GuestNetwork(node.connection, node.name, vm, pid)
     evacuation = Evacuation(limits.management_s)
-    return Protected(name, guard, store, hypervisor, prober, disk, health, journal, evacuation)
+    return Protected(name, guard, store, hypervisor, prober, disk, health, guest, journal, evacuation)
 
 
 def _qemu(guard: Guard) -> int:

@@ -71,6 +71,7 @@ class Status:
                     "migration": p.hypervisor.moves.told(),
                     "resumed_at": p.hypervisor.moves.resumed_at,
                     "health": {**dataclasses.asdict(p.health.told()), "on_hung": p.health.on_hung},
+                    "guest": p.guest.told(),
                 }
                 for p in protected
             },

@@ -5,6 +5,11 @@ What differs from a plain domain, and why:
 * the disk has ``cache='none'`` (the host's page cache would hold writes that another node can't see, and live migration
   needs it) and ``error_policy='stop'`` (a guest that sees I/O errors remounts read-only and never comes back; a stopped
   one goes on when the storage does). QEMU's image lock stays on: it is the last net against two writers;
+* a second disk, ``vdb``, read-only, is the seed of this node that the guest boots from (:mod:`mnha.guest.seed`). It is
+  a virtio disk as the first one, so that whatever can boot can read it; a CD drive was rejected, for it needs a
+  controller and a driver more. A file of the node's own is no hindrance to a migration, for libvirt takes read-only
+  disks as safe; the guest then reads the target's. A seed that is not there keeps no VM from its start
+  (``startupPolicy``, which libvirt has for hard disks, too): it starts without that disk;
 * it runs in a slice of its own (``<resource>``), by which the fencer kills it (:mod:`mnha.fencer.slices`);
 * ``on_crash`` and ``on_poweroff`` destroy: only the guard starts a VM again, because only it knows the lease;
 * the CPU is one that can be migrated: ``host-passthrough`` breaks between hosts that differ in anything;
@@ -28,12 +33,18 @@ if TYPE_CHECKING:  # The guard calls with_epoch and has no pydantic.
 
 EPOCH_ENTRY = "opt/mnha/epoch"
 CONSOLE_LOG_FOLDER = "/var/log/libvirt/qemu"
+SEED_FOLDER = "/var/lib/mnha/seeds"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
 def console_log(vm: str) -> str:
     """Where the output of a VM's serial console is kept on the node that runs it."""
     return posixpath.join(CONSOLE_LOG_FOLDER, f"{vm}-console.log")
+
+
+def seed_file(vm: str) -> str:
+    """Where the seed that a VM's guest boots from lies, on every node."""
+    return posixpath.join(SEED_FOLDER, f"{vm}.iso")
 
 
 def render(cluster: ClusterConfig, vm_name: str, node: str, *, kvm_works: bool) -> str:
@@ -68,6 +79,8 @@ def render(cluster: ClusterConfig, vm_name: str, node: str, *, kvm_works: bool) 
         _text(root, event, action)
     devices = ET.SubElement(root, "devices")
     _disk(devices, cluster, vm)
+    if vm.configure_guest:
+        _seed(devices, vm_name)
     # No USB: nothing uses it, and polling it costs the host CPU time. libvirt would add a controller by default.
     ET.SubElement(devices, "controller", type="usb", index="0", model="none")
     for network in vm.networks:
@@ -190,6 +203,17 @@ def _disk(devices: ET.Element, cluster: ClusterConfig, vm: Vm) -> None:
     # to root at each end: late, on the node that is left, while QEMU opens it on the next.
     ET.SubElement(source, "seclabel", model="dac", relabel="no")
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
+
+
+def _seed(devices: ET.Element, vm_name: str) -> None:
+    """What the guest boots its addresses from."""
+    disk = ET.SubElement(devices, "disk", type="file", device="disk")
+    # error_policy: the guest can do without what it does not get to read here.
+    ET.SubElement(disk, "driver", name="qemu", type="raw", error_policy="report")
+    source = ET.SubElement(disk, "source", file=seed_file(vm_name), startupPolicy="optional")
+    ET.SubElement(source, "seclabel", model="dac", relabel="no")  # everybody may read it
+    ET.SubElement(disk, "target", dev="vdb", bus="virtio")
+    ET.SubElement(disk, "readonly")
 
 
 def _consoles(devices: ET.Element, vm_name: str) -> None:

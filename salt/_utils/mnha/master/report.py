@@ -292,6 +292,7 @@ def _vms(view: Mapping[str, Any], found: Mapping[str, Any], renewed_s: Mapping[s
                            if (one.get("health") or {}).get("hung")), "")  # fmt: skip
         vm["absent"] = next((one["health"].get("silent_s") for one in said.values()
                              if (one.get("health") or {}).get("absent")), 0.0)  # fmt: skip
+        vm["guest"] = next((one["guest"]["why"] for one in said.values() if (one.get("guest") or {}).get("why")), "")
         vm["states"] = {node: {key: one.get(key) for key in ("state", "sentence", "vm")} for node, one in said.items()}
         result[name] = {**vm, **_choice(name, vm, view, found)}
     return result
@@ -403,6 +404,8 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
         texts.append(f"{name}: the guest does not answer: {vm['hung']}")
     if vm["absent"]:
         texts.append(f"{name}: the guest runs and has not answered for {vm['absent']:.0f} s: is its agent there?")
+    if vm["guest"]:
+        texts.append(f"{name}: guest: {vm['guest']}")
     if holder and (vm["overdue"] or vm["expired"]):
         texts.append(f"{name}: the lease is overdue: {holder} renewed it {vm['lease_age_s']:.1f} s ago")
     if vm["candidates"] == [] and vm["lease"]:

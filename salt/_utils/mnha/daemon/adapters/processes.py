@@ -12,6 +12,8 @@ import signal
 import time
 from pathlib import Path
 
+from ...host.clock import boottime_s
+
 PROC = Path("/proc")
 VCPUS = ("CPU ", "ALL CPUs")
 """How the names of QEMU's threads begin that are virtual CPUs, as `CPU 0/KVM`."""
@@ -76,6 +78,15 @@ def birth_of(pid: int) -> str:
     except OSError as error:
         raise ProcessLookupError(pid) from error
     return f"{pid} {stat.rpartition(')')[2].split()[19]}"
+
+
+def age_s(pid: int) -> float:
+    """How long `pid` has run, in seconds; 0 if it has ended."""
+    try:
+        ticks = int(birth_of(pid).split()[1])
+    except ProcessLookupError:
+        return 0.0
+    return boottime_s() - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def libvirt_pids() -> list[int]:
