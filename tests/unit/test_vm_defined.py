@@ -26,7 +26,7 @@ class Node:
         assert spec.loader is not None
         self.module: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
-        monkeypatch.setattr(domain, "SEED_FOLDER", str(folder / "seeds"))
+        monkeypatch.setattr(self.module.domain, "SEED_FOLDER", str(folder / "seeds"))
         self.module.FOLDER = folder / "domains"
         self.seed, self.xml = folder / "seeds/mnvm.iso", folder / "domains/mnvm.xml"
         self.defined = ""
