@@ -198,10 +198,13 @@ def test_a_migration_that_is_aborted_leaves_the_vm_where_it_is_and_one_that_is_o
     assert f"no migration of {VM_NAME} away from {slow.source} is under way" in told["comment"], printed
     with Pulse(scene.cluster.settings.disk_image) as pulse:
         slow.begin()
-        figures = guards.ask(scene.cluster, slow.source, "migration")["result"]["migration"]
-        assert figures["target"] == slow.target
-        assert 0 <= figures["percent"] < 100
-        assert figures["left_mib"] > 0
+
+        def figures() -> dict[str, Any]:
+            return dict(guards.ask(scene.cluster, slow.source, "migration")["result"]["migration"])
+
+        eventually(lambda: figures()["left_mib"] > 0, 15, "libvirt tells how far it is")
+        assert figures()["target"] == slow.target
+        assert 0 <= figures()["percent"] < 100
         code, told, printed = scene.salt_run(slow.target, "migrate_abort")
         assert code == 0, printed
         assert f"the migration of {VM_NAME} to {slow.target} is aborted: {slow.source} has its lease" in told["comment"]
