@@ -24,7 +24,7 @@ in Consul's members and in Salt's keys."""
 OF_VM: dict[str, When] = {
     "uuid": "never",
     **dict.fromkeys(
-        ("cpus", "memory_mib", "image", "image_format", "networks", "dns", "boot", "domain_type", "machine",
+        ("cpus", "memory_mib", "image", "image_format", "rbd", "networks", "dns", "boot", "domain_type", "machine",
          "cpu_model", "console_address", "console_proxy_address"),
         "start",
     ),

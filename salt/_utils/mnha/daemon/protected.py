@@ -20,6 +20,7 @@ from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
 from .adapters.libvirt import LibvirtHypervisor
 from .adapters.migration import Route
+from .adapters.rbd import Rbd
 from .journal import GuardJournal
 from .node import Node
 from .prober import Prober, Sources
@@ -95,12 +96,18 @@ def protect(
         disk=node.consul_disk.check,
         storage_elsewhere=node.other_nodes.with_storage,
     )
-    prober = Prober(node.name, vm, node.share, sources, changed=post)
+    rbd = Rbd.of(vm)
+    prober = Prober(node.name, vm, rbd or node.share, sources, changed=post)
 
     def objection() -> str:
         """Why the VM must not be started or resumed at this very moment."""
         disk.refresh()
         return prober.objection_by_now()
+
+    def shut_others_out(is_void: Callable[[], bool]) -> None:
+        """See :class:`.adapters.rbd.Rbd`; of an image file QEMU's own lock does it."""
+        if rbd:
+            rbd.shut_others_out(lambda: guard.view.granted_until_s, is_void)
 
     hypervisor = LibvirtHypervisor(
         node.connection,
@@ -112,6 +119,7 @@ def protect(
         Route.of(node.config, vm),
         objection,
         post,
+        shut_others_out,
     )
     limits = _limits(node.config, vm)
     guard = Guard(

@@ -130,6 +130,8 @@ class Share:
         :param running: image -> QEMU, of the VMs that run here; these must run from there.
         :raises MnhaError: it can't be.
         """
+        if not self._folder.is_absolute():
+            raise FailedError("the cluster has no image_folder: its disks are in Ceph")
         if not (self._record.is_known() or self._record.fault):
             raise FailedError(NOT_KNOWN)
         seen = ground(self._folder, f"{self._node}-adopt", (), self._folder, "", may_be_root=self._rules.declared)
