@@ -143,7 +143,8 @@ class Ceph:
             "osd crush chooseleaf type = 0\nosd pool default pg autoscale mode = off\n"
             "mon data avail crit = 0\nmon data avail warn = 0\n"
             f"[mon]\nmon data = {kept}/mon-a\n"
-            f"[osd]\nkeyring = {kept}/osd-0/keyring\nosd data = {kept}/osd-0\nosd objectstore = bluestore\nbluestore block size = {OSD_BYTES}\n"
+            f"[osd]\nkeyring = {kept}/osd-0/keyring\nosd data = {kept}/osd-0\nosd objectstore = bluestore\n"
+            f"bluestore block size = {OSD_BYTES}\n"
             "osd memory target = 939524096\nbluestore cache autotune = false\nbluestore cache size = 16777216\n"
             "osd op num shards = 1\nosd op num threads per shard = 2\n"
         )
@@ -166,7 +167,9 @@ class Ceph:
         end_s = time.monotonic() + READY_S
         while True:
             try:
-                self._run("rados", "-c", self.conf, "--rados-osd-op-timeout", "5", "-p", POOL, "put", "ready", self.conf)
+                self._run(
+                    "rados", "-c", self.conf, "--rados-osd-op-timeout", "5", "-p", POOL, "put", "ready", self.conf
+                )
                 break
             except LabError:
                 if time.monotonic() > end_s:

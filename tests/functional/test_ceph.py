@@ -17,7 +17,7 @@ import pytest
 from lab.ceph import POOL, USER, Ceph, running
 from lab.shell import wait_until
 from mnha.daemon.adapters.probe import Ground
-from mnha.daemon.adapters.rbd import Rbd
+from mnha.daemon.adapters.rbd import CLIENT, PYTHON, Rbd
 from mnha.errors import FailedError
 from mnha.host import ceph as texts
 from mnha.host.clock import boottime_s
@@ -308,6 +308,6 @@ def test_no_process_shows_the_key(ceph: Ceph, disk: Rbd) -> None:
 
 
 def test_without_cephs_libraries_the_state_that_installs_them_is_named(conf: Path) -> None:
-    program = ["/usr/bin/python3", "-S", "-I", str(Path(__file__).parents[2] / "salt/_utils/mnha/daemon/adapters/ceph_client.py")]
-    seen = look(Rbd(f"{POOL}/vm", USER, str(conf), program))
+    seen = look(Rbd(f"{POOL}/vm", USER, str(conf), [PYTHON, "-S", "-I", str(CLIENT)]))
     assert "rados is missing: apply states.storage" in seen.storage.why
+    assert not seen.lost

@@ -137,8 +137,13 @@ def test_a_vm_that_boots_from_a_folder_needs_it_with_its_disk_in_ceph_too() -> N
 
 @pytest.mark.parametrize(
     ("path", "told"),
-    [("rbd:pool", "PoolName"), ("rbd:monitors:1", "MonAddrs:1"), ("rbd", "Type"), ("rbd:user", "mnha:cluster:vms:mnvm:rbd:user")],
-)  # fmt: skip
+    [
+        ("rbd:pool", "PoolName"),
+        ("rbd:monitors:1", "MonAddrs:1"),
+        ("rbd", "Type"),
+        ("rbd:user", "mnha:cluster:vms:mnvm:rbd:user"),
+    ],
+)
 def test_a_fault_of_a_disk_in_ceph_is_told_where_the_file_has_it(path: str, told: str) -> None:
     faults = conversion.in_the_file([Fault(f"mnha:cluster:vms:mnvm:{path}", 1, "x", "y")], "mnvm")
     assert [fault.path for fault in faults] == [told]

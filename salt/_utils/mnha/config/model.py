@@ -334,8 +334,8 @@ class ClusterConfig(Section):
     )
     image_folder: AbsolutePath | None = Field(
         None,
-        description="The shared folder with the disk images; every node has it mounted. Required, unless each VM has its "
-        "disk in Ceph (`rbd`), and boots from it.",
+        description="The shared folder with the disk images; every node has it mounted. Required, unless each VM has "
+        "its disk in Ceph (`rbd`), and boots from it.",
     )
     mounts: dict[AbsolutePath, SharedMount] = Field(
         {},

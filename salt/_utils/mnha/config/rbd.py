@@ -76,7 +76,8 @@ class Rbd(Section):
         description="Ceph's monitors, each as HOST or HOST:PORT (left out: 3300 and 6789)."
     )
     user: Annotated[str, BeforeValidator(check_ceph_user)] = Field(
-        "libvirt", description="The client whose key QEMU and guard use, without `client.`; docs/storage.md has its caps."
+        "libvirt",
+        description="The client whose key QEMU and guard use, without `client.`; docs/storage.md has its capabilities.",
     )
     secret: Uuid | None = Field(
         None, description="The UUID of libvirt's secret for that key; left out: one that is made of the VM's UUID."
@@ -102,7 +103,9 @@ def of_one_kind(cluster: Mapping[str, Any]) -> Iterator[Fault]:
             problem = "is given though `image` is: a VM has one disk"
             yield Fault(join("vms", name, "rbd"), rbd, problem, "keep one of them")
         if image is None and rbd is None:
-            yield Fault(join("vms", name, "image"), None, "is missing", "give the disk's file, or `rbd` for one in Ceph")
+            yield Fault(
+                join("vms", name, "image"), None, "is missing", "give the disk's file, or `rbd` for one in Ceph"
+            )
         needs += [join("vms", name, key) for key in ("image", "boot") if vm.get(key) is not None]
     if needs and nested(cluster, "image_folder") is None:
         problem = f"is missing, though {needs[0]} names a file in it"

@@ -5,8 +5,8 @@ anew each time, by its path and without the package, with the system's own Pytho
 
 ``ceph_client.py VERB CONF USER POOL IMAGE …`` prints one line of JSON. What goes wrong stands in it as `error`.
 
-``… look … NAME`` writes and reads a probe object of that name and looks at the image. `storage`, `full` and `image` say
-what is wrong, or nothing; `lost`: Ceph does not answer. Nothing of the image is locked or changed.
+``… look … NAME`` writes, reads and removes a probe object of that name and looks at the image. `storage`, `full` and
+`image` say what is wrong, or nothing; `lost`: Ceph does not answer. Nothing of the image is locked or changed.
 
 ``… clients …`` tells the addresses, with their nonce, of all clients that have the image open to write, or have locked
 it: a watch is gone 30 s after the client's last sign of life, a lock stays. One that was locked by hand is an error.
@@ -19,6 +19,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 try:
@@ -38,7 +39,6 @@ NO_ANSWER = {
     errno.ENOTCONN, errno.ESHUTDOWN,
 }  # fmt: skip
 """Errors of a Ceph that is out of reach, or that refuses this node; of all others it has told them itself."""
-Failure: tuple[type[Exception], ...] = (rados.Error, rbd.Error)
 
 
 def said(failure: Exception) -> str:
@@ -60,7 +60,8 @@ def connected(conf: str, user: str) -> Any:
 
 
 def probe(pool_io: Any, name: str) -> str:
-    """Write an object and read it back; what is wrong, or nothing.
+    """Write an object, read it back and remove it; what is wrong, or nothing. One that stays would be written to in a
+    full pool, too: only what needs more room is refused there.
 
     :raises rados.Error: it can't be.
     """
@@ -68,7 +69,11 @@ def probe(pool_io: Any, name: str) -> str:
     with rados.WriteOpCtx() as operation:
         operation.write_full(data)
         pool_io.operate_write_op(operation, name, flags=FULL_TRY)
-    return "" if pool_io.read(name, BLOCK) == data else "it gives back other data than was written"
+    found = pool_io.read(name, BLOCK)
+    with rados.WriteOpCtx() as operation:
+        operation.remove()
+        pool_io.operate_write_op(operation, name, flags=FULL_TRY)
+    return "" if found == data else "it gives back other data than was written"
 
 
 def wrong_image(pool_io: Any, pool: str, image: str) -> str:
@@ -108,7 +113,7 @@ def look(conf: str, user: str, pool: str, image: str, name: str) -> dict[str, An
         what = f"the image {pool}/{image} can't be read"
         if not found["storage"]:
             found["image"] = wrong_image(pool_io, pool, image)
-    except Failure as failure:
+    except (rados.Error, rbd.Error) as failure:
         why = f"{what}: {said(failure)}; see `ceph -s`, and the client's caps in docs/storage.md"
         if pool_io is not None and isinstance(failure, rbd.Error) and not is_lost(failure):
             found["image"] = why
@@ -170,13 +175,16 @@ def block(conf: str, user: str, pool: str, image: str, expire_s: str, *addresses
     return {"epoch": epoch}
 
 
+VERBS: dict[str, Callable[..., dict[str, Any]]] = {"look": look, "clients": clients, "block": block}
+
+
 def main(verb: str, *words: str) -> dict[str, Any]:
     """What a command line prints."""
     try:
-        return {"look": look, "clients": clients, "block": block}[verb](*words)
+        return VERBS[verb](*words)
     except rbd.ImageNotFound:
         return {"error": "it is missing"}
-    except (*Failure, ValueError, KeyError) as failure:
+    except (rados.Error, rbd.Error, ValueError, KeyError) as failure:
         return {"error": said(failure)}
 
 

@@ -1,11 +1,13 @@
 """A VM's disk in Ceph: whether it can be reached, and that nobody else writes to it when the VM is started.
 
 Nothing here takes the place of the lease, which says who may run the VM. This is what lies below it, as QEMU's lock of
-an image file does. RBD's own exclusive lock is none: a client that wants it asks, and the one that has it gives it away.
+an image file does. RBD's own exclusive lock is no such net: a client that wants it asks, and who has it gives it away.
 So before each start by the guard, whoever has the image open, or has locked it, is shut out by Ceph: by the full
-address of that one client, with its nonce, so no other client of that host is hit. Before *each*, not only after a fail-
-over that was unclean: after a clean stop nobody has it open, and nothing is done; so there is no knowledge that could
-be wrong. A VM that migrates is not started: both QEMUs have the image open then, and hand its lock over.
+address of that one client, with its nonce, so no other client of that host is hit.
+
+Before *each* start, not only after a failover that was unclean: after a clean stop nobody has it open, and nothing is
+done. So there is no knowledge that could be wrong. A VM that migrates is not started: both QEMUs have the image open
+then, and hand its lock over.
 
 The folder of :mod:`.share` has an id and a mount that may be another one; a pool is what its cluster says.
 """
@@ -39,6 +41,10 @@ night in a debugger, not one that lies in a store room. The price is 100 bytes o
 random nonce, and does not come back."""
 
 
+class Silent(FailedError):
+    """Ceph has not answered in time."""
+
+
 class Rbd:
     """One VM's disk in Ceph.
 
@@ -64,8 +70,8 @@ class Rbd:
         """Look at the pool and the image. Waits for as long as that hangs."""
         try:
             found = self._ask("look", f"mnha-probe-{who}")
-        except FailedError as error:
-            return Ground.failed(error.message, len(images))
+        except FailedError as error:  # one that could not be asked says nothing of what runs from there
+            found = {"storage": error.message, "lost": isinstance(error, Silent)}
         if wrong := found["storage"]:
             return dataclasses.replace(Ground.failed(wrong, len(images)), lost=bool(found["lost"]))
         return Ground(Check(True, found["full"]), [Check(not found["image"], found["image"])] * len(images))
@@ -126,8 +132,8 @@ class Rbd:
         except ValueError:
             said = (told.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
             raise FailedError(f"Ceph can't be asked about {self.image}: {said}") from None
-        if error := answer.get("error"):
-            raise FailedError(f"the image {self.image} in Ceph: {error}")
+        if wrong := answer.get("error"):
+            raise FailedError(f"the image {self.image} in Ceph: {wrong}")
         return answer
 
     def _ended(self, child: subprocess.Popen[str], is_void: Callable[[], bool]) -> tuple[str, str]:
@@ -143,4 +149,4 @@ class Rbd:
                 if is_void():
                     raise FailedError("the start was voided before it began") from None
                 if time.monotonic() > end_s:
-                    raise FailedError(f"Ceph does not answer within {ANSWER_S:g} s about {self.image}") from None
+                    raise Silent(f"Ceph does not answer within {ANSWER_S:g} s about {self.image}") from None
