@@ -62,11 +62,21 @@ class RealLibvirt:
 
     def send(self, what: signal.Signals) -> None:
         """Send a signal to libvirtd."""
+        for place in self._places():
+            with contextlib.suppress(OSError):
+                os.kill(int(place.name), what)
+
+    def root(self) -> Path:
+        """Its root file system, as it is seen from here."""
+        return next(self._places()) / "root"
+
+    def _places(self) -> Iterator[Path]:
+        """Its processes in /proc."""
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 is_it = b"libvirtd" in (place / "cmdline").read_bytes()
                 if is_it and os.readlink(place / "root").startswith(str(self.folder)):
-                    os.kill(int(place.name), what)
+                    yield place
 
     def is_up(self) -> bool:
         """Whether it answers."""
