@@ -5,6 +5,7 @@ The client has the capabilities that docs/storage.md names, and no more; its fil
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 
 from lab.ceph import POOL, USER, Ceph, running
 from lab.shell import wait_until
-from mnha.daemon.adapters.probe import Ground
+from mnha.daemon.adapters.other_nodes import with_image
+from mnha.daemon.adapters.probe import NOT_LOOKED_AT, Check, Ground
 from mnha.daemon.adapters.rbd import CLIENT, PYTHON, Rbd
 from mnha.errors import FailedError
 from mnha.host import ceph as texts
@@ -116,6 +118,25 @@ def test_a_well_disk_is_well(disk: Rbd) -> None:
     assert (seen.storage.ok, seen.storage.why, seen.lost) == (True, "", False)
     assert [(one.ok, one.why) for one in seen.images] == [(True, "")]
     assert disk.objection(seen) == ""
+
+
+def test_what_is_wrong_with_the_pool_is_a_matter_of_the_vm_and_rules_no_node_out_for_others() -> None:
+    bad, well, full = Check(False, "Ceph does not answer"), Check(True), Check(True, "full")
+    assert Ground(bad, [NOT_LOOKED_AT]).by_whom(is_of_vm=True) == (well, bad)
+    assert Ground(full, [well]).by_whom(is_of_vm=True) == (well, full)
+    assert Ground(full, [bad]).by_whom(is_of_vm=True) == (well, bad)
+    assert Ground(bad, [NOT_LOOKED_AT]).by_whom(is_of_vm=False) == (bad, NOT_LOOKED_AT)
+
+
+def test_elsewhere_it_is_well_where_the_vms_own_check_says_so() -> None:
+    def row(node: str, **checks: bool) -> dict[str, bytes]:
+        told = {name: {"ok": ok} for name, ok in checks.items()}
+        record = {"node": node, "checks": {"storage": {"ok": True}}, "guard": {"vms": {"vm": {"checks": told}}}}
+        return {"Value": json.dumps(record).encode()}
+
+    rows = [row("a", image=True), row("b", image=False), row("c"), {"Value": b"x"}]
+    assert with_image("vm", rows) == {"a"}
+    assert with_image("other", rows) == set()
 
 
 def test_an_image_that_is_missing_says_nothing_of_the_storage(conf: Path) -> None:

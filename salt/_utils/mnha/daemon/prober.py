@@ -63,7 +63,12 @@ class Sources:
 
 
 class Storage(Protocol):
-    """Where a VM's image is: a shared folder (:class:`.share.Share`) or Ceph (:class:`.rbd.Rbd`)."""
+    """Where a VM's image is: a shared folder (:class:`.share.Share`) or Ceph (:class:`.rbd.Rbd`).
+
+    :ivar is_of_vm: whether it is of this VM alone: what is wrong with it is no matter of the node's.
+    """
+
+    is_of_vm: bool
 
     def look(self, folder: Path, who: str, images: Sequence[Path], pid: int = 0, file: str = "") -> Ground:
         """Look at it, and at images there. May hang."""
@@ -129,12 +134,13 @@ class Prober:
         ask = self._sources
         error, unkept, unprotected = ask.libvirt_error(), ask.fencer_error(), ask.watchdog_error()
         overlaid = ask.disk_error()
+        storage, image = seen.by_whom(self._storage.is_of_vm)
         self.checks = checks.look(
             Sight(
                 self._vm,
-                storage=seen.storage,
+                storage=storage,
                 mount=self._storage.mount(self._seen),
-                image=Check(False, seen.moved) if seen.moved else seen.images[0],
+                image=image,
                 overlay=Check(not overlaid, overlaid),
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),

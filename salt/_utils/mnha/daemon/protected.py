@@ -72,7 +72,7 @@ def protect(
     :param granted: until when the fencer lets it run, and K; (None, 0.0) if it does not.
     :param post: takes the events for its guard, from any thread.
     """
-    name, timings = vm["name"], Timings.from_dict(node.config["timings"])
+    name, timings, rbd = vm["name"], Timings.from_dict(node.config["timings"]), Rbd.of(vm)
     store = ConsulStore(node.servers, keys.full(node.cluster, keys.vm(name)), post, timings.deadline_s)
     disk = DiskWatch(
         node.connection,
@@ -94,9 +94,8 @@ def protect(
         watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
         lack=lambda: node.memory.lack(name),
         disk=node.consul_disk.check,
-        storage_elsewhere=node.other_nodes.with_storage,
+        storage_elsewhere=lambda: node.other_nodes.with_storage(name if rbd else ""),
     )
-    rbd = Rbd.of(vm)
     prober = Prober(node.name, vm, rbd or node.share, sources, changed=post)
 
     def objection() -> str:

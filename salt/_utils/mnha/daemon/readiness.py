@@ -124,7 +124,8 @@ def _grounds(config: dict[str, Any], servers: Servers) -> dict[str, tuple[probe.
     for vm in config["vms"]:
         if rbd := Rbd.of(vm):
             seen = rbd.look(Path(), f"{config['node']}-{vm['name']}-check", [Path(vm["image"])])
-            found[vm["name"]] = seen.storage, rbd.mount(seen), seen.images[0]
+            storage, image = seen.by_whom(rbd.is_of_vm)
+            found[vm["name"]] = storage, rbd.mount(seen), image
     if in_files := [vm for vm in config["vms"] if not vm.get("ceph")]:
         seen = _ground(config, servers, [Path(vm["image"]) for vm in in_files])
         mount = fitness(seen.mount, Path(config["image_folder"]), Rules.of(config)) if seen.mount else probe.Check(True)

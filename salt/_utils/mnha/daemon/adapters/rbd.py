@@ -53,6 +53,8 @@ class Rbd:
     :param conf: the configuration file of Ceph's programs for it.
     """
 
+    is_of_vm = True
+
     def __init__(self, image: str, user: str, conf: str, program: Sequence[str] = ()) -> None:
         self.image = image
         self._words = [conf, user, *image.split("/", 1)]

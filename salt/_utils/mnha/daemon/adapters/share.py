@@ -63,6 +63,8 @@ class Share:
     :param record: `share` in Consul.
     """
 
+    is_of_vm = False
+
     def __init__(self, node: str, folder: Path, record: Record, rules: Rules) -> None:
         self._node, self._folder, self._record, self._rules = node, folder, record, rules
         self._told = ""
