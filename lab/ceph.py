@@ -146,6 +146,7 @@ class Ceph:
             f"[osd]\nkeyring = {kept}/osd-0/keyring\nosd data = {kept}/osd-0\nosd objectstore = bluestore\n"
             f"bluestore block size = {OSD_BYTES}\n"
             "osd memory target = 939524096\nbluestore cache autotune = false\nbluestore cache size = 16777216\n"
+            "osd client watch timeout = 300\n"  # a client whose node a test holds still is not to be forgotten
             "osd op num shards = 1\nosd op num threads per shard = 2\n"
         )
 
