@@ -29,6 +29,7 @@ def configuration(monitors: Sequence[str], keyring: str) -> str:
         f"rados mon op timeout = {ANSWER_S}\n"
         f"rados osd op timeout = {ANSWER_S}\n"
         "rbd cache = false\n"
+        "rbd blocklist on break lock = false\n"  # done before, for longer
         "log file =\n"
         "admin socket =\n"
     )
