@@ -334,7 +334,7 @@ def _faults_for_images(folder: str, kind: str, options: tuple[str, ...]) -> Iter
     """What makes a mount unfit to carry the folder with the images; nothing if it carries something else."""
     clusters = _clusters()
     nearer = [one for line in mounts.table() if (one := mounts.parse(line))]
-    for images in {cluster.image_folder for cluster in clusters}:
+    for images in {cluster.image_folder for cluster in clusters if cluster.image_folder}:
         between = (mounts.plain(one.point) for one in nearer)
         is_carried_by_another = any(
             point != folder and arguments.is_in(images, point) and arguments.is_in(point, folder) for point in between
@@ -424,12 +424,14 @@ def _require_images_untouched(folder: str) -> None:
     """
     if not (vms := __salt__["guard.processes_here"]()):
         return
-    places = {place for cluster in _clusters() for place in (cluster.image_folder, _real(cluster.image_folder))}
+    clusters = _clusters()
+    folders = {cluster.image_folder for cluster in clusters if cluster.image_folder}
+    places = {place for folder in folders for place in (folder, _real(folder))}
     for place in sorted(places):
         if arguments.is_in(place, folder) or arguments.is_in(folder, place):
             _require_no_vm(f"nothing is mounted at {folder}", f"(images are in {place})", "; or `force=True`")
     hidden = [one.path for one in _open(vms) if arguments.is_in(one.path, folder)]
-    if hidden or not places:
+    if hidden or not clusters:
         why = f"(it has {hidden[0]} open)" if hidden else "(where its image is, is not known)"
         _require_no_vm(f"nothing is mounted at {folder}", why, "; or `force=True`")
 

@@ -11,7 +11,8 @@ Master configuration:
 Which cluster a minion belongs to comes from its pillar (`mnha:cluster`), so this external pillar runs after the pillar
 tree. A minion that is no node of the cluster named there gets nothing.
 
-- `mnha_secrets`: the node's certificate, key and tokens, and what the cluster shares; never another node's.
+- `mnha_secrets`: the node's certificate, key and tokens, and what the cluster shares; never another node's. In `ceph`
+  the key of each VM whose disk is in Ceph, for each node may run it.
 - `mnha_given_by`: the name of this master's host. By it the states know whose pillar they apply.
 - `mnha_master` (only with `mnha:cluster:salt:masters_on_nodes`): the shared master key pair, all secrets of the
   cluster, the accepted keys of its nodes, and of the pillar tree what the cluster needs; of all else in it the names,
@@ -31,7 +32,7 @@ from typing import Any
 
 from mnha.errors import MnhaError
 from mnha.master import pillar_tree
-from mnha.secrets import store
+from mnha.secrets import ceph, store
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, An
     home = store.folder(__opts__) / str(name)
     try:
         result: dict[str, Any] = {
-            "mnha_secrets": store.for_node(home, minion_id),
+            "mnha_secrets": {**store.for_node(home, minion_id), "ceph": ceph.keys(home)},
             "mnha_given_by": socket.gethostname(),
         }
         masters = cluster.get("salt") or {}

@@ -379,6 +379,34 @@ def reset_password(
     return verbs.run(__opts__, cluster, work)
 
 
+@_change
+def ceph_key(file: str, *, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+    """Keep the key of a VM's disk in Ceph on this master; the nodes get it with the next `state.apply`.
+
+    file
+        a file that only root can read, with what `ceph auth get client.USER` or `ceph auth get-key client.USER` prints
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run mnha.ceph_key /root/ceph.client.libvirt.keyring
+    """
+
+    def work(name: str, nodes: list[str]) -> dict[str, Any]:
+        conf, keys = Inventory(__opts__).configuration(name), _on_demand("secrets.ceph")
+        found = vm or next((one for one, wanted in conf.vms.items() if wanted.rbd), next(iter(conf.vms)))
+        if not (disk := conf.require_vm(found).rbd):
+            raise InputError(f"the disk of {found} is not in Ceph: it has no `rbd` in the pillar")
+        folder = _on_demand("secrets.store").folder(__opts__) / conf.name
+        is_new = keys.keep(folder, found, keys.of_file(file, disk.user))
+        text = f"the key of client.{disk.user} for {found} is {'kept' if is_new else 'the one that was there already'}"
+        remedy = "; `salt '*' state.apply` gives it to the nodes" if is_new else ""
+        return {"result": True, "comment": text + remedy, "vm": found}
+
+    return verbs.run(__opts__, cluster, work)
+
+
 @typed.verb
 def check_config(
     file: str = "", *, cluster: str | None = None, node: str | None = None, vm: str | None = None

@@ -581,8 +581,9 @@ def probes(world: World) -> Case:
     for name, limit_s in (("PROBE_EVERY_S", 0.1), ("SETTLE_S", 0.0), ("HANGS_S", LIMIT_S)):
         world.patch.setattr(prober_module, name, limit_s)
     share = SimpleNamespace(
-        look=lambda *_: Ground(Check(True), [Check(True)]), mount=lambda _: Check(True), keep=lambda *_: None
-    )
+        look=lambda *_: Ground(Check(True), [Check(True)]), mount=lambda _: Check(True), keep=lambda *_: None,
+        is_of_vm=False,
+    )  # fmt: skip
     for disks in ("NODE_DISKS", "SALT_DISKS"):
         world.patch.setattr(probe, disks, ())
     switch = world.switch(prober_module.checks, "look", 5)

@@ -23,6 +23,7 @@ from lab.cgroups import unified_root
 from lab.shell import wait_until
 from mnha.core.model import Vm
 from mnha.core.ports import Event, Moved, StartFailed, VmSeen
+from mnha.daemon.adapters import libvirt as libvirt_module
 from mnha.daemon.adapters.asking import SHUTDOWN_STALE_S, Told
 from mnha.daemon.adapters.libvirt import (
     SCAN_S,
@@ -36,6 +37,7 @@ from mnha.daemon.adapters.libvirt import (
 )
 from mnha.daemon.adapters.migration import Route
 from mnha.daemon.adapters.processes import birth_of, is_incoming, qemu_pids
+from mnha.errors import FailedError
 from mnha.fencer.slices import KernelSlices
 from mnha.host.clock import boottime_s
 
@@ -337,6 +339,71 @@ def test_what_speaks_against_a_start_is_asked_when_nothing_is_left_but_to_begin(
     assert "objection" in steps
     assert not {"start", "resume"} & set(steps)
     assert not mark_of(bench.run, "vm").exists()
+
+
+def test_others_are_shut_out_of_the_disk_before_a_start_and_if_that_fails_nothing_is_started(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bench.run.parent / "vm.xml").write_text("<domain type='qemu'><name>vm</name></domain>")
+    steps: list[str] = []
+
+    def shut_others_out(is_void: Callable[[], bool]) -> None:
+        steps.append(f"shut out, void: {is_void()}")
+        if len(steps) == 1:
+            raise FailedError("Ceph does not answer")
+
+    domain = SimpleNamespace(
+        isActive=lambda: False, createWithFlags=lambda _: steps.append("start"), state=lambda: (5, 0),
+        jobStats=dict,
+    )  # fmt: skip
+    connection = SimpleNamespace(defineXML=lambda _: domain, lookupByUUIDString=lambda _: domain)
+    opened = SimpleNamespace(
+        get=lambda: connection, is_alive=lambda: True, error="", listen=lambda _: None,
+        listen_for_io_errors=lambda _: None,
+    )  # fmt: skip
+    monkeypatch.setattr(bench.hypervisor, "_connection", opened)
+    monkeypatch.setattr(bench.hypervisor, "_shut_others_out", shut_others_out)
+    bench.hypervisor.open()
+    assert bench.seen() is Vm.OFF
+    bench.hypervisor.start(7, 1)
+    assert bench.next(StartFailed).error == "Ceph does not answer"
+    assert bench.seen() is Vm.OFF
+    assert steps == ["shut out, void: False"]
+    bench.hypervisor.start(7, 2)
+    assert bench.seen() is Vm.OFF
+    assert steps == ["shut out, void: False"] * 2 + ["start"]
+    bench.hypervisor.resume(3)
+    assert bench.next(StartFailed).error == "what the migration had brought is gone"
+    assert len(steps) == 3
+
+
+def test_a_kill_makes_a_start_void_while_others_are_shut_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bench.run.parent / "vm.xml").write_text("<domain type='qemu'><name>vm</name></domain>")
+    waits = threading.Event()
+
+    def shut_others_out(is_void: Callable[[], bool]) -> None:
+        waits.set()
+        wait_until(is_void, PATIENCE_S, "it is not void")
+
+    domain = SimpleNamespace(
+        isActive=lambda: False, createWithFlags=lambda _: pytest.fail("it was started"), state=lambda: (5, 0),
+        jobStats=dict,
+    )  # fmt: skip
+    connection = SimpleNamespace(defineXML=lambda _: domain, lookupByUUIDString=lambda _: domain)
+    opened = SimpleNamespace(
+        get=lambda: connection, is_alive=lambda: True, error="", listen=lambda _: None,
+        listen_for_io_errors=lambda _: None,
+    )  # fmt: skip
+    monkeypatch.setattr(bench.hypervisor, "_connection", opened)
+    monkeypatch.setattr(bench.hypervisor, "_shut_others_out", shut_others_out)
+    monkeypatch.setattr(libvirt_module, "libvirt_pids", list)  # this machine's own are not to be killed
+    bench.hypervisor.open()
+    assert bench.seen() is Vm.OFF
+    bench.hypervisor.start(7, 1)
+    assert waits.wait(PATIENCE_S)
+    bench.hypervisor.kill()
+    assert bench.next(StartFailed).error == "the start was voided before it began"
+    assert bench.seen() is Vm.OFF
 
 
 def test_where_the_kernel_does_not_say_nothing_is_off_and_the_reason_is_told(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_storage_that_is_not_the_share_is_not_lost_but_what_was_lost_stays_so(st
     (storage.folder / look.OWN_FOLDER / look.ID_FILE).write_text("x")
     probing = prober(storage.folder, tmp_path)
     known = record(tmp_path, {"v": 1, "id": "x", "placed": True, "node": "me"})
-    probing._share = Share("me", storage.folder, known, Rules(declared=True))
+    probing._storage = Share("me", storage.folder, known, Rules(declared=True))
     assert (probing.probe().unable, probing.objection()) == ("", "")
     (storage.folder / look.OWN_FOLDER / look.ID_FILE).write_text("y")
     foreign = probing.probe()

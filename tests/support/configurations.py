@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 names = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+uuids = st.integers(1, 2**64).map(lambda number: str(uuid.UUID(int=number)))
 seconds = st.integers(1, 3600) | st.floats(0.1, 3600, allow_nan=False)
 
 
@@ -43,7 +44,6 @@ def vms(draw: st.DrawFn, nodes: list[str], index: int) -> dict[str, Any]:
         "uuid": str(uuid.UUID(int=draw(st.integers(1, 2**64)) * 4 + index)),
         "cpus": draw(st.integers(4, 64)),
         "memory_mib": draw(st.integers(8192, 65536)),
-        "image": f"disk{index}.img",
         "networks": [draw(networks(nodes, 8 * index + n + 1, first=n == 0)) for n in range(count)],
     }
     optional: dict[str, st.SearchStrategy[Any]] = {
@@ -60,7 +60,15 @@ def vms(draw: st.DrawFn, nodes: list[str], index: int) -> dict[str, Any]:
         "allow_reset_root_password": st.booleans(),
         "console_address": st.just(dict.fromkeys(nodes, "0.0.0.0")) | st.just("127.0.0.1"),
     }
-    return vm | draw(st.fixed_dictionaries({}, optional=optional))
+    return vm | draw(disks(index)) | draw(st.fixed_dictionaries({}, optional=optional))
+
+
+def disks(index: int) -> st.SearchStrategy[dict[str, Any]]:
+    """A file, or an image in Ceph."""
+    monitors = st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2:6789", "mon-c.example.org"]), min_size=1, unique=True)
+    optional = {"image": st.just(f"disk{index}"), "user": st.sampled_from(["libvirt", "mn.a"]), "secret": uuids}
+    rbd = st.fixed_dictionaries({"pool": st.sampled_from(["mn", "vm_s.1"]), "monitors": monitors}, optional=optional)
+    return st.just({"image": f"disk{index}.img"}) | rbd.map(lambda one: {"rbd": one})
 
 
 def host_networks(nodes: list[str]) -> st.SearchStrategy[dict[str, Any]]:
@@ -110,4 +118,6 @@ def pillars(draw: st.DrawFn) -> dict[str, Any]:
         "chrony_servers": st.sampled_from([["ntp1.example.org", "10.9.9.1"], nodes[:2]]),
     }
     cluster |= draw(st.fixed_dictionaries({}, optional=optional))
+    if not any("image" in vm or "boot" in vm for vm in cluster["vms"].values()) and draw(st.booleans()):
+        del cluster["image_folder"]
     return {"mnha": {"cluster": cluster}}

@@ -81,6 +81,10 @@ class RealLibvirt:
                     found.append(int(place.name))
         return found
 
+    def root(self) -> Path:
+        """Its root file system, as it is seen from here."""
+        return Path("/proc") / str(self.pids()[0]) / "root"
+
     def is_up(self) -> bool:
         """Whether it answers."""
         with contextlib.suppress(libvirt.libvirtError):

@@ -57,6 +57,8 @@ def test_the_example_is_valid_and_gets_the_defaults() -> None:
     assert (vm.domain_type, vm.restarts.max, vm.health.tcp_port) == ("auto", 3, 8080)
 
 
+RBD = {"pool": "mn", "monitors": ["10.0.0.1"]}
+IN_CEPH = {"vms:mnvm:image": ..., "vms:mnvm:rbd:pool": "mn", "vms:mnvm:rbd:monitors": ["10.0.0.1"]}
 ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
     # what, changes to the example, path of the fault, words of the problem, words of the remedy
     ("no name", {"name": ...}, "name", "is missing", "the cluster's name"),
@@ -131,6 +133,29 @@ ONE_FAULT: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("image by absolute path", {"vms:mnvm:image": "/x.img"}, "vms:mnvm:image", "not a file in image_folder", ""),
     ("unknown format", {"vms:mnvm:image_format": "qcow"}, "vms:mnvm:image_format", "none of", "did you mean qcow2?"),
     ("shared image", {"vms:two": {**SECOND_VM, "image": "mnvm.img"}}, "vms:two:image", "vms:mnvm:image", "writers"),
+    ("no disk", {"vms:mnvm:image": ...}, "vms:mnvm:image", "is missing", "or `rbd`"),
+    ("two disks", {"vms:mnvm:rbd": RBD}, "vms:mnvm:rbd", "a VM has one disk", "keep one"),
+    ("no folder", {"image_folder": ...}, "image_folder", "vms:mnvm:image names a file in it", "shared folder"),
+    (
+        "no folder to boot from",
+        {**IN_CEPH, "vms:mnvm:boot": {"kernel": "vmlinuz"}, "image_folder": ...},
+        "image_folder",
+        "vms:mnvm:boot names a file in it",
+        "shared folder",
+    ),
+    ("no pool", {"vms:mnvm:image": ..., "vms:mnvm:rbd:monitors": ["a"]}, "vms:mnvm:rbd:pool", "is missing", "pool"),
+    ("pool with image", {**IN_CEPH, "vms:mnvm:rbd:pool": "a/b"}, "vms:mnvm:rbd:pool", "not the name of a pool", "ls"),
+    ("no monitors", {**IN_CEPH, "vms:mnvm:rbd:monitors": []}, "vms:mnvm:rbd:monitors", "is empty", "ceph mon dump"),
+    ("odd monitor", {**IN_CEPH, "vms:mnvm:rbd:monitors": ["a:b"]}, "vms:mnvm:rbd:monitors:0", "no port", "HOST:PORT"),
+    ("one monitor", {**IN_CEPH, "vms:mnvm:rbd:monitors": "a"}, "vms:mnvm:rbd:monitors", "not a list", "[10.0.0.1]"),
+    ("whole user", {**IN_CEPH, "vms:mnvm:rbd:user": "client.x"}, "vms:mnvm:rbd:user", "begins with", "leave that away"),
+    (
+        "shared RBD image",
+        {**IN_CEPH, "vms:two": {**SECOND_VM, "image": None, "rbd": {**RBD, "image": "mnvm"}}},
+        "vms:two:rbd",
+        "vms:mnvm:rbd",
+        "writers",
+    ),
     (
         "shared UUID",
         {"vms:two": {**SECOND_VM, "uuid": "6F2B1F0E-4A4E-4B3C-9D53-6F1F6A0F4C11"}},

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 
 from mnha import config
@@ -66,6 +67,54 @@ def test_a_guest_that_is_not_configured_has_no_seed_and_one_that_it_had_is_not_w
     bare = render({**SMALL, "vms:mnvm:configure_guest": False})
     assert len(ET.fromstring(bare).findall("devices/disk")) == 1
     assert domain.differences(bare, defined(DEFINED[0][0])) == ["devices/disk[vdb]: is not wanted"]
+
+
+CEPH = {
+    "vms:mnvm:image": ...,
+    "vms:mnvm:rbd:pool": "mn",
+    "vms:mnvm:rbd:monitors": ["10.0.0.1", "mon-b:6789"],
+    "image_folder": ...,
+}
+
+
+def test_a_disk_in_ceph_is_opened_by_its_monitors_with_a_secret_and_without_a_cache() -> None:
+    disk = parse(CEPH).find("devices/disk")
+    assert disk is not None
+    assert (disk.get("type"), attributes(disk, "source")) == ("network", {"protocol": "rbd", "name": "mn/mnvm"})
+    hosts = [one.attrib for one in disk.iterfind("source/host")]
+    assert hosts == [{"name": "10.0.0.1"}, {"name": "mon-b", "port": "6789"}]
+    driver = attributes(disk, "driver")
+    assert driver == {"name": "qemu", "type": "raw", "cache": "none", "error_policy": "stop", "discard": "unmap"}
+    assert attributes(disk, "source/auth") == {"username": "libvirt"}
+    assert attributes(disk, "target") == {"dev": "vda", "bus": "virtio"}
+
+
+def test_the_secret_of_a_disk_in_ceph_is_the_same_on_each_node_and_each_vm_has_its_own() -> None:
+    nodes = {
+        attributes(parse(CEPH, node=node), "devices/disk/source/auth/secret")["uuid"] for node in ("node1", "node2")
+    }
+    given = "11111111-2222-3333-4444-555555555555"
+    assert len(nodes) == 1
+    chosen = attributes(parse({**CEPH, "vms:mnvm:rbd:secret": given}), "devices/disk/source/auth/secret")
+    assert chosen == {"type": "ceph", "uuid": given}
+    other = {**CEPH, "vms:mnvm:uuid": "6f2b1f0e-4a4e-4b3c-9d53-6f1f6a0f4c12"}
+    assert attributes(parse(other), "devices/disk/source/auth/secret")["uuid"] not in nodes
+
+
+def test_libvirt_keeps_a_disk_in_ceph_as_it_is_and_a_change_of_it_is_seen() -> None:
+    wanted = render({**CEPH, **SMALL}, kvm_works=False)
+    connection = libvirt.open("test:///default")
+    try:
+        text = wanted.replace('<domain type="qemu"', '<domain type="test"')
+        defined = connection.defineXML(text).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    finally:
+        connection.close()
+    assert domain.differences(text, defined) == []
+    monitors = {**CEPH, **SMALL, "vms:mnvm:rbd:monitors": ["10.0.0.1", "10.0.0.9"]}
+    changed = domain.differences(wanted, render(monitors, kvm_works=False))
+    assert changed == ["devices/disk[vda]/source/host[mon-b 6789]: is missing",
+                       "devices/disk[vda]/source/host[10.0.0.9]: is not wanted"]  # fmt: skip
+    assert any("type: file -> network" in one for one in domain.differences(wanted, render(SMALL, kvm_works=False)))
 
 
 def test_a_vm_that_ends_stays_off_until_the_guard_starts_it() -> None:

@@ -10,6 +10,7 @@ TYPED = {
     "accept_disk",
     "adopt_share",
     "bootstrap",
+    "ceph_key",
     "check_config",
     "config_accept",
     "config_diff",

@@ -13,6 +13,9 @@ hypervisor_packages:
       - python3-libvirt
       - qemu-system-x86
       - qemu-utils
+{%- if salt['mnha_config.get']().cluster.vms.values() | selectattr('rbd') | list %}
+      - qemu-block-extra  # QEMU's driver for disks in Ceph
+{%- endif %}
       - systemd-container  # systemd-machined: by it libvirt puts QEMU into its slice
     - require:
       - file: hypervisor_no_libvirt_guests

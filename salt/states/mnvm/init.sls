@@ -5,6 +5,15 @@ include:
   - states.hypervisor
 {%- set cluster = salt['mnha_config.get']().cluster %}
 {%- for name, vm in cluster.vms.items() %}
+{%-   if vm.rbd %}
+
+mnvm_secret_{{ name }}:
+  mnha_ceph.known_to_libvirt:
+    - name: {{ name }}
+    - require:
+      - service: hypervisor_running
+      - mnha_ceph: storage_ceph_{{ name }}
+{%-   else %}
 
 # QEMU's user owns the image for good: libvirt is told to leave it alone. A file server that does not let root change
 # that (root_squash) must have it right already.
@@ -17,10 +26,15 @@ mnvm_image_{{ name }}:
     - require:
       - service: hypervisor_running
       - mnha_storage: storage_image_{{ name }}
+{%-   endif %}
 
 mnvm_{{ name }}:
   mnvm.defined:
     - name: {{ name }}
     - require:
+{%-   if vm.rbd %}
+      - mnha_ceph: mnvm_secret_{{ name }}
+{%-   else %}
       - mnha_storage: mnvm_image_{{ name }}
+{%-   endif %}
 {%- endfor %}

@@ -18,3 +18,10 @@ removed_domains:
   mnvm.undefined:
     - name: the cluster's VMs
     - failhard: True
+{#- With libvirt's secret, by the name that the pillar gives it. #}
+{%- for vm in salt['pillar.get']('mnha:cluster:vms', {}) %}
+
+removed_ceph_{{ vm }}:
+  mnha_ceph.forgotten:
+    - name: {{ vm }}
+{%- endfor %}

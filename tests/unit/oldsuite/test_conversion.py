@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mnha import config
 from mnha.errors import ConfigurationError, Fault, InputError
-from mnha.oldsuite import conversion, file
+from mnha.oldsuite import conversion, file, sample
 from tests.support.configurations import pillars
 from tests.support.example import example_pillar
 
@@ -103,7 +103,54 @@ def test_which_vm_it_is_about() -> None:
             conversion.the_vm(both, wrong)
 
 
-def test_a_disk_in_ceph_is_refused() -> None:
-    old, _ = file.read(the_file(Type="CephConf", MonAddrs=["10.0.0.1"], PoolName="mn"))
-    with pytest.raises(ConfigurationError, match="Type: .*RBD"):
-        conversion.to_cluster(old, example().to_mapping(), "mnvm")
+CEPH = {"Type": "CephConf", "MonAddrs": ["10.0.0.1", "10.0.0.2:6789"], "PoolName": "mn", "ImageFolder": ""}
+
+
+def test_a_disk_goes_to_ceph_and_back() -> None:
+    there = cluster_of(file.read(the_file(**CEPH))[0], example().to_mapping())
+    rbd = there.vms["mnvm"].rbd
+    assert rbd is not None
+    assert (rbd.pool, rbd.monitors, rbd.image_of("mnvm")) == ("mn", ("10.0.0.1", "10.0.0.2:6789"), "mn/mnvm")
+    assert (there.vms["mnvm"].image, there.image_folder) == (None, None)
+    back = cluster_of(file.read(the_file())[0], there.to_mapping())
+    assert back.vms["mnvm"].image == "mnvm.img"
+    assert back.vms["mnvm"].rbd is None
+
+
+def test_what_the_file_does_not_say_of_a_disk_in_ceph_stays() -> None:
+    there = cluster_of(file.read(the_file(**CEPH))[0], example().to_mapping()).to_mapping()
+    there["vms"]["mnvm"]["rbd"] |= {"image": "manager", "user": "cloud"}
+    old, _ = file.read(the_file(**{**CEPH, "PoolName": "other"}))
+    rbd = cluster_of(old, there).vms["mnvm"].rbd
+    assert rbd is not None
+    assert (rbd.pool, rbd.image, rbd.user) == ("other", "manager", "cloud")
+
+
+def test_a_vm_that_boots_from_a_folder_needs_it_with_its_disk_in_ceph_too() -> None:
+    base = example().to_mapping()
+    base["vms"]["mnvm"]["boot"] = {"kernel": "vmlinuz"}
+    with pytest.raises(ConfigurationError) as error:
+        cluster_of(file.read(the_file(**CEPH))[0], base)
+    assert [fault.path for fault in conversion.in_the_file(error.value.faults, "mnvm")] == ["ImageFolder"]
+    assert cluster_of(file.read(the_file(**{**CEPH, "ImageFolder": "/mn"}))[0], base).image_folder == "/mn"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("rbd:pool", "PoolName"),
+        ("rbd:monitors:1", "MonAddrs:1"),
+        ("rbd", "Type"),
+        ("rbd:user", "mnha:cluster:vms:mnvm:rbd:user"),
+    ],
+)
+def test_a_fault_of_a_disk_in_ceph_is_told_where_the_file_has_it(path: str, told: str) -> None:
+    faults = conversion.in_the_file([Fault(f"mnha:cluster:vms:mnvm:{path}", 1, "x", "y")], "mnvm")
+    assert [fault.path for fault in faults] == [told]
+
+
+def test_the_samples_are_what_a_cluster_can_have() -> None:
+    for kind in sample.KINDS:
+        old, corrections = file.read(sample.text(kind))
+        assert corrections == []
+        assert cluster_of(old, example().to_mapping()).vms["mnvm"].cpus == 4

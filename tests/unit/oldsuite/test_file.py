@@ -90,6 +90,8 @@ def whole(**changes: Any) -> dict[str, Any]:
          ["ImageFolder: is missing, and Type is FileConf", "PoolName: is Ceph's, and Type is FileConf"]),
         ({"Type": "CephConf", "ImageFolder": ...},
          ["MonAddrs: is missing, and Type is CephConf", "PoolName: is missing, and Type is CephConf"]),
+        ({"Type": "CephConf", "MonAddrs": ["10.0.0.1:x"], "PoolName": "a/b"},
+         ["MonAddrs:0: '10.0.0.1:x' has no port after the colon", "PoolName: 'a/b' is not the name of a pool"]),
         ({"Type": "File"}, ["Type: 'File' is none of FileConf, CephConf; did you mean FileConf?"]),
         ({"Network": [{"Bridge": "br0", "MacAddress": "x", "Ipaddr": "1.2.3.4@a, 1.2.3.5", "IsMgmt": "yes"}]},
          ["Network:0:Ipaddr: '1.2.3.5' is not of the form value@node", "Network:0:IsMgmt: 'yes' is not true or false",

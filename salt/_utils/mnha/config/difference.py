@@ -25,8 +25,8 @@ in Consul's members and in Salt's keys."""
 OF_VM: dict[str, When] = {
     "uuid": "never",
     **dict.fromkeys(
-        ("cpus", "memory_mib", "image", "image_format", "networks", "boot", "domain_type", "machine", "cpu_model",
-         "console_address", "configure_guest"),
+        ("cpus", "memory_mib", "image", "image_format", "rbd", "networks", "boot", "domain_type", "machine",
+         "cpu_model", "console_address", "configure_guest"),
         "start",
     ),
     **dict.fromkeys(("dns", "console_proxy_address"), "guest"),

@@ -10,7 +10,7 @@ import posixpath
 from typing import Any
 
 from ..host.libvirtd import PKI_FOLDER
-from . import devices, guest_networks
+from . import devices, guest_networks, rbd
 from .fields import value_at
 from .model import ClusterConfig, Vm
 from .network_rules import ADDRESSED
@@ -59,7 +59,7 @@ def guard_config(cluster: ClusterConfig, node: str) -> dict[str, Any]:
         "management_lost_after_s": cluster.management_lost_after_s,
         "networks": _networks(cluster, node),
         "memory_reserve_mib": cluster.memory_reserve_mib,
-        "image_folder": cluster.image_folder,
+        "image_folder": cluster.image_folder or "",
         "unsafe_mount": cluster.unsafe_mount,
         "consul": {
             "servers": [{"host": host, "port": port} for host in ["127.0.0.1", *others]],
@@ -113,7 +113,8 @@ def _vm(cluster: ClusterConfig, node: str, name: str, vm: Vm) -> dict[str, Any]:
         "name": name,
         "uuid": vm.uuid,
         "domain_xml": domain_file(name),
-        "image": posixpath.join(cluster.image_folder, vm.image),
+        "image": vm.rbd.image_of(name) if vm.rbd else posixpath.join(cluster.image_folder or "", vm.image or ""),
+        "ceph": {"user": vm.rbd.user, "conf": rbd.configuration_file(name)} if vm.rbd else None,
         "bridges": list(dict.fromkeys(network.bridge for network in vm.networks)),
         "cpus": vm.cpus,
         "memory_mib": vm.memory_mib,

@@ -41,6 +41,7 @@ from .kinds import (
     VmName,
     as_tuple,
 )
+from .rbd import Rbd
 from .shared_mounts import SharedMount
 
 
@@ -217,8 +218,11 @@ class Vm(Section):
     memory_mib: Annotated[int, Field(ge=64, le=16 * 1024 * 1024)] = Field(
         description="Memory in MiB; at least 8192 (16384 and 32768 where cpus is 8 and 12)."
     )
-    image: RelativePath = Field(description="The disk image, a file in image_folder.")
-    image_format: Literal["qcow2", "raw"] = Field("qcow2", description="qcow2 or raw.")
+    image: RelativePath | None = Field(
+        None, description="The disk image, a file in image_folder. Required, unless the disk is in Ceph (`rbd`)."
+    )
+    image_format: Literal["qcow2", "raw"] = Field("qcow2", description="That file's format, qcow2 or raw.")
+    rbd: Rbd | None = Field(None, description="The disk as an RBD image of a Ceph cluster, instead of `image`.")
     networks: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = Field(
         description="Its network interfaces, in the guest's order."
     )
@@ -333,7 +337,11 @@ class ClusterConfig(Section):
         "(100 to 300 MiB each), what Salt's jobs and Consul take at times, and the 1024 MiB by which a node's record "
         "may be behind.",
     )
-    image_folder: AbsolutePath = Field(description="The shared folder with the disk images; every node has it mounted.")
+    image_folder: AbsolutePath | None = Field(
+        None,
+        description="The shared folder with the disk images; every node has it mounted. Required, unless each VM has "
+        "its disk in Ceph (`rbd`), and boots from it.",
+    )
     mounts: dict[AbsolutePath, SharedMount] = Field(
         {},
         description="The shared file systems that the states mount on each node, by folder. One that is left out is "

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.timing import PROFILES, Timings
 from ..errors import ConfigurationError, Fault
-from . import killing, network_rules, shared_mounts
+from . import killing, network_rules, rbd, shared_mounts
 from .fields import Wrong, check_mac, check_per_node, check_uuid, items, join, nested, not_a_host, show
 
 NODE_COUNTS = (3, 5)
@@ -84,6 +84,7 @@ def check(cluster: Mapping_) -> tuple[Fault, ...]:
         _pip,
         _masters,
         _vm_count,
+        rbd.of_one_kind,
         _unique_in_vms,
         _minimum_size,
         _one_of_each_network,
@@ -300,6 +301,7 @@ def _unique_in_vms(cluster: Mapping_) -> Iterator[Fault]:
     uuids = [(join("vms", n, "uuid"), check_uuid(vm["uuid"])) for n, vm in vms if _is_text(vm, "uuid")]
     yield from _duplicates(uuids, "the UUID", "give every VM its own, made with uuidgen")
     images = [(join("vms", n, "image"), vm["image"]) for n, vm in vms if _is_text(vm, "image")]
+    images += rbd.of_its_own(cluster)
     yield from _duplicates(images, "the image", "give every VM its own: two writers destroy it")
     macs = [(join(p, "mac"), check_mac(net["mac"])) for p, net in _vm_networks(cluster) if _is_text(net, "mac")]
     yield from _duplicates(macs, "the MAC address", "make up another one")

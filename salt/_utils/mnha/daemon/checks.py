@@ -33,7 +33,7 @@ class Sight:
     :param vm: the VM's part of the guard's configuration.
     :param storage: the newest look at the folder with the images; it may hang, so it is not a check's to begin it.
     :param mount: how that folder is mounted.
-    :param image: that at the VM's image there, made together with it.
+    :param image: that at the VM's image there, made together with it; of a disk in Ceph also that at its pool.
     :param overlay: whether a start from it would go on where the VM last wrote to.
     :param libvirt: whether libvirt answers.
     :param fencer: whether the fencer keeps the VM's deadline.
@@ -72,7 +72,7 @@ CHECKS: Mapping[str, Kind] = {
         Of.NODE, "the folder with the images is the share, and can be written and read", lambda sight: sight.storage
     ),
     MOUNT: Kind(Of.NODE, "locks there hold between nodes, and no write is given up", lambda sight: sight.mount),
-    "image": Kind(Of.VM, "its image is there", lambda sight: sight.image),
+    "image": Kind(Of.VM, "its image is there; of one in Ceph: and its pool is well", lambda sight: sight.image),
     "overlay": Kind(Of.VM, "it last wrote to its image, not to an overlay of it", lambda sight: sight.overlay),
     "bridge": Kind(Of.VM, "the bridges of its NICs exist", lambda sight: probe.bridge(sight.vm["bridges"])),
     "domain": Kind(Of.VM, "its libvirt domain is rendered", lambda sight: probe.domain(Path(sight.vm["domain_xml"]))),

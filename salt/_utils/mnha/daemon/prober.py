@@ -10,15 +10,14 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..core.ports import AbilitySeen
 from ..host.clock import boottime_s
 from . import checks
 from .adapters.probe import Check, Ground
-from .adapters.share import Share
 from .checks import Sight
 from .threads import Fault, Forever
 
@@ -63,18 +62,39 @@ class Sources:
     storage_elsewhere: Callable[[], str]
 
 
+class Storage(Protocol):
+    """Where a VM's image is: a shared folder (:class:`.share.Share`) or Ceph (:class:`.rbd.Rbd`).
+
+    :ivar is_of_vm: whether it is of this VM alone: what is wrong with it is no matter of the node's.
+    """
+
+    is_of_vm: bool
+
+    def look(self, folder: Path, who: str, images: Sequence[Path], pid: int = 0, file: str = "") -> Ground:
+        """Look at it, and at images there. May hang."""
+
+    def mount(self, seen: Ground | None) -> Check:
+        """Whether it is mounted as it should be, by the newest look."""
+
+    def objection(self, seen: Ground | None) -> str:
+        """Why the newest look does not hold at this moment; empty: it does. Never waits."""
+
+    def keep(self, image: Path, pid: int, seen: Ground) -> None:
+        """Leave there by what it is known again. May hang."""
+
+
 class Prober:
     """Runs one VM's probes for ever; :attr:`checks` has the newest results, :meth:`unable` their sum.
 
     :param vm: its part of the guard's configuration.
-    :param share: what the folder of its image must lie in.
+    :param storage: where its image is.
     :param changed: called, in the prober's thread, when anything of it has changed.
     """
 
     def __init__(
-        self, node: str, vm: dict[str, Any], share: Share, sources: Sources, changed: Callable[[AbilitySeen], None]
+        self, node: str, vm: dict[str, Any], storage: Storage, sources: Sources, changed: Callable[[AbilitySeen], None]
     ) -> None:
-        self._node, self._vm, self._share, self._sources, self._changed = node, vm, share, sources, changed
+        self._node, self._vm, self._storage, self._sources, self._changed = node, vm, storage, sources, changed
         self._ground: tuple[float, Ground | None] = (float("-inf"), None)
         self._seen: Ground | None = None
         self._lost_s: float | None = None
@@ -114,12 +134,13 @@ class Prober:
         ask = self._sources
         error, unkept, unprotected = ask.libvirt_error(), ask.fencer_error(), ask.watchdog_error()
         overlaid = ask.disk_error()
+        storage, image = seen.by_whom(self._storage.is_of_vm)
         self.checks = checks.look(
             Sight(
                 self._vm,
-                storage=seen.storage,
-                mount=self._share.mount(self._seen),
-                image=Check(False, seen.moved) if seen.moved else seen.images[0],
+                storage=storage,
+                mount=self._storage.mount(self._seen),
+                image=image,
                 overlay=Check(not overlaid, overlaid),
                 libvirt=Check(not error, error),
                 fencer=Check(not unkept, unkept),
@@ -140,14 +161,14 @@ class Prober:
         empty: nothing speaks against it. Never waits: of the storage it is asked only whether it still is what the
         newest look has seen.
         """
-        return self._share.objection(self._seen) or self._sources.disk_error()
+        return self._storage.objection(self._seen) or self._sources.disk_error()
 
     def objection_by_now(self) -> str:
         """As :meth:`objection`, for who may wait a moment: where something else was mounted since the newest look, the
         next one decides.
         """
         end_s = boottime_s() + PROBE_EVERY_S + STORAGE_LIMIT_S / 4
-        while self._share.objection(self._seen) and self._seen and self._seen.storage.ok and boottime_s() < end_s:
+        while self._storage.objection(self._seen) and self._seen and self._seen.storage.ok and boottime_s() < end_s:
             time.sleep(LOOK_AGAIN_S)
         return self.objection()
 
@@ -192,7 +213,7 @@ class Prober:
             def work() -> None:
                 path, pid, file = Path(self._vm["image"]), self._sources.qemu(), self._sources.written()
                 try:
-                    seen = self._share.look(path.parent, f"{self._node}-{self._vm['name']}", [path], pid, file)
+                    seen = self._storage.look(path.parent, f"{self._node}-{self._vm['name']}", [path], pid, file)
                 except Exception as error:  # never said to hang because of it
                     log.exception("looking at %s", path.parent)
                     seen = Ground.failed(f"{path.parent} can't be looked at: {error!r}", 1)
@@ -214,7 +235,7 @@ class Prober:
     def _keep_share(self, image: Path, seen: Ground) -> None:
         """Leave the share's id, if that is this node's to do. Nobody waits for it."""
         try:
-            self._share.keep(image, self._sources.qemu(), seen)
+            self._storage.keep(image, self._sources.qemu(), seen)
         except Exception as error:
             self._share_fault.note(error)
         else:

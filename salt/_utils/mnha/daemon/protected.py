@@ -22,6 +22,7 @@ from .adapters.health import GuestHealth
 from .adapters.lease_store import ConsulStore
 from .adapters.libvirt import LibvirtHypervisor
 from .adapters.migration import Route
+from .adapters.rbd import Rbd
 from .journal import GuardJournal
 from .node import Node
 from .prober import Prober, Sources
@@ -77,7 +78,7 @@ def protect(
     :param post: takes the events for its guard, from any thread.
     :param call: has something done in the main thread, before the events that are posted later.
     """
-    name, timings = vm["name"], Timings.from_dict(node.config["timings"])
+    name, timings, rbd = vm["name"], Timings.from_dict(node.config["timings"]), Rbd.of(vm)
     store = ConsulStore(node.servers, keys.full(node.cluster, keys.vm(name)), post, timings.deadline_s)
     disk = DiskWatch(
         node.connection,
@@ -99,9 +100,9 @@ def protect(
         watchdog_error=lambda: str(node.fencer.watchdog()["objection"]),
         lack=lambda: node.memory.lack(name),
         disk=node.consul_disk.check,
-        storage_elsewhere=node.other_nodes.with_storage,
+        storage_elsewhere=lambda: node.other_nodes.with_storage(name if rbd else ""),
     )
-    prober = Prober(node.name, vm, node.share, sources, changed=post)
+    prober = Prober(node.name, vm, rbd or node.share, sources, changed=post)
 
     def objection() -> str:
         """Why the VM must not be started or resumed at this very moment."""
@@ -114,6 +115,11 @@ def protect(
             epoch = guard.view.lease.epoch if guard.view.lease else 0
             call(lambda: journal.note("shut down", told.text, epoch=epoch, how=told.how, after_s=told.after_s))
 
+    def shut_others_out(is_void: Callable[[], bool]) -> None:
+        """See :class:`.adapters.rbd.Rbd`; of an image file QEMU's own lock does it."""
+        if rbd:
+            rbd.shut_others_out(lambda: guard.view.granted_until_s, is_void)
+
     hypervisor = LibvirtHypervisor(
         node.connection,
         name,
@@ -125,6 +131,7 @@ def protect(
         objection,
         post,
         tell_of_end,
+        shut_others_out,
     )
     limits = _limits(node.config, vm)
     guard = Guard(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from . import checks
 from .adapters import consul_disk, fencer, probe
 from .adapters.consul import Servers
 from .adapters.libvirt import URI
+from .adapters.rbd import Rbd
 from .adapters.share import Rules, fitness, id_of
 from .checks import CHECKS, Of, Sight
 from .memory import Memory
@@ -75,8 +76,7 @@ def _finding(name: str, look: Callable[[], str]) -> Finding:
 
 def _checks(config: dict[str, Any], servers: Servers) -> list[Finding]:
     """All that a running guard checks: first what concerns the node, then what concerns each VM."""
-    seen = _ground(config, servers)
-    mount = fitness(seen.mount, Path(config["image_folder"]), Rules.of(config)) if seen.mount else probe.Check(True)
+    grounds = _grounds(config, servers)
     libvirt_answers, fences, watchdog = (
         _seen(_libvirt),
         _seen(lambda: _fencer(config)),
@@ -84,16 +84,17 @@ def _checks(config: dict[str, Any], servers: Servers) -> list[Finding]:
     )
     memory = Memory(config, {})
     consul_writes = consul_disk.look_once(probe.CONSUL_DATA, config["timings"]["lease_s"])
-    of_node: dict[str, probe.Check] = {}
     of_vms: dict[str, probe.Check] = {}
-    for vm, image in zip(config["vms"], seen.images, strict=True):
+    all_results = []
+    for vm in config["vms"]:
+        storage, mount, image = grounds[vm["name"]]
         running = not _seen(lambda name=vm["name"]: _empty(config, name)).ok  # type: ignore[misc]
         overlaid = _seen(lambda vm=vm: _disk(config, servers, vm))  # type: ignore[misc]
         lack = memory.lack(vm["name"])
         results = checks.look(
             Sight(
                 vm,
-                storage=seen.storage,
+                storage=storage,
                 mount=mount,
                 image=image,
                 overlay=overlaid,
@@ -105,14 +106,36 @@ def _checks(config: dict[str, Any], servers: Servers) -> list[Finding]:
                 lack=lack,
             )
         )
-        of_node |= {name: one for name, one in results.items() if CHECKS[name].of is not Of.VM}
+        all_results.append(results)
         of_vms |= {f"{vm['name']}: {name}": one for name, one in results.items() if CHECKS[name].of is Of.VM}
+    of_node = {name: _worst(results[name] for results in all_results)
+               for name in CHECKS if CHECKS[name].of is not Of.VM}  # fmt: skip
     return [Finding(name, one.ok, one.why or "fine") for name, one in {**of_node, **of_vms}.items()]
 
 
-def _ground(config: dict[str, Any], servers: Servers) -> probe.Ground:
+def _worst(results: Iterable[probe.Check]) -> probe.Check:
+    """The first that fails, as a running guard tells it; if none does, the first."""
+    return min(results, key=lambda one: one.ok)
+
+
+def _grounds(config: dict[str, Any], servers: Servers) -> dict[str, tuple[probe.Check, probe.Check, probe.Check]]:
+    """VM -> its storage, how that is mounted, its image: of all in the folder by one look."""
+    found = {}
+    for vm in config["vms"]:
+        if rbd := Rbd.of(vm):
+            seen = rbd.look(Path(), f"{config['node']}-{vm['name']}-check", [Path(vm["image"])])
+            storage, image = seen.by_whom(rbd.is_of_vm)
+            found[vm["name"]] = storage, rbd.mount(seen), image
+    if in_files := [vm for vm in config["vms"] if not vm.get("ceph")]:
+        seen = _ground(config, servers, [Path(vm["image"]) for vm in in_files])
+        mount = fitness(seen.mount, Path(config["image_folder"]), Rules.of(config)) if seen.mount else probe.Check(True)
+        found |= {vm["name"]: (seen.storage, mount, one) for vm, one in zip(in_files, seen.images, strict=True)}
+    return found
+
+
+def _ground(config: dict[str, Any], servers: Servers, paths: list[Path]) -> probe.Ground:
     """The folder with the images, if it is the cluster's share."""
-    paths, folder = [Path(vm["image"]) for vm in config["vms"]], Path(config["image_folder"])
+    folder = Path(config["image_folder"])
     try:
         row = _row(servers, keys.full(config["cluster"], keys.SHARE))
     except MnhaError as error:

@@ -213,13 +213,13 @@ class Requests:
         """
         node, running = self._node.name, {}
         status = self._loop.ask(self._status.whole)
-        images = {vm["name"]: vm["image"] for vm in self._node.config["vms"]}
+        images = {vm["name"]: vm["image"] for vm in self._node.config["vms"] if not vm.get("ceph")}
         for name, vm in status["vms"].items():
             lease = vm["lease"] or {}
             holder = lease.get("holder")
             if holder and holder != node and not lease["expired"]:
                 raise RefusedError(f"{name} is held by {holder}: its share is the cluster's; ask there, or stop {name}")
-            if vm["vm_pid"]:
+            if vm["vm_pid"] and name in images:
                 running[images[name]] = int(vm["vm_pid"])
         name = self._node.share.adopt(running)
         for vm in self._protected:

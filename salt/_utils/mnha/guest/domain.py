@@ -10,6 +10,8 @@ What differs from a plain domain, and why:
   controller and a driver more. A file of the node's own is no hindrance to a migration, for libvirt takes read-only
   disks as safe; the guest then reads the target's. A seed that is not there keeps no VM from its start
   (``startupPolicy``, which libvirt has for hard disks, too): it starts without that disk;
+* a disk in Ceph is opened with the same: ``cache='none'`` switches librbd's own cache off, so no write is acknowledged
+  that Ceph has not. Who else has it open QEMU's lock does not tell there (:mod:`mnha.daemon.adapters.rbd`);
 * it runs in a slice of its own (``<resource>``), by which the fencer kills it (:mod:`mnha.fencer.slices`);
 * ``on_crash`` and ``on_poweroff`` destroy: only the guard starts a VM again, because only it knows the lease;
 * the CPU is one that can be migrated: ``host-passthrough`` breaks between hosts that differ in anything;
@@ -30,6 +32,7 @@ from ..errors import FailedError
 
 if TYPE_CHECKING:  # The guard calls with_epoch and has no pydantic.
     from ..config import ClusterConfig, Vm
+    from ..config.rbd import Rbd
 
 EPOCH_ENTRY = "opt/mnha/epoch"
 CONSOLE_LOG_FOLDER = "/var/log/libvirt/qemu"
@@ -78,7 +81,7 @@ def render(cluster: ClusterConfig, vm_name: str, node: str, *, kvm_works: bool) 
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
         _text(root, event, action)
     devices = ET.SubElement(root, "devices")
-    _disk(devices, cluster, vm)
+    _disk(devices, cluster, vm_name, vm)
     if vm.configure_guest:
         _seed(devices, vm_name)
     # No USB: nothing uses it, and polling it costs the host CPU time. libvirt would add a controller by default.
@@ -169,9 +172,10 @@ def _os(root: ET.Element, cluster: ClusterConfig, vm: Vm) -> None:
     if vm.boot is None:
         ET.SubElement(os_, "boot", dev="hd")
         return
-    _text(os_, "kernel", posixpath.join(cluster.image_folder, vm.boot.kernel))
+    folder = cluster.image_folder or ""  # a rule says that it is there
+    _text(os_, "kernel", posixpath.join(folder, vm.boot.kernel))
     if vm.boot.initrd:
-        _text(os_, "initrd", posixpath.join(cluster.image_folder, vm.boot.initrd))
+        _text(os_, "initrd", posixpath.join(folder, vm.boot.initrd))
     if vm.boot.cmdline:
         _text(os_, "cmdline", vm.boot.cmdline)
 
@@ -185,7 +189,10 @@ def _cpu(root: ET.Element, vm: Vm, *, emulated: bool) -> None:
     _text(cpu, "model", vm.cpu_model or "qemu64", fallback="forbid")
 
 
-def _disk(devices: ET.Element, cluster: ClusterConfig, vm: Vm) -> None:
+def _disk(devices: ET.Element, cluster: ClusterConfig, vm_name: str, vm: Vm) -> None:
+    if vm.rbd:
+        _rbd(devices, vm.rbd, vm.rbd.image_of(vm_name), vm.rbd.secret_of(vm.uuid))
+        return
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
     # io='threads': native AIO blocks the VM's main loop where a file system can't do it asynchronously (sparse files).
     ET.SubElement(
@@ -198,10 +205,26 @@ def _disk(devices: ET.Element, cluster: ClusterConfig, vm: Vm) -> None:
         io="threads",
         discard="unmap",
     )
-    source = ET.SubElement(disk, "source", file=posixpath.join(cluster.image_folder, vm.image))
+    path = posixpath.join(cluster.image_folder or "", vm.image or "")
+    source = ET.SubElement(disk, "source", file=path)
     # The image belongs to QEMU's user for good (states.mnvm). libvirt would give it to that user at each start and back
     # to root at each end: late, on the node that is left, while QEMU opens it on the next.
     ET.SubElement(source, "seclabel", model="dac", relabel="no")
+    ET.SubElement(disk, "target", dev="vda", bus="virtio")
+
+
+def _rbd(devices: ET.Element, rbd: Rbd, image: str, secret: str) -> None:
+    """An RBD image, by the monitors of the configuration: no file of Ceph's own has to be right on the node."""
+    disk = ET.SubElement(devices, "disk", type="network", device="disk")
+    ET.SubElement(
+        disk, "driver", name="qemu", type="raw", cache="none", error_policy="stop", discard="unmap"
+    )  # fmt: skip
+    source = ET.SubElement(disk, "source", protocol="rbd", name=image)
+    for monitor in rbd.monitors:
+        host, _, port = monitor.partition(":")
+        ET.SubElement(source, "host", {"name": host, **({"port": port} if port else {})})
+    auth = ET.SubElement(source, "auth", username=rbd.user)
+    ET.SubElement(auth, "secret", type="ceph", uuid=secret)
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
 
 
@@ -276,6 +299,7 @@ _IDENTITY: dict[str, Callable[[ET.Element], str]] = {
     "entry": lambda e: e.get("name", ""),
     "graphics": lambda e: e.get("type", ""),
     "sysinfo": lambda e: e.get("type", ""),
+    "host": lambda e: f"{e.get('name')} {e.get('port', '')}".strip(),
 }
 """By what elements that may stand several times in one place are told apart."""
 
@@ -283,6 +307,7 @@ _ONLY_WANTED = {
     "": {"sysinfo"},
     "os": {"kernel", "initrd", "cmdline", "loader"},
     "devices": {"disk", "interface", "hostdev", "filesystem", "graphics", "channel", "shmem", "redirdev"},
+    "devices/disk/source": {"host"},
     "devices/disk": {"shareable", "readonly", "transient", "iotune", "mirror"},
     "devices/interface": {"bandwidth", "filterref", "vlan", "boot"},
     "sysinfo": {"entry"},

@@ -51,7 +51,7 @@ def questions(cluster: ClusterConfig) -> Iterator[Question]:
     themselves is not asked for: what lies below a folder that they mount, and the hosts' own bridges.
     """
     for name, vm in cluster.vms.items():
-        path = posixpath.join(cluster.image_folder, vm.image) if cluster.image_folder else ""
+        path = posixpath.join(cluster.image_folder, vm.image) if cluster.image_folder and vm.image else ""
         if path and not any(path.startswith(f"{folder}/") for folder in cluster.mounts):
             fault = f"{path}, the image of {name}, is not there: mount the share, and copy the image into it"
             yield Question("file.file_exists", path, lambda reply: reply.value is True, fault)

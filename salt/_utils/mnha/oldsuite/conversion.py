@@ -14,10 +14,12 @@ from typing import Any
 
 from ..config import ClusterConfig
 from ..config.fields import join
-from ..errors import ConfigurationError, Fault, InputError
+from ..errors import Fault, InputError
 from .file import OldConfig
 from .written import MIB_OF_GB, NETWORK, of_mapping
 
+OLD_IMAGE = "mnvm.img"
+"""How the old suite calls the image in its folder."""
 VM = {
     "cpus": "CPU",
     "memory_mib": "MemorySizeInGB",
@@ -26,6 +28,7 @@ VM = {
     "console_proxy_address": "ConsoleProxyOverriddenIP",
     "allow_reset_root_password": "AllowResetRootPassword",
 }
+RBD = {"pool": "PoolName", "monitors": "MonAddrs"}
 CLUSTER = {"nodes": "Node", "image_folder": "ImageFolder", "chrony_servers": "ChronyServers", "vms": "the VM"}
 
 
@@ -47,13 +50,7 @@ def to_cluster(old: OldConfig, base: Mapping[str, Any], vm: str) -> dict[str, An
 
     :param base: the cluster before, as a mapping; the file does not say all that a cluster needs.
     :param vm: whose values they are.
-    :raises ConfigurationError: the file says what a cluster can't have.
     """
-    if old.Type == "CephConf":
-        problem = "a VM with its disk in Ceph's RBD is not supported"
-        raise ConfigurationError(
-            faults=[Fault("Type", old.Type, problem, "put its image into a shared folder: FileConf")]
-        )
     cluster = copy.deepcopy(dict(base))
     nodes = dict(cluster.get("nodes") or {})
     cluster["nodes"] = {
@@ -61,6 +58,7 @@ def to_cluster(old: OldConfig, base: Mapping[str, Any], vm: str) -> dict[str, An
     }
     cluster |= {"image_folder": old.ImageFolder, "chrony_servers": list(old.ChronyServers)}
     guest = dict((cluster.get("vms") or {}).get(vm) or {})
+    guest |= _disk(old, guest)
     guest |= {
         "cpus": old.CPU,
         "memory_mib": round(old.MemorySizeInGB * MIB_OF_GB),
@@ -73,7 +71,19 @@ def to_cluster(old: OldConfig, base: Mapping[str, Any], vm: str) -> dict[str, An
         "allow_reset_root_password": old.AllowResetRootPassword,
     }
     cluster["vms"] = {**(cluster.get("vms") or {}), vm: _without_none(guest)}
+    if cluster["image_folder"] is None:
+        del cluster["image_folder"]
     return cluster
+
+
+def _disk(old: OldConfig, guest: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the VM's disk is. The file names neither the image nor Ceph's user: what the VM has stays, and what it has
+    not is the default, an image as the old suite called it.
+    """
+    if old.Type == "CephConf":
+        rbd = {**(guest.get("rbd") or {}), "pool": old.PoolName, "monitors": list(old.MonAddrs)}
+        return {"image": None, "rbd": rbd}
+    return {"image": guest.get("image") or (OLD_IMAGE if guest.get("rbd") else None), "rbd": None}
 
 
 def from_cluster(cluster: ClusterConfig, vm: str) -> dict[str, Any]:
@@ -93,6 +103,9 @@ def _path(path: str, vm: str) -> str:
     if found := re.fullmatch(rf"vms:{re.escape(vm)}:networks:(\d+)(?::(\w+))?(?::(.*))?", ours):
         number, key, rest = found.groups()
         return join("Network", number, NETWORK.get(key or "", key or ""), rest or "")
+    if found := re.fullmatch(rf"vms:{re.escape(vm)}:rbd(?::(\w+))?(?::(.*))?", ours):
+        key, rest = found.groups()
+        return join(RBD[key], rest or "") if key in RBD else path if key else "Type"
     if found := re.fullmatch(rf"vms:{re.escape(vm)}:(\w+)(?::(.*))?", ours):
         return join(VM[found[1]], found[2] or "") if found[1] in VM else path
     first, _, rest = ours.partition(":")

@@ -24,6 +24,7 @@ from ..config.kinds import (
     Section,
     as_tuple,
 )
+from ..config.rbd import check_monitor, check_rbd_name
 from ..errors import ConfigurationError, Fault
 from .tolerant import Correction
 from .tolerant import read as read_json
@@ -55,6 +56,8 @@ TEXTS = WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}
 Hosts = Annotated[tuple[Host, ...], BeforeValidator(_list), TEXTS]
 Addresses = Annotated[tuple[IPv4, ...], BeforeValidator(_list), TEXTS]
 TEXT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+Monitors = Annotated[tuple[Annotated[str, BeforeValidator(check_monitor)], ...], BeforeValidator(_list), TEXTS]
+Pool = Annotated[str, BeforeValidator(lambda value: check_rbd_name(value) if value else "")]
 Address = Annotated[AddressPerNode | None, BeforeValidator(_nothing), TEXT]
 Mask = Annotated[NetmaskPerNode | None, BeforeValidator(_nothing), TEXT]
 
@@ -80,9 +83,9 @@ class OldConfig(Section):
     MemorySizeInGB: Annotated[float, Field(gt=0, le=16384)] = Field(description="the VM's memory; at least 8")
     CPU: Annotated[int, Field(ge=1, le=512)] = Field(description="the VM's virtual CPUs; at least 4")
     Type: Literal["FileConf", "CephConf"] = Field("FileConf", description="where the VM's disk is")
-    MonAddrs: Hosts = Field((), description="Ceph's monitors; null for FileConf")
+    MonAddrs: Monitors = Field((), description="Ceph's monitors; null for FileConf")
     ChronyServers: Hosts = Field((), description="the time servers")
-    PoolName: str = Field("", description='Ceph\'s pool; "" for FileConf')
+    PoolName: Pool = Field("", description='Ceph\'s pool; "" for FileConf')
     ImageFolder: Annotated[AbsolutePath | None, BeforeValidator(_nothing)] = Field(
         None, description="the shared folder with the VM's image"
     )

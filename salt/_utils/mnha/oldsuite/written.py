@@ -27,15 +27,16 @@ def of_mapping(cluster: Mapping[str, Any], vm: str) -> dict[str, Any]:
     """
     guest = cluster["vms"][vm]
     gigabytes = guest["memory_mib"] / MIB_OF_GB
+    rbd = guest.get("rbd")
     found: dict[str, Any] = {
         "Node": [f"{node['management']} {name}" for name, node in cluster["nodes"].items()],
         "MemorySizeInGB": int(gigabytes) if gigabytes.is_integer() else gigabytes,
         "CPU": guest["cpus"],
-        "Type": "FileConf",
-        "MonAddrs": None,
+        "Type": "CephConf" if rbd else "FileConf",
+        "MonAddrs": list(rbd["monitors"]) if rbd else None,
         "ChronyServers": list(cluster.get("chrony_servers", ())),
-        "PoolName": "",
-        "ImageFolder": cluster["image_folder"],
+        "PoolName": rbd["pool"] if rbd else "",
+        "ImageFolder": cluster.get("image_folder", ""),
         "DNS": list(guest.get("dns", ())),
         "Network": [
             {theirs: _as_there(network.get(ours)) for ours, theirs in NETWORK.items()} for network in guest["networks"]

@@ -8,6 +8,7 @@ Layout of `/etc/mnha/secrets/<cluster>/` (folders 0700, files 0600, root only):
     nodes/<node>/node.pem node-key.pem             for Consul
     nodes/<node>/libvirt.pem libvirt-key.pem       for live migration
     nodes/<node>/agent-token guard-token policy-token
+    ceph/<vm>.key                given by an operator (:mod:`.ceph`), not made here
     salt/master.pem master.pub   the key pair all masters share (only if masters run on the nodes)
 
 What it keeps:

@@ -285,6 +285,8 @@ class LibvirtHypervisor:
         nothing where nobody had asked.
     :ivar moves: the last migration away from here.
     :ivar asker: asks the guest to shut down.
+    :param shut_others_out: called before each start, not before a resume, with what tells whether the start is void by
+        now; it may wait. :class:`FailedError`: the VM must not be started.
     """
 
     def __init__(
@@ -299,7 +301,9 @@ class LibvirtHypervisor:
         objection: Callable[[], str],
         post: Callable[[Event], None],
         tell: Callable[[Told | None], None] = lambda told: None,
+        shut_others_out: Callable[[Callable[[], bool]], None] = lambda is_void: None,
     ) -> None:
+        self._shut_others_out = shut_others_out
         self._connection, self.name, self._uuid, self._domain_xml = connection, name, uuid, domain_xml
         self._slices, self._route, self._objection, self._post = slices, route, objection, post
         self._tell, self.moves = tell, Moves()
@@ -417,6 +421,7 @@ class LibvirtHypervisor:
             xml = with_epoch(self._domain_xml.read_text(encoding="utf-8"), epoch)
             domain = self._connection.get().defineXML(xml)
             self._wait_until_inactive(domain)
+            self._shut_others_out(lambda: self._voided >= generation)
             self._begin(generation)
             # A managed save, which somebody may have made by hand, would bring an old memory to a newer disk.
             domain.createWithFlags(libvirt.VIR_DOMAIN_START_FORCE_BOOT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -30,13 +31,16 @@ class OtherNodes:
     ) -> None:
         self._servers, self._folder, self._node, self._alive = servers, f"{prefix}/{keys.NODES}", node, alive
 
-    def with_storage(self) -> str:
+    def with_storage(self, vm: str = "") -> str:
         """The nodes, for people, that are alive and whose guards find their storage well; empty if none is known.
+
+        :param vm: that of this VM, where it has one of its own.
 
         Waits for Consul's answer, :data:`TIMEOUT_S` at the most.
         """
         alive = {node for node, seen in self._alive().items() if seen["alive"]}
-        return ", ".join(sorted(alive & with_storage(self._rows()) - {self._node}))
+        rows = self._rows()
+        return ", ".join(sorted(alive & (with_image(vm, rows) if vm else with_storage(rows)) - {self._node}))
 
     def failing(self, check: str) -> set[str]:
         """The nodes whose guards say that a check of theirs fails; waits like :meth:`with_storage`."""
@@ -62,6 +66,19 @@ def with_storage(rows: list[dict[str, Any]]) -> set[str]:
     """
     mounted = said_of(MOUNT, rows)  # an older guard does not tell
     return {node for node, ok in said_of(STORAGE, rows).items() if ok is True and mounted.get(node, True) is True}
+
+
+def with_image(vm: str, rows: list[dict[str, Any]]) -> set[str]:
+    """Of Consul's rows of the nodes' records, those nodes that reach this VM's image. What can't be read is not
+    well.
+    """
+    found = set()
+    for row in rows:
+        with contextlib.suppress(KeyError, TypeError, ValueError, RecursionError):
+            record = json.loads(row["Value"] or b"")
+            if record["guard"]["vms"][vm]["checks"]["image"]["ok"] is True:
+                found.add(str(record["node"]))
+    return found
 
 
 def said_of(check: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

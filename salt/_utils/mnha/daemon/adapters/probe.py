@@ -63,6 +63,18 @@ class Ground:
         """Of a folder that is not, or not yet, known to be the share."""
         return cls(Check(False, why), [Check(False, look.NOT_THE_SHARE)] * images)
 
+    def by_whom(self, is_of_vm: bool) -> tuple[Check, Check]:
+        """The checks of the node's storage, and of the first image.
+
+        :param is_of_vm: whether the storage is of this VM alone. Then what is wrong with it is the VM's matter, and
+            keeps no other from running on the node.
+        """
+        image = Check(False, self.moved) if self.moved else self.images[0]
+        if not is_of_vm:
+            return self.storage, image
+        is_told = not self.storage.ok or (image.ok and self.storage.why)
+        return Check(True), self.storage if is_told else image
+
     @property
     def is_readable(self) -> bool:
         """Whether the share's id could be read, or that there is none."""

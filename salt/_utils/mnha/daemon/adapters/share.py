@@ -63,6 +63,8 @@ class Share:
     :param record: `share` in Consul.
     """
 
+    is_of_vm = False
+
     def __init__(self, node: str, folder: Path, record: Record, rules: Rules) -> None:
         self._node, self._folder, self._record, self._rules = node, folder, record, rules
         self._told = ""
@@ -130,6 +132,8 @@ class Share:
         :param running: image -> QEMU, of the VMs that run here; these must run from there.
         :raises MnhaError: it can't be.
         """
+        if not self._folder.is_absolute():
+            raise FailedError("the cluster has no image_folder: its disks are in Ceph")
         if not (self._record.is_known() or self._record.fault):
             raise FailedError(NOT_KNOWN)
         seen = ground(self._folder, f"{self._node}-adopt", (), self._folder, "", may_be_root=self._rules.declared)
