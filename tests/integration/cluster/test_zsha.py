@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 
 from lab.cluster import Cluster
 from tests.support.scene import Scene
@@ -17,13 +19,15 @@ def zsha(cluster: Cluster, node: str, *words: str, timeout_s: float = 60) -> tup
     return done.returncode, done.stdout + done.stderr
 
 
-def test_it_tells_how_it_is_without_any_salt(scene: Scene) -> None:
+def test_it_tells_how_it_is_without_any_salt(scene: Scene, tell: Callable[[str], None]) -> None:
     cluster, node = scene.cluster, scene.others[0]
     address = {plan.name: plan.mgmt for plan in cluster.plans}
     for one in cluster.names:
         cluster.run(one, ["systemctl", "kill", "--signal=STOP", *SALT], check=True)
     try:
+        began_s = time.monotonic()
         code, printed = zsha(cluster, node, "status", timeout_s=SOON_S)
+        tell(f"zsha status with every Salt process stopped took {time.monotonic() - began_s:.2f} s")
         assert code == 0, printed
         lines = printed.splitlines()
         assert lines[:2] == [">>>MN-VM Running On", f"{address[scene.holder]} : running"]
