@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from lab.cluster import Cluster
 from lab.pillar import CLUSTER_NAME
@@ -44,37 +45,33 @@ def _measure(bed: Bed, witness: Witness, this: Round) -> None:
     with Pulse(bed.cluster.settings.disk_image) as pulse:
         wait_until(lambda: bool(pulse.boots), BEATS_S, "the guest writes")
         began_s = witness.mark("migrate", holder)
-        told = migrated(bed.cluster, holder)
+        told = typed(bed.cluster, holder, "migrate")
         this.moments[TYPED] = bed.cluster.boottime() - began_s
         end_s = bed.cluster.boottime()
         wait_until(lambda: pulse.last_s > end_s + 2 * BEAT_S, BEATS_S, "the guest goes on")
         if len(pulse.boots) != 1:
             raise LabError(f"the guest has booted\n{witness.table()}")
         this.moments[STANDSTILL] = max(0.0, pulse.longest_gap_s(began_s) - BEAT_S)
-    this.moments |= moments(told)
     this.facts["new_node"] = told["node"]
+    newest = [event for event in typed(bed.cluster, holder, "history")["history"] if event["event"] == "migrated"][-1]
+    this.moments |= moments(told, newest)
 
 
-def migrated(cluster: Cluster, node: str) -> dict[str, object]:
-    """Type it on a node; what it returns, with libvirt's figures of the history.
+def typed(cluster: Cluster, node: str, verb: str) -> dict[str, Any]:
+    """Type a verb on a node; what it returns.
 
     :raises LabError: it failed.
     """
-    words = ["salt-run", "--out=json", "mnha.migrate", f"cluster={CLUSTER_NAME}"]
+    words = ["salt-run", "--out=json", f"mnha.{verb}", f"cluster={CLUSTER_NAME}"]
     done = cluster.run(node, words, timeout_s=LIMIT_S)
     if done.returncode:
         raise LabError(f"`{' '.join(words)}` ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    told = json.loads(done.stdout)[CLUSTER_NAME]
-    words = ["salt-run", "--out=json", "mnha.history", f"cluster={CLUSTER_NAME}"]
-    events = json.loads(cluster.run(node, words, timeout_s=LIMIT_S, check=True).stdout)[CLUSTER_NAME]["history"]
-    newest = [event for event in events if event["event"] == "migrated"][-1]
-    return {**told, "figures": newest.get("figures") or {}}
+    return dict(json.loads(done.stdout)[CLUSTER_NAME])
 
 
-def moments(told: dict[str, object]) -> dict[str, float]:
-    """What `mnha.migrate` has told of one; what it does not know is missing."""
-    figures = told["figures"]
-    downtime_ms = figures.get("downtime_ms") if isinstance(figures, dict) else None
+def moments(told: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, float]:
+    """What `mnha.migrate` has told of one, and recorded of it; what it does not know is missing."""
+    downtime_ms = (recorded.get("figures") or {}).get("downtime_ms")
     found = {
         WHOLE: told["took_s"],
         BY_CLOCKS: told["downtime_s"],

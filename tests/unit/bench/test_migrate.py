@@ -5,12 +5,13 @@ from __future__ import annotations
 from tests.bench import migrate
 from tests.bench.bed import Round
 
-TOLD = {"took_s": 2.5, "downtime_s": 0.21, "figures": {"downtime_ms": 61}}
+TOLD = {"took_s": 2.5, "downtime_s": 0.21}
+RECORDED = {"figures": {"downtime_ms": 61}}
 
 
 def test_what_was_told_of_a_migration_becomes_moments_and_what_nobody_knows_is_missing() -> None:
-    assert migrate.moments(dict(TOLD)) == {"whole": 2.5, "by_clocks": 0.21, "by_libvirt": 0.061}
-    assert migrate.moments({**TOLD, "downtime_s": None, "figures": {}}) == {"whole": 2.5}
+    assert migrate.moments(TOLD, RECORDED) == {"whole": 2.5, "by_clocks": 0.21, "by_libvirt": 0.061}
+    assert migrate.moments({**TOLD, "downtime_s": None}, {"figures": None}) == {"whole": 2.5}
 
 
 def test_the_targets_are_three_seconds_in_all_and_a_third_of_one_without_the_guest() -> None:
