@@ -380,11 +380,13 @@ def reset_password(
 
 
 @_change
-def ceph_key(file: str, *, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+def ceph_key(file: str, *, cluster: str | None = None, vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """Keep the key of a VM's disk in Ceph on this master; the nodes get it with the next `state.apply`.
 
     file
         a file that only root can read, with what `ceph auth get client.USER` or `ceph auth get-key client.USER` prints
+    test
+        True: only tell whether it would be kept
 
     CLI Example:
 
@@ -399,9 +401,10 @@ def ceph_key(file: str, *, cluster: str | None = None, vm: str | None = None) ->
         if not (disk := conf.require_vm(found).rbd):
             raise InputError(f"the disk of {found} is not in Ceph: it has no `rbd` in the pillar")
         folder = _on_demand("secrets.store").folder(__opts__) / conf.name
-        is_new = keys.keep(folder, found, keys.of_file(file, disk.user))
-        text = f"the key of client.{disk.user} for {found} is {'kept' if is_new else 'the one that was there already'}"
-        remedy = "; `salt '*' state.apply` gives it to the nodes" if is_new else ""
+        is_new = keys.keep(folder, found, keys.of_file(file, disk.user), test=test)
+        new = "would be kept" if test else "is kept"
+        text = f"the key of client.{disk.user} for {found} {new if is_new else 'is the one that was there already'}"
+        remedy = "; `salt '*' state.apply` gives it to the nodes" if is_new and not test else ""
         return {"result": True, "comment": text + remedy, "vm": found}
 
     return verbs.run(__opts__, cluster, work)

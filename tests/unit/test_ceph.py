@@ -67,6 +67,8 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_a_key_is_kept_for_root_alone_and_a_newer_one_takes_its_place(store: Path) -> None:
+    assert keys.keep(store, "mnvm", KEY, test=True) is True
+    assert keys.keys(store) == {}, "a rehearsal writes nothing"
     assert keys.keep(store, "mnvm", KEY) is True
     assert keys.keep(store, "mnvm", KEY) is False
     assert keys.keep(store, "mnvm", OTHER) is True

@@ -35,10 +35,11 @@ def of_file(path: str, user: str) -> str:
         raise InputError(f"{path}: {error.message}") from None
 
 
-def keep(folder: Path, vm: str, key: str) -> bool:
+def keep(folder: Path, vm: str, key: str, *, test: bool = False) -> bool:
     """Keep a VM's key in the store of its cluster; False: it was there already.
 
     :param folder: that of the cluster, which `mnha.bootstrap` has made.
+    :param test: only tell, and write nothing.
     :raises FailedError: it can't be written.
     """
     path = folder / "ceph" / f"{vm}.key"
@@ -46,6 +47,8 @@ def keep(folder: Path, vm: str, key: str) -> bool:
         raise FailedError(f"{folder} is missing: run `salt-run mnha.bootstrap {folder.name}` before")
     if keys(folder).get(vm) == key:
         return False
+    if test:
+        return True
     new = path.with_suffix(".new")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
