@@ -165,9 +165,10 @@ def test_one_that_comes_from_another_node_changes_address_and_route_and_goes_bac
 
 def test_what_is_right_is_left_as_it_is(guest: Guest) -> None:
     guest.becomes(wanted(interface(HERE), dns=("192.0.2.53",)))
-    before = guest.does("ip address; ip route; cat /etc/resolv.conf")
+    looked_at = "ip -4 -oneline address; ip -4 route; cat /etc/resolv.conf"
+    before = guest.does(looked_at)
     guest.becomes(wanted(interface(HERE), dns=("192.0.2.53",)))
-    assert guest.does("ip address; ip route; cat /etc/resolv.conf") == before
+    assert guest.does(looked_at) == before
     assert RESOLV_CONF in before
 
 
