@@ -24,7 +24,7 @@ from mnha.errors import FailedError
 from mnha.host import ceph as texts
 from mnha.host.clock import boottime_s
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 MIB = 8
 REFUSED = "Cannot send after transport endpoint shutdown"
 """EBLOCKLISTED, which is ESHUTDOWN, in strerror's words."""

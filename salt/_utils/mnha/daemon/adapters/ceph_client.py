@@ -1,7 +1,8 @@
 """What is asked of Ceph, as a program.
 
 librados may hang, or end its process by an assertion. So it is this process that does, and never the guard. It is begun
-anew each time, by its path and without the package, with the system's own Python, to which python3-rados belongs.
+anew each time, by its path and without the package, with the system's own Python, to which python3-rados belongs, and
+isolated (``-I``): else `import rbd` would find the file of that name beside it.
 
 ``ceph_client.py VERB CONF USER POOL IMAGE …`` prints one line of JSON. What goes wrong stands in it as `error`.
 
