@@ -13,12 +13,14 @@ STAYS = (
     "/etc/mnha/secrets", "/etc/salt", "/srv/mnha", "/var/cache/salt", "/var/lib/mnha/given.json",  # Salt's
     "/usr/lib/mnha/stamp", "/usr/lib/mnha/restart-when-idle", "/usr/lib/mnha/salt-requirements.txt",
     "/etc/systemd/system/salt-master.service.d", "/etc/systemd/system/salt-minion.service.d",
+    "/etc/mnha/networks.json", "/var/lib/mnha/network",  # the networks'
     "/usr/lib/mnha/network-back", "/etc/systemd/system/mnha-network-back-at-boot.service",  # the networks'
     "/etc/chrony/chrony.conf", "/etc/default/libvirtd", "/etc/libvirt",  # other packages', as they were set
     "/usr/bin/python3", "/usr/bin/systemd-run",
 )  # fmt: skip
 FOLDERS = {"/etc/mnha", "/etc/mnha/", "/var/lib/mnha", "/usr/lib/mnha"}
 """In which something of both lies."""
+IN_THE_GUEST = {"/run/mnha-guest.addresses", "/run/mnha-guest.json"}
 
 
 def places(paths: list[Path]) -> set[str]:
@@ -41,3 +43,13 @@ def test_nothing_that_stays_is_removed() -> None:
     assert {path for path in removed if below(path, STAYS)} == set()
     assert {kept for kept in STAYS if below(kept, removed)} == set()
     assert not removed & FOLDERS
+
+
+def test_what_modules_and_daemons_write_is_removed_or_stays_on_purpose() -> None:
+    """By the paths that stand in the library and in Salt's modules."""
+    removed = places(list((STATES / "removed").glob("*.sls")))
+    written = re.compile(r'"(/(?:etc|usr/lib|opt|var/lib|var/cache|var/log|run)/mnha[^"{ ]*)"')
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "salt").rglob("*.py")]
+    put = {path for text in sources for path in written.findall(text)} - FOLDERS - IN_THE_GUEST
+    assert len(put) > 15
+    assert {path for path in put if not below(path, removed) and not below(path, STAYS)} == set()

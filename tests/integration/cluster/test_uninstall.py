@@ -11,7 +11,8 @@ from lab.settings import IMAGE_FOLDER
 from tests.support.scene import Scene, eventually
 
 GONE = (
-    "/usr/bin/zsha", "/usr/bin/consul", "/usr/lib/mnha/mnha", "/opt/mnha", "/var/lib/mnha/consul",
+    "/usr/bin/zsha", "/usr/bin/consul", "/usr/lib/mnha/mnha", "/opt/mnha",
+    "/var/lib/mnha/consul", "/var/lib/mnha/seeds",
     "/etc/mnha/guard.json", "/etc/mnha/fencer.json", "/etc/mnha/cluster.json", "/etc/mnha/domains",
     *(f"/etc/mnha/{name}" for name in ("consul", "tokens", "tls", "libvirt")),
     *(f"/etc/systemd/system/{name}.service" for name in ("mnha-guard", "mnha-fencer", "consul")),
