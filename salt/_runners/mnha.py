@@ -380,11 +380,13 @@ def reset_password(
 
 
 @_change
-def ceph_key(file: str, *, cluster: str | None = None, vm: str | None = None) -> dict[str, Any]:
+def ceph_key(file: str, *, cluster: str | None = None, vm: str | None = None, test: bool = False) -> dict[str, Any]:
     """Keep the key of a VM's disk in Ceph on this master; the nodes get it with the next `state.apply`.
 
     file
         a file that only root can read, with what `ceph auth get client.USER` or `ceph auth get-key client.USER` prints
+    test
+        True: only check it
 
     CLI Example:
 
@@ -399,7 +401,11 @@ def ceph_key(file: str, *, cluster: str | None = None, vm: str | None = None) ->
         if not (disk := conf.require_vm(found).rbd):
             raise InputError(f"the disk of {found} is not in Ceph: it has no `rbd` in the pillar")
         folder = _on_demand("secrets.store").folder(__opts__) / conf.name
-        is_new = keys.keep(folder, found, keys.of_file(file, disk.user))
+        key = keys.of_file(file, disk.user)
+        if test:
+            text = f"the key of client.{disk.user} for {found} would be kept, where it is not there already"
+            return {"result": True, "comment": text, "vm": found}
+        is_new = keys.keep(folder, found, key)
         text = f"the key of client.{disk.user} for {found} is {'kept' if is_new else 'the one that was there already'}"
         remedy = "; `salt '*' state.apply` gives it to the nodes" if is_new else ""
         return {"result": True, "comment": text + remedy, "vm": found}
