@@ -27,7 +27,7 @@ from tests.support.renewals import line
 from tests.support.scene import Scene, eventually
 from tests.support.wall_clock import WallClock
 
-from .test_network import GUEST_S, assert_untouched, guest_answers
+from .test_network import GUEST_S, assert_untouched
 
 TIMINGS = PROFILES["default"]
 SALT = ("salt-minion", "salt-master")
@@ -86,7 +86,7 @@ def vm(scene: Scene) -> Iterator[Untouched]:
     """The running VM, without Salt. Another node leads Consul: an election may take longer than the deadline."""
     lead(scene, *scene.others)
     renewals.count_anew(scene)
-    eventually(lambda: guest_answers(scene), GUEST_S, "the guest answers on the management network")
+    eventually(lambda: scene.guest_answers(scene.holder), GUEST_S, "the guest answers on the management network")
     for name in scene.cluster.names:
         scene.cluster.run(name, ["systemctl", "stop", *SALT], check=True)
     assert salt_is_dead(scene.cluster)
@@ -149,10 +149,10 @@ def test_a_vm_lives_through_the_loss_of_the_local_consul_agent(
 def test_a_management_cut_of_the_holder_is_not_noticed_without_salt(vm: Untouched) -> None:
     scene = vm.scene
     scene.witness.mark("management cut", scene.holder, at_ns=scene.cluster.cut(scene.holder, MGMT))
-    assert not guest_answers(scene)
+    assert not scene.guest_answers(scene.holder)
     vm.check()
     scene.cluster.heal(scene.holder)
-    eventually(lambda: guest_answers(scene), 10, "the guest answers again")
+    eventually(lambda: scene.guest_answers(scene.holder), 10, "the guest answers again")
 
 
 def test_a_freeze_shorter_than_the_deadline_costs_nothing(vm: Untouched) -> None:
