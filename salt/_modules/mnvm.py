@@ -252,7 +252,8 @@ def reset_password(sealed_password: str, user: str = "root", vm: str | None = No
 
 
 def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]:
-    """Write the desired state, `started` or `stopped`, and return the plan for the VM; nothing is ordered.
+    """Write the desired state, `started` or `stopped`, and return the plan for the VM; nothing is ordered. `ends` has
+    what was known before of how it ended, for `mnvm.follow`.
 
     CLI Example:
 
@@ -269,8 +270,9 @@ def set_desired(run: str, vm: str | None = None, by: str = "") -> dict[str, Any]
             f"{name} has no lease in Consul that can be read: `salt '*' state.apply states.guard` creates it;"
             " mnha.status tells more"
         )
+    ends = [list(one) for one in _ends(name)] if run == "stopped" else []
     __salt__["consul_ha.kv_put"](keys.desired(name), record)
-    return _plan(name)
+    return {**_plan(name), "ends": ends}
 
 
 def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
@@ -313,11 +315,16 @@ def stop(vm: str | None = None, wait_s: float = 180) -> dict[str, Any]:
     return __salt__["guard.stop"](vm=planned["vm"], wait_s=wait_s)
 
 
-def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -> dict[str, Any]:
+def follow(
+    vm: str | None = None, wanted: str = "running", wait_s: float = 60, ends: list[Any] | None = None
+) -> dict[str, Any]:
     """Wait until the VM is `running` or `off`, wherever, by what the guards write into Consul; no minion of theirs is
     needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`. Where `off` is
     wanted, `killed` says why it was killed meanwhile, and `ended` how a guest ended that was asked to shut down; empty
     if it was not, or if that is not known.
+
+    ends
+        of `mnvm.set_desired`: what was known before the wish; left out: what is known now. A guest may be off by now
 
     CLI Example:
 
@@ -337,7 +344,7 @@ def follow(vm: str | None = None, wanted: str = "running", wait_s: float = 60) -
             raise UnreachableError(str(error)) from error
         return following.Look(lease, (record or {}).get("value") or {})
 
-    before = _ends(name) if wanted == "off" else {}
+    before = {(key, count) for key, count in (_ends(name) if ends is None else ends)} if wanted == "off" else set()
     found = _run(lambda: following.follow(read, name, wanted, float(wait_s)))
     if wanted != "off":
         return found

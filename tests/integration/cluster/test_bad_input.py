@@ -139,12 +139,14 @@ def stopped(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         scene = Scene(cluster, witness, tmp_path_factory.mktemp("stopped"))
         # A guest that still boots does not hear the order, and is asked again only after a while.
         eventually(lambda: scene.status(scene.holder)["health"]["answered"], GUEST_S, "the guest can shut down")
-        code, told, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
-        assert code == 0, printed
-        assert "the guest shut down by itself after " in told["comment"], printed
-        assert told["comment"].endswith(" s, asked through its agent"), printed
-        yield scene
-        desire(scene, "started")
+        try:
+            code, told, printed = scene.salt_run(scene.holder, "stop", timeout_s=120)
+            assert code == 0, printed
+            assert "the guest shut down by itself after " in told["comment"], printed
+            assert told["comment"].endswith(" s, asked through its agent"), printed
+            yield scene
+        finally:
+            desire(scene, "started")
         health.heal(cluster)
     scene.prove_no_overlap()
 

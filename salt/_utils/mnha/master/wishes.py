@@ -93,7 +93,8 @@ def stop(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: f
     result = Result(True, f"{name} is stopped: no node has its lease", vm=name, epoch=plan["lease"].get("epoch", -1))
     if not holder:
         return result
-    seen = follow(ask, [planner, *(node for node in awake if node != planner)], name, "off", wait_s)
+    seers = [planner, *(node for node in awake if node != planner)]
+    seen = follow(ask, seers, name, "off", wait_s, plan.get("ends"))
     last, still_s = seen["holder"] or holder, seen["still_s"]
     result.node, result.done, result.epoch = last, True, seen["lease"].get("epoch", -1)
     if seen["outcome"] == "off":
@@ -119,16 +120,20 @@ def _ended(seen: Mapping[str, Any]) -> str:
     return f", and was killed there: {killed}" if killed else ""
 
 
-def follow(ask: Ask, nodes: Sequence[str], vm: str, wanted: str, wait_s: float) -> dict[str, Any]:
+def follow(
+    ask: Ask, nodes: Sequence[str], vm: str, wanted: str, wait_s: float, ends: Sequence[Any] | None = None
+) -> dict[str, Any]:
     """What becomes of the VM, as the first of `nodes` that can tell sees it in Consul; see `mnvm.follow`.
 
+    :param ends: how it had ended before the wish; None: that is not known.
     :raises UnreachableError: none of them can.
     """
     end_s, failures = time.monotonic() + wait_s, []
     for node in nodes:
         left_s = max(1.0, end_s - time.monotonic())
         try:
-            said = ask.one(node, "mnvm.follow", {"vm": vm, "wanted": wanted, "wait_s": left_s}, left_s + SLACK_S)
+            asked = {"vm": vm, "wanted": wanted, "wait_s": left_s} | ({} if ends is None else {"ends": ends})
+            said = ask.one(node, "mnvm.follow", asked, left_s + SLACK_S)
             return value_of(said)
         except (UnreachableError, DeadlineError, FailedError) as error:
             failures.append(error.message)
