@@ -41,7 +41,11 @@ class Disk:
         behind.mkdir(parents=True)
         self.folder.mkdir()
         self._server = subprocess.Popen([sys.executable, "-c", SERVE, str(behind), str(self.folder)], cwd=ROOT)
-        wait_until(lambda: bool(mounts_below(self.folder)), 20, "the disk is there")
+        try:
+            wait_until(lambda: bool(mounts_below(self.folder)), 20, "the disk is there")
+        except BaseException:
+            self.remove()
+            raise
 
     def hang(self) -> None:
         """Nothing is answered any more."""
@@ -69,9 +73,15 @@ class HangingCluster(ConsulCluster):
         super().__init__(consul, folder, NODES, self._entering)
         self._group = unified_root() / f"mnha-test-{uuid.uuid4().hex[:8]}"
         self.groups = {node: self._group / node for node in NODES}
+        self.disks: dict[str, Disk] = {}
         for group in self.groups.values():
             group.mkdir(parents=True)
-        self.disks = {node: Disk(folder / node) for node in NODES}
+        try:
+            for node in NODES:
+                self.disks[node] = Disk(folder / node)
+        except BaseException:
+            self.stop()
+            raise
 
     def _entering(self, node: str) -> list[str]:
         """The words by which a command is begun in a node's control group."""
