@@ -41,6 +41,7 @@ help: ## list the targets
 venv: $(STAMP) ## make .venv, installing the Debian packages it needs
 
 $(STAMP): requirements/debian.txt $(wildcard requirements/*.txt)
+	@if [ -L .venv ]; then echo "requirements are newer than .venv, which is a link to $$(readlink .venv): make it there" >&2; exit 2; fi
 	@missing=; for package in $$(cat requirements/debian.txt); do \
 	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then echo "installing from Debian:$$missing"; \
