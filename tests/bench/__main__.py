@@ -200,14 +200,14 @@ def comparisons(results: Results) -> list[Comparison]:
 
 
 def memory_comparison(results: Results, kind: str) -> Comparison:
-    """Guard and Consul beside Pacemaker and corosync."""
-    own = [results.find(idle.NAME, f"{part} {kind} a node") for part in ("guard's", "Consul's")]
+    """Guard, fencer and Consul beside Pacemaker and corosync."""
+    own = [results.find(idle.NAME, f"{part} {kind} a node") for part in ("guard's and fencer's", "Consul's")]
     both: Measure | None = None
     if own[0] and own[1]:
         sums = tuple(sum(parts) for parts in zip(own[0].values, own[1].values, strict=True))
-        both = Measure(idle.NAME, f"{kind} of guard and Consul", "MiB", sums)
+        both = Measure(idle.NAME, f"{kind} of guard, fencer and Consul", "MiB", sums)
     peer = results.find("peer_idle", f"{kind} of both a node", peer=True)
-    return Comparison(f"{kind} a node: guard and Consul; Pacemaker and corosync", "MiB", "median", both, peer)
+    return Comparison(f"{kind} a node: guard, fencer and Consul; Pacemaker and corosync", "MiB", "median", both, peer)
 
 
 def report(results: Results) -> str:
