@@ -37,8 +37,8 @@ DEFAULTS = {"announce_s": 2.5, "repeat_s": 5.0, "settle_s": 2.0, "timeout_s": 0.
 LIMITS = {"announce_s": (0, 3600), "repeat_s": (1, 3600), "settle_s": (0, 60), "timeout_s": (0.05, 0.3)}
 REMIND_S = 60.0
 LONGEST_PAUSE_S = 60.0
-"""Each report of a lease that nobody takes has every master look for a candidate; a node that becomes one takes it
-unasked."""
+"""Each report of a lease that nobody takes has every master look for a candidate. A node that becomes one takes it
+unasked, unless `masterless_takeover_after_s` is 0: then it waits for the next report."""
 COMMON = {"interval": (int, float), "enabled": bool, "run_once": bool, "disable_during_state_run": bool,
           "beacon_module": str, "_beacon_name": str}  # fmt: skip
 WARM = ("mnvm.plan_failover", "guard.takeover", "consul_ha.claim")
@@ -141,14 +141,17 @@ def _lease_trouble(
 ) -> tuple[str, int]:
     """The event that the lease's state is worth at this moment, with its attempt; ("", 0) if none."""
     if now.get("desired") != "started" or lease["holder"] == node:
-        before.pop("free_since_s", None)
+        before.pop("free", None)
         return "", 0
     if lease["phase"] == "released" or not lease["holder"]:
         # The lease's age tells nothing here: it may have been free for days before it was wanted.
-        free_s = time.monotonic() - before.setdefault("free_since_s", time.monotonic())
+        # One that was taken and given back since the last look is another story.
+        if before.get("free", (None, 0.0))[0] != lease["index"]:
+            before["free"] = lease["index"], time.monotonic()
+        free_s = time.monotonic() - before["free"][1]
         ready = free_s >= options["settle_s"]
         return ("lease_released", _attempt(free_s - options["settle_s"], options["repeat_s"])) if ready else ("", 0)
-    before.pop("free_since_s", None)
+    before.pop("free", None)
     if lease.get("expired"):
         return "lease_expired", _attempt(-lease["expires_in_s"], options["repeat_s"])
     if lease.get("overdue") and lease["expires_in_s"] <= options["announce_s"]:

@@ -91,6 +91,7 @@ def scene(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> I
     stash = request.session.stash
     if not stash.get(WELL, False):
         health.undo(cluster)
+        health.accept_disk(cluster)
     stash[WELL] = False
     health.wait_healthy(cluster, links=True)
     with Witness(cluster) as witness:

@@ -116,6 +116,17 @@ def test_a_lease_that_nobody_takes_is_told_of_less_and_less_often(beacons, world
     assert told == [(0, 1), (5, 2), (15, 3), (35, 4), (75, 5), (135, 6), (195, 7), (255, 8), (315, 9), (375, 10)]
 
 
+def test_a_free_lease_that_was_taken_and_given_back_between_two_looks_is_told_of_anew(beacons, world):
+    often = [{"settle_s": 0, "repeat_s": 1}]
+    world.hold("node1")
+    world.release()
+    assert tick(beacons, config=often)["mnvm/lease_released"]["attempt"] == 1
+    time.sleep(1.1)
+    world.hold("node3")
+    world.release()
+    assert tick(beacons, config=often)["mnvm/lease_released"]["attempt"] == 1
+
+
 def test_a_renewal_after_the_announcement_ends_it_and_the_next_loss_is_news(beacons, world):
     world.hold("node1")
     world.age(6)
