@@ -82,7 +82,7 @@ class Scene:
         :param holder: left out: the node that held it when the scene began.
         """
         node = holder or self.holder
-        before = self.status(node)["lease"]
+        before = eventually(lambda: self.status(node)["lease"], timeout_s, f"the guard of {node} has read the lease")
 
         def renewed() -> bool:
             lease = self.status(node)["lease"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import errno
 import json
+import socket
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
-import requests
-from urllib3 import HTTPResponse
 
 from mnha.consul import acl, server_config
 from mnha.consul.client import ConsulClient
@@ -118,12 +119,48 @@ def test_a_missing_or_empty_token_names_its_file(tmp_path: Path) -> None:
         read_token(tmp_path / "policy")
 
 
-class Answer(Exception):
-    """What a fake server does: raised out of the request, as requests does, or as a plain HTTP answer."""
+@dataclass
+class Answer:
+    """What a fake server does: answers."""
 
-    def __init__(self, code: int, body: str) -> None:
-        super().__init__(code)
-        self.code, self.body, self.content, self.headers = code, body, body.encode(), {"X-Consul-Index": "1"}
+    status: int
+    body: str
+    length: int = 0
+
+    def getheaders(self) -> list[tuple[str, str]]:
+        return [("X-Consul-Index", "1")]
+
+    def read1(self, most: int) -> bytes:
+        part, self.body = self.body[:most], self.body[most:]
+        return part.encode()
+
+    def close(self) -> None: ...
+
+
+class Connection:
+    """In place of http.client's: does the next step of its server's script, or fails by it."""
+
+    script: ClassVar[dict[str, list[Answer | Exception]]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, host: str, port: int, **_: Any) -> None:
+        self.host, self.sock = host, socket.socket()
+
+    def connect(self) -> None:
+        if isinstance(self.script[self.host][0], ConnectionRefusedError):
+            raise self.script[self.host].pop(0)
+
+    def request(self, *_: Any) -> None:
+        self.asked.append(self.host)
+
+    def getresponse(self) -> Answer:
+        step = self.script[self.host].pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def close(self) -> None:
+        self.sock.close()
 
 
 @pytest.fixture
@@ -132,33 +169,19 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CONSUL_HTTP_ADDR", "somewhere.else:8500")
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "wrong")
     (tmp_path / "ca.pem").write_text("")
-    script: dict[str, list[Exception]] = {}
-    asked: list[str] = []
+    monkeypatch.setattr("mnha.consul.http.http.client.HTTPSConnection", Connection)
+    monkeypatch.setattr("mnha.consul.http._trusting", lambda ca_file: None)
+    monkeypatch.setattr("mnha.consul.http._has_ended", lambda connection: False)
     made = ConsulClient(["127.0.0.1", "10.0.0.2"], "t", "the token in F", ca_file=tmp_path / "ca.pem")
-
-    def send(method, url, **_):
-        server = url.split("//")[1].split(":")[0]
-        asked.append(server)
-        step = script[server].pop(0)
-        if isinstance(step, Answer):
-            response = requests.Response()
-            response.status_code = step.code
-            response.raw = HTTPResponse(io.BytesIO(step.content), preload_content=False)
-            response.headers.update(step.headers)
-            return response
-        raise step
-
+    made.script = Connection.script = {}
+    made.asked = Connection.asked = []
+    yield made
     for server in made.servers:
-        session = made._clients[server].http.session
-        monkeypatch.setattr(session, "request", send)
-    made.script, made.asked = script, asked
-    return made
+        made._clients[server].http.close()
 
 
 def not_opened() -> Exception:
-    import urllib3.exceptions as u3
-
-    return requests.ConnectionError(u3.MaxRetryError(None, "/", u3.NewConnectionError(None, "refused")))
+    return ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
 def test_environment_variables_lead_nowhere_else(client) -> None:
@@ -179,14 +202,14 @@ def test_the_next_server_is_asked_when_one_is_down(client) -> None:
 
 
 def test_a_cas_whose_answer_got_lost_is_not_repeated(client) -> None:
-    client.script["127.0.0.1"] = [requests.ReadTimeout("timed out")]
+    client.script["127.0.0.1"] = [TimeoutError()]
     with pytest.raises(DeadlineError, match="not known"):
         client.cas("k", {}, 0)
     assert client.asked == ["127.0.0.1"]
 
 
 def test_a_read_whose_answer_got_lost_is_repeated_elsewhere(client) -> None:
-    client.script.update({"127.0.0.1": [requests.ReadTimeout("slow")], "10.0.0.2": [Answer(404, "")]})
+    client.script.update({"127.0.0.1": [TimeoutError()], "10.0.0.2": [Answer(404, "")]})
     assert client.get("k") is None
 
 

@@ -76,6 +76,18 @@ def test_a_node_that_is_gone_has_no_services_and_its_storage_is_not_known() -> N
     assert any(line.startswith("! node3: down") for line in shapes.warnings(one))
 
 
+def test_a_vm_whose_storage_is_its_own_is_told_with_its_nodes_storage() -> None:
+    silent = {"image": {"ok": False, "why": "Ceph does not answer"}, "bridge": {"ok": False, "why": "not this one"}}
+    here, there = one_report("node2")["guard"], one_record("node3")
+    here["vms"]["mnvm"]["checks"] = there["guard"]["vms"]["mnvm"]["checks"] = silent
+    one = found(guard=here, nodes={**{f"nodes/{node}": one_record(node) for node in NODES}, "nodes/node3": there})
+    assert sections(one)[">>>Checking Host I/O"][:3] == [
+        "172.20.198.3 node1: ok (by its record)",
+        "172.20.198.4 node2: mnvm: Ceph does not answer",
+        "172.20.198.5 node3: mnvm: Ceph does not answer (by its record)",
+    ]
+
+
 def test_a_node_whose_own_guard_is_silent_has_no_services_and_its_storage_is_not_known() -> None:
     told = sections(found(guard=None))
     assert told[">>>ZStack HA Services Running On"] == ["172.20.198.3 node1", "172.20.198.5 node3"]

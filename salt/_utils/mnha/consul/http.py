@@ -1,28 +1,48 @@
 """One Consul server over HTTPS: what python-consul2's typed calls go through, for the guard and for Salt's side alike.
 
 A request is sent once. It is never repeated, follows no redirect, and a connection on which one failed is closed. What
-an answer's status means is said here, for both sides, in this project's errors; those of requests and python-consul2
-do not leave this module. Whether another server is asked then is the business of who asks.
+an answer's status means is said here, for both sides, in this project's errors; those of http.client and
+python-consul2 do not leave this module. Whether another server is asked then is the business of who asks.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
+import importlib.util
 import json
+import select
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import requests
-from consul import base
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, FailedError, MnhaError, UnreachableError
 
+if TYPE_CHECKING:
+    from consul import base
+else:
+
+    def _base() -> Any:
+        """python-consul2's typed calls alone. Its package would import its own transport as well, and with that
+        requests: 6.6 MiB in the guard and a tenth of a second of each `zsha`, for nothing.
+        """
+        package = importlib.util.find_spec("consul")
+        if package is None or not package.submodule_search_locations:
+            raise ImportError("python-consul2 is not installed", name="consul")
+        (folder,) = package.submodule_search_locations
+        spec = importlib.util.spec_from_file_location("consul.base", Path(folder) / "base.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    base = _base()
+
+CB = base.CB
+"""python-consul2's readers of answers, for a call that it does not have."""
 UNKNOWN_TOKEN = "ACL not found"
 """What Consul says, with 403, to a token that it does not know; one that lacks a right is told :data:`DENIED`."""
 DENIED = "Permission denied"
@@ -49,16 +69,29 @@ class UnknownTokenError(ForbiddenError):
     """Consul does not know the token."""
 
 
+class Headers(dict[str, str]):
+    """The headers of an answer; names are asked for in any case."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        super().__init__((name.lower(), value) for name, value in pairs)
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any mapping."""
+        return super().get(name.lower(), default)
+
+
 @dataclass(frozen=True)
 class Reply:
     """An answer, as python-consul2's callbacks want it.
 
-    :param headers: whose names may be written in any case.
     :param received_s: the caller's clock when it had been received as a whole; 0 if none was given.
     """
 
     code: int
-    headers: Mapping[str, str]
+    headers: Headers
     body: str
     content: bytes
     received_s: float
@@ -89,12 +122,12 @@ class Http(base.HTTPClient):
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         super().__init__(host, port, "https", verify=str(ca_file))
+        self.base_uri = ""  # what is asked for is a path
         self.name, self._connect_s, self._token_name = f"{host}:{port}", connect_s, token_name
         self.token, self.timeout_s, self._clock = "", connect_s, clock
         self.reply: Reply | None = None
         """The last call's answer, None if there was none."""
-        self.session = requests.Session()
-        self.session.trust_env = False
+        self._connection: http.client.HTTPSConnection | None = None
 
     def set(self, token: str, timeout_s: float) -> None:
         """For the calls from now on.
@@ -106,7 +139,9 @@ class Http(base.HTTPClient):
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
-        self.session.close()
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
 
     def request(
         self,
@@ -119,45 +154,63 @@ class Http(base.HTTPClient):
     ) -> Reply:
         """Send one request; returns an answer that says that it was done, or 404, or a status of `also`."""
         self.reply = None
-        sent = {"X-Consul-Token": self.token} if self.token else {}
-        limits_s = (min(self._connect_s, self.timeout_s), self.timeout_s)
+        sent = {**({"X-Consul-Token": self.token} if self.token else {}), **(headers or {})}
+        body = data.encode() if isinstance(data, str) else data
         try:
-            answer = self.session.request(
-                method,
-                self.uri(path, params),
-                data=data,
-                headers={**sent, **(headers or {})},
-                verify=self.verify,
-                timeout=limits_s,
-                allow_redirects=False,
-                stream=True,
-            )
-            with contextlib.closing(answer):
+            connection = self._opened()
+        except (OSError, ValueError) as error:
+            raise NotSentError(f"Consul at {self.name} does not answer: {_cause(error)}") from error
+        try:
+            connection.request(method, self.uri(path, params), body or None, sent)
+            with contextlib.closing(connection.getresponse()) as answer:
                 content = self._content(answer)
-            received_s = self._clock()
-            body = content.decode("utf-8", "replace")
-            reply = Reply(answer.status_code, answer.headers, body, content, received_s)
-        except (OSError, ValueError, HTTPError) as error:  # requests' errors are OSErrors
-            self.close()
-            kind = NotSentError if _was_never_sent(error) else UnreachableError
-            raise kind(f"Consul at {self.name} does not answer: {_cause(error)}") from error
-        self.reply = reply
+        except BaseException as error:
+            self.close()  # what it may still bring belongs to no later request
+            if not isinstance(error, OSError | ValueError | http.client.HTTPException):
+                raise
+            raise UnreachableError(f"Consul at {self.name} does not answer: {_cause(error)}") from error
+        received_s = self._clock()
+        reply = self.reply = Reply(
+            answer.status, Headers(answer.getheaders()), content.decode("utf-8", "replace"), content, received_s
+        )
         if not (200 <= reply.code < 300 or reply.code == 404 or reply.code in also):
             raise self.error(reply.code, reply.body, f"{method} {path}")
         return reply
 
-    def _content(self, answer: requests.Response) -> bytes:
+    def _opened(self) -> http.client.HTTPSConnection:
+        """The connection: another one where there is none, or where the server has ended it meanwhile.
+
+        :raises OSError: it can't be opened, or the server's certificate is not accepted.
+        """
+        if self._connection and _has_ended(self._connection):
+            self.close()
+        if self._connection is None:
+            limit_s, context = min(self._connect_s, self.timeout_s), _trusting(self.verify)
+            connection = http.client.HTTPSConnection(self.host, self.port, timeout=limit_s, context=context)
+            try:
+                connection.connect()
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        self._connection.sock.settimeout(self.timeout_s)
+        return self._connection
+
+    def _content(self, answer: http.client.HTTPResponse) -> bytes:
         """The body, as a whole.
 
         :raises OSError: it is longer than :data:`MOST_BYTES`, or takes longer than it may.
+        :raises HTTPException: it is shorter than its head says.
         """
         content, end_s = bytearray(), time.monotonic() + self.timeout_s
-        while part := answer.raw.read1(PART_BYTES, decode_content=True):
+        while part := answer.read1(PART_BYTES):
             content += part
             if len(content) > MOST_BYTES:
                 raise OSError(f"its answer is longer than {MOST_BYTES >> 20} MiB")
             if time.monotonic() > end_s:
-                raise requests.exceptions.ReadTimeout
+                raise TimeoutError
+        if answer.length:
+            raise http.client.IncompleteRead(bytes(content), answer.length)
         return bytes(content)
 
     def error(self, code: int, body: str, request: str) -> UnreachableError | FailedError:
@@ -280,33 +333,39 @@ def read_token(path: Path) -> str:
     return token
 
 
-def _reason(error: Exception) -> Any:
-    """What urllib3, below requests, gives as the reason why it gave up; None if it is not known."""
-    return getattr(error.args[0], "reason", None) if error.args else None
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    """TLS with servers whose certificates are of one authority only.
+
+    :raises OSError: its file can't be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as error:
+        why = error.strerror or error
+        raise OSError(f"cannot read the certificate {ca_file}: {why}; state.apply states.consul writes it") from error
+    return context
 
 
-def _is_not_opened(error: Exception) -> bool:
-    """Whether no TCP connection was opened."""
-    return type(_reason(error)).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
+def _has_ended(connection: http.client.HTTPSConnection) -> bool:
+    """Whether the server has closed a connection on which nothing is under way, or says something unasked."""
+    if connection.sock is None:
+        return True
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
-def _was_never_sent(error: Exception) -> bool:
-    """Whether the request cannot have reached the server. Other TLS errors than a wrong certificate don't say so: they
-    also end a connection in use."""
-    if isinstance(error, requests.exceptions.SSLError):
-        reason = _reason(error)
-        return reason is not None and any(isinstance(one, ssl.SSLCertVerificationError) for one in reason.args)
-    return isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.InvalidURL) or (
-        isinstance(error, requests.exceptions.ConnectionError) and _is_not_opened(error)
-    )
-
-
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """A short reason for a message."""
-    if isinstance(error, requests.exceptions.Timeout | ReadTimeoutError):
+    if isinstance(error, TimeoutError):
         return "timed out"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"certificate not accepted: {error.args[0] if error.args else error}"
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return "connection refused" if _is_not_opened(error) else "connection lost"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate not accepted: {error.verify_message}"
+    if isinstance(error, http.client.IncompleteRead | ConnectionError) and not isinstance(
+        error, ConnectionRefusedError
+    ):
+        return "connection lost"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
     return str(error).strip() or type(error).__name__

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..master.checks import of_status
+
 HEAD = ">>>"
 
 
@@ -96,15 +98,19 @@ def _guest(networks: Sequence[Mapping[str, Any]], node: str, *, management: bool
 
 
 def _storage(nodes: Mapping[str, Any], address: Any) -> Iterator[str]:
-    """What each node's guard says of its way to the images: now of this one, by its record of the others."""
+    """What each node's guard says of its way to the images, those in Ceph included: now of this one, by its record of
+    the others.
+    """
     for node, row in nodes.items():
-        checks = row["checks"] or (row["record"] or {}).get("checks") or {}
-        check = checks.get("storage")
-        if not _serves(row) or check is None:
+        record = row["record"] or {}
+        told = row["checks"] or of_status({**record, "vms": (record.get("guard") or {}).get("vms")})
+        if not _serves(row) or "storage" not in told:
             yield f"{address(node)} {node}: not known"
-        else:
-            by = "" if row["checks"] else " (by its record)"
-            yield f"{address(node)} {node}: {'ok' if check.get('ok') else check.get('why')}{by}"
+            continue
+        failing = {name: one.get("why") for name, one in told.items() if not one.get("ok")}
+        wrong = [str(failing["storage"])] if "storage" in failing else []
+        wrong += [f"{name.removesuffix('image')}{why}" for name, why in failing.items() if name.endswith(": image")]
+        yield f"{address(node)} {node}: {'; '.join(wrong) or 'ok'}{'' if row['checks'] else ' (by its record)'}"
 
 
 def _serves(row: Mapping[str, Any]) -> bool:

@@ -6,9 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from consul.base import CB
-
-from ...consul.http import Server
+from ...consul.http import CB, Server
 from ...errors import MnhaError, UnreachableError
 from ...host.clock import boottime_s
 from ..threads import Forever

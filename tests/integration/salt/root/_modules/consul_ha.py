@@ -44,7 +44,7 @@ def quorum():
 
 
 def make_roles(sealed_token, wanted):
-    """Note that a master asked for it, and with which token.
+    """Note with which token a master asked for it, in a file named by what is wanted.
 
     CLI Example:
 
@@ -53,7 +53,7 @@ def make_roles(sealed_token, wanted):
         salt node1 consul_ha.make_roles TOKEN
     """
     key = (pathlib.Path(__opts__["pki_dir"]) / "minion.pem").read_text()
-    (_folder().parent / f"roles-{__opts__['id']}").write_text(f"{sealed.unseal(sealed_token, key)} {wanted}")
+    (_folder().parent / f"roles-{__opts__['id']}-{wanted}").write_text(sealed.unseal(sealed_token, key))
     return {"token x": {"old": None, "new": "x"}}
 
 
