@@ -316,8 +316,8 @@ class ClusterConfig(Section):
         2.0,
         description="So long after a lease has expired a guard takes over without a master, if no master has ordered "
         "anybody to; after one was given back, 3 s longer. The nodes do so in the order in which a master would choose "
-        "them, 0.5 s apart. At least 1, for masters that are well come first; 0: none does so without a master, and a node "
-        "that becomes fit while no other is may wait for a master's next look, up to a minute.",
+        "them, 0.5 s apart. At least 1, for masters that are well come first; 0: none does so without a master, and a "
+        "node that becomes fit while no other is may wait for a master's next look, up to a minute.",
     )
     storage_lost_after_s: SecondsOrOff = Field(
         12.0,
