@@ -95,7 +95,7 @@ soak: $(STAMP) ## load that must cost no VM its life: make soak KINDS="cpu disk 
 
 .PHONY: nightly
 nightly: $(STAMP) ## what is too long for CI or a matter of luck: marked tests, what the README offers, load, chaos, a million seeds
-	$(PY) -m pytest $(PYTEST_OPTIONS) -vv -m nightly tests/functional tests/integration
+	$(PY) -m pytest $(PYTEST_OPTIONS) -vv -m nightly tests/kernel tests/functional tests/integration
 	$(MAKE) demo
 	$(MAKE) soak MINUTES=10
 	$(MAKE) chaos MINUTES=$(or $(MINUTES),30) SEED=$(or $(SEED),7)

@@ -40,6 +40,10 @@ NOT_EMPTIED = "systemctl --runtime --quiet mask systemd-tmpfiles-setup.service"
 """Shell: a service that is started brings along what a machine does when it boots, and that empties /tmp."""
 
 
+EVERYTHING = "-m 'nightly or not nightly'"
+"""For pytest: also the tests that are too long for CI. A machine computes at a tenth of its host's speed."""
+
+
 def debs(packages: Sequence[str]) -> list[str]:
     """The files of Debian's packages, as a node of the lab gets them."""
     settings = Settings.from_environment()

@@ -144,6 +144,7 @@ def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
     as_before()
 
 
+@pytest.mark.nightly
 def test_an_interface_that_is_not_there_is_refused_before_anything_is_touched(host: Host) -> None:
     found = host.apply(lambda networks: networks["bonds"]["bond0"].update(links=["eth0", "eth7"]))
     assert found["result"] is False
@@ -160,6 +161,7 @@ def test_a_gateway_that_does_not_answer_brings_the_old_network_back(host: Host) 
     print(f"wrong gateway: back after {time.monotonic() - began_s:.1f} s")
 
 
+@pytest.mark.nightly
 def test_a_bond_of_the_wrong_links_brings_the_old_network_back(host: Host) -> None:
     found = host.apply(lambda networks: networks["bonds"]["bond0"].update(links=["eth2", "eth3"], mode="active-backup"))
     assert found["result"] is False, found
@@ -167,6 +169,7 @@ def test_a_bond_of_the_wrong_links_brings_the_old_network_back(host: Host) -> No
     as_before()
 
 
+@pytest.mark.nightly
 def test_a_bridge_on_the_wrong_device_is_refused_before_anything_is_touched(host: Host) -> None:
     found = host.apply(lambda networks: networks["storage"].update(device="eth2", mtu=1500))
     assert found["result"] is False, found
@@ -174,6 +177,7 @@ def test_a_bridge_on_the_wrong_device_is_refused_before_anything_is_touched(host
     as_before()
 
 
+@pytest.mark.nightly
 def test_a_switch_without_lacp_brings_the_old_network_back(host: Host) -> None:
     neighbour("link set eth0 nomaster", "link set eth1 nomaster", "link set eth0 up")
     neighbour("address flush dev bond0")
@@ -227,6 +231,7 @@ def files() -> dict[str, str]:
     return {str(path): path.read_text() for path in found}
 
 
+@pytest.mark.nightly
 def test_networks_that_are_left_out_of_the_pillar_stay_as_they_are(host: Host) -> None:
     before = files(), devices()
     salt = host.pillar(networks=None)
@@ -240,6 +245,7 @@ def test_networks_that_are_left_out_of_the_pillar_stay_as_they_are(host: Host) -
     assert answers(8972)
 
 
+@pytest.mark.nightly
 def test_a_change_that_takes_the_nodes_address_away_is_refused_and_comes_back_where_it_is_forced(host: Host) -> None:
     before = files(), devices()
     salt = host.pillar(networks={"management": {"device": "eth2", "prefix": 24}})
@@ -257,6 +263,7 @@ def test_a_change_that_takes_the_nodes_address_away_is_refused_and_comes_back_wh
     assert (files(), devices()) == before
 
 
+@pytest.mark.nightly
 def test_what_somebody_has_changed_by_hand_is_told_and_made_right(host: Host) -> None:
     run("ip", "address", "del", ADDRESS, "dev", "br_bond0")
     dry = host.apply(test=True)
@@ -281,6 +288,7 @@ def test_the_bond_is_shown_as_the_old_suite_did_and_how_it_is(host: Host) -> Non
     assert salt.here("hostnet.problems") == []
 
 
+@pytest.mark.nightly
 def test_a_vms_port_stays_in_its_bridge_while_that_is_changed(host: Host) -> None:
     run("ip", "tuntap", "add", "vnet0", "mode", "tap")
     run("ip", "link", "set", "vnet0", "master", "br_bond0", "up")
@@ -291,6 +299,7 @@ def test_a_vms_port_stays_in_its_bridge_while_that_is_changed(host: Host) -> Non
     assert host.apply()["result"] is True
 
 
+@pytest.mark.nightly
 def test_the_network_is_not_changed_under_a_vm_unless_that_is_forced(host: Host) -> None:
     """By the kernel's word: its guard is not there, and could not be asked."""
     folder = Path("/sys/fs/cgroup/mnha.slice")
@@ -319,6 +328,7 @@ def test_the_network_is_not_changed_under_a_vm_unless_that_is_forced(host: Host)
     assert host.apply()["result"] is True
 
 
+@pytest.mark.nightly
 def test_jumbo_frames_that_do_not_arrive_are_told_and_taken_back(host: Host) -> None:
     def smaller(networks: dict[str, Any]) -> None:
         networks["storage"].update(mtu=1500)
@@ -357,6 +367,7 @@ def is_well(watch: Networks) -> bool:
     return seen(watch) == Check(True, "")
 
 
+@pytest.mark.nightly
 def test_one_link_may_be_cut_and_both_silent_ones_are_told(host: Host, watch: Networks) -> None:
     salt = host.pillar()
     until(lambda: is_well(watch), 20, "the guard finds it well", lambda: seen(watch))
@@ -437,6 +448,7 @@ def own(salt: LocalSalt, text: str, *, test: bool = False) -> dict[str, dict[str
     return found
 
 
+@pytest.mark.nightly
 def test_a_hosts_own_states_add_a_bond_and_a_bridge_and_take_them_away(host: Host, watch: Networks) -> None:
     for link in ("a0", "b0", "a1", "b1"):  # the cables that the test before left cut
         other = ("b" if link[0] == "a" else "a") + link[1]

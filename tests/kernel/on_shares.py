@@ -121,6 +121,7 @@ def test_other_options_are_mounted_anew_but_not_while_somebody_is_in_there(salt:
     assert mounted(salt)["result"] is True, "without it any agrees"
 
 
+@pytest.mark.nightly
 def test_a_mount_whose_locks_do_not_hold_is_told(salt: LocalSalt) -> None:
     Path("/mnt/three").mkdir(exist_ok=True)
     run("mount", "-t", "nfs", "-o", "vers=3,nolock,mountproto=tcp,proto=tcp", "10.9.0.1:/bs", "/mnt/three")
@@ -179,6 +180,7 @@ def test_the_lock_of_a_dead_node_is_had_when_its_lease_is_over(salt: LocalSalt) 
     other.kill()
 
 
+@pytest.mark.nightly
 def test_a_mount_is_tried_again_until_the_server_is_there(salt: LocalSalt) -> None:
     run("systemctl", "stop", UNIT)
     server("down")
@@ -222,6 +224,7 @@ def done(salt: LocalSalt, function: str, *words: str, **how: Any) -> dict[str, A
     return dict(one)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("vm")
 def test_nothing_hides_the_images_of_a_vm_and_what_does_can_be_taken_away(salt: LocalSalt) -> None:
     inside = f"{FOLDER}/iso"
@@ -249,6 +252,7 @@ def failed() -> str:
     return run("systemctl", "--failed", "--plain", "--no-legend", "--all")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("source", "how", "said"),
     [
@@ -274,12 +278,14 @@ def test_a_mount_that_is_refused_tells_the_cause_and_leaves_nothing(
     assert failed() == ""
 
 
+@pytest.mark.nightly
 def test_a_type_that_there_is_not_is_refused(salt: LocalSalt) -> None:
     assert "nfs5 is no file system's type" in done(salt, "mounted", "/opt/x", source=SOURCE, kind="nfs5")["comment"]
     said = done(salt, "mounted", "/opt/x", source="x", kind="unheardof")["comment"]
     assert "this host knows no file system unheardof" in said
 
 
+@pytest.mark.nightly
 def test_where_the_new_source_is_refused_the_old_one_is_mounted_again(salt: LocalSalt) -> None:
     text = (UNITS / UNIT).read_text()
     found = mounted(salt, source="10.9.0.1:/no-such")
@@ -301,6 +307,7 @@ def test_where_the_new_source_is_refused_the_old_one_is_mounted_again(salt: Loca
     assert mounted(salt)["changes"] == {}
 
 
+@pytest.mark.nightly
 def test_where_it_is_refused_what_was_mounted_by_hand_is_mounted_again(salt: LocalSalt) -> None:
     assert done(salt, "unmounted", FOLDER)["result"] is True
     run("mount", "-t", "nfs", "-o", "nfsvers=4.2,noatime", SOURCE, FOLDER)
@@ -315,6 +322,7 @@ def test_where_it_is_refused_what_was_mounted_by_hand_is_mounted_again(salt: Loc
     assert mounted(salt)["result"] is True
 
 
+@pytest.mark.nightly
 def test_a_status_of_a_folder_in_a_share_is_that_of_the_share(salt: LocalSalt) -> None:
     Path(FOLDER, "below").mkdir(exist_ok=True)
     found = salt.here("sharedfs.status", f"{FOLDER}/below")

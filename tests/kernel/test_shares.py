@@ -9,7 +9,7 @@ import pytest
 from lab.uml import End
 from tests.support.example import ROOT
 
-from .host_machine import SHARES, UNPACKED, run_tests, unpack
+from .host_machine import EVERYTHING, SHARES, UNPACKED, run_tests, unpack
 
 LIMIT_S = 500.0
 SERVER = f". {shlex.quote(str(ROOT / 'tests/kernel/shares.sh'))}; serve server $LEASE_S || exit 7"
@@ -24,6 +24,12 @@ def run_shares(lease_s: int, more: str = "") -> End:
 
 def test_the_shares_of_a_host() -> None:
     said = run_shares(10)
+    assert said.status == 0, f"{said.said}\n{said.console}"
+
+
+@pytest.mark.nightly
+def test_the_shares_of_a_host_with_all_that_may_be_wrong() -> None:
+    said = run_shares(10, EVERYTHING)
     assert said.status == 0, f"{said.said}\n{said.console}"
 
 
