@@ -14,6 +14,7 @@ tree. A minion that is no node of the cluster named there gets nothing.
 - `mnha_secrets`: the node's certificate, key and tokens, and what the cluster shares; never another node's. In `ceph`
   the key of each VM whose disk is in Ceph, for each node may run it.
 - `mnha_given_by`: the name of this master's host. By it the states know whose pillar they apply.
+- `mnha_build`: which commit this master's tree is, as :mod:`mnha.master.build` knows it.
 - `mnha_master` (only with `mnha:cluster:salt:masters_on_nodes`): the shared master key pair, all secrets of the
   cluster, the accepted keys of its nodes, and of the pillar tree what the cluster needs; of all else in it the names,
   so that nothing of that stays where it was once. Such a node decides about the others anyway.
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from mnha.errors import MnhaError
-from mnha.master import pillar_tree
+from mnha.master import build, pillar_tree
 from mnha.secrets import ceph, store
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], **_: Any) -> dict[str, An
         result: dict[str, Any] = {
             "mnha_secrets": {**store.for_node(home, minion_id), "ceph": ceph.keys(home)},
             "mnha_given_by": socket.gethostname(),
+            "mnha_build": build.of_tree(Path(__file__).resolve().parents[1]),
         }
         masters = cluster.get("salt") or {}
         if masters.get("masters_on_nodes", True):

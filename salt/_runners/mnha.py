@@ -620,7 +620,7 @@ def config_accept(*, cluster: str | None = None, test: bool = False) -> dict[str
 
 @typed.verb
 def version(*, cluster: str | None = None) -> dict[str, Any]:
-    """This project's version here and in each node's guard, and Salt's.
+    """This project's version and commit here, its version in each node's guard, and Salt's.
 
     CLI Example:
 
@@ -637,8 +637,9 @@ def version(*, cluster: str | None = None) -> dict[str, Any]:
             else "no answer"
             for node in nodes
         }
-        return {"result": True, "comment": f"mnha {__version__}", "mnha": __version__, "guards": guards,
-                "salt": salt.version.__version__}  # fmt: skip
+        build = mnha.on_demand("master.build").of_tree(Path(__file__).resolve().parents[1])
+        return {"result": True, "comment": f"mnha {__version__}", "mnha": __version__, "build": build,
+                "guards": guards, "salt": salt.version.__version__}  # fmt: skip
 
     return verbs.run(__opts__, cluster, work)
 

@@ -138,7 +138,7 @@ def hand_out(master_opts: dict[str, Any], minion_opts: dict[str, Any], tmp_path:
 
 def test_a_node_that_is_a_master_gets_what_it_needs_to_serve(hand_out: Any) -> None:
     found = hand_out("node1", pillar())
-    assert set(found) == {"mnha_secrets", "mnha_given_by", "mnha_master"}
+    assert set(found) == {"mnha_secrets", "mnha_given_by", "mnha_build", "mnha_master"}
     assert found["mnha_master"]["minion_keys"] == {"node1": "key of node1", "node2": "key of node2"}
     assert "nodes/node3/guard-token" in found["mnha_master"]["secrets"]
     assert set(found["mnha_master"]["pillar_files"]) == {"top.sls", "clusters/example.sls"}
@@ -148,7 +148,7 @@ def test_a_node_that_is_a_master_gets_what_it_needs_to_serve(hand_out: Any) -> N
 def test_where_masters_are_elsewhere_a_node_gets_its_own_secrets_only(hand_out: Any) -> None:
     conf = pillar()
     conf["mnha"]["cluster"]["salt"] = {"masters_on_nodes": False, "masters": ["salt.example.net"]}
-    assert set(hand_out("node1", conf)) == {"mnha_secrets", "mnha_given_by"}
+    assert set(hand_out("node1", conf)) == {"mnha_secrets", "mnha_given_by", "mnha_build"}
 
 
 @pytest.mark.parametrize("minion", ["stranger", "node9"])

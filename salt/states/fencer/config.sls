@@ -18,6 +18,17 @@ fencer_library_compiled:
     - onchanges:
       - file: fencer_library
 
+# Which commit that is: `zsha -v` tells it, as long as the library is that one.
+fencer_library_build:
+{%- if pillar.get('mnha_build') %}
+  file.managed:
+    - name: /usr/lib/mnha/build.json
+    - contents: {{ pillar.mnha_build | json | yaml_squote }}
+{%- else %}
+  file.absent:
+    - name: /usr/lib/mnha/build.json
+{%- endif %}
+
 fencer_config:
   file.managed:
     - name: /etc/mnha/fencer.json

@@ -20,6 +20,7 @@
       '/etc/mnha/tls',
       '/etc/mnha/tokens',
       '/usr/lib/mnha/mnha',
+      '/usr/lib/mnha/build.json',
       '/usr/lib/mnha/requirements.txt',
       '/usr/lib/mnha/realtime',
       '/opt/mnha',

@@ -40,6 +40,18 @@ salt_master_tree:
     - makedirs: True
     - require_in:
       - service: salt_master_running
+
+salt_master_tree_build:
+{%-   if pillar.get('mnha_build') %}
+  file.managed:
+    - name: /srv/mnha/salt/build.json
+    - contents: {{ pillar.mnha_build | json | yaml_squote }}
+    - require:
+      - file: salt_master_tree
+{%-   else %}
+  file.absent:
+    - name: /srv/mnha/salt/build.json
+{%-   endif %}
 {%-   for path in shared.get('pillar_others', []) %}
 
 salt_master_no_pillar_{{ path }}:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mnha.master import build
 from mnha.oldsuite import sample
 from mnha.zsha import __main__ as zsha
 from mnha.zsha import reading
@@ -191,4 +192,19 @@ def test_the_version_of_the_guard_is_asked_of_it(
     with FakeCluster(tmp_path, ["node1"]):
         monkeypatch.setattr(reading, "configuration", lambda: {"socket": str(tmp_path / "node1.sock")})
         assert zsha.main(["-v"]) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "Guard: fake"
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told] == ["App Version", "Build Date", "Branch Name", "Commit ID", "Guard"]
+    assert told[-1] == "Guard: fake"
+
+
+def test_the_commit_is_that_of_the_library_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reading, "configuration", lambda: {"socket": str(tmp_path / "none.sock")})
+    (tmp_path / "mnha/zsha").mkdir(parents=True)
+    monkeypatch.setattr(zsha, "__file__", str(tmp_path / "mnha/zsha/__main__.py"))
+    made = {"date": "2026-01-02T03:04:05+00:00", "branch": "main", "commit": "abc"}
+    for library, told in ((build.digest(tmp_path / "mnha"), "abc"), ("of other code", "not known")):
+        (tmp_path / build.FILE).write_text(json.dumps({**made, "library": library}))
+        assert zsha.main(["-v"]) == 0
+        assert f"Commit ID: {told}\n" in capsys.readouterr().out

@@ -90,7 +90,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _version(given: argparse.Namespace) -> int:
+    from ..master import build  # no other verb needs it
+
+    library = Path(__file__).parents[1]
+    found = build.by_file(library.parent / build.FILE, build.digest(library))
     print(f"App Version: {__version__}")
+    for title, name in (("Build Date", "date"), ("Branch Name", "branch"), ("Commit ID", "commit")):
+        print(f"{title}: {found.get(name) or 'not known'}")
     try:
         said = client.request("status", path=reading.configuration()["socket"], timeout_s=1.0)
         print(f"Guard: {said['guard']['version']}")
