@@ -29,5 +29,6 @@ def said() -> End:
     return run_tests("on_layers.py", prepare, LIMIT_S)
 
 
+@pytest.mark.nightly
 def test_the_layers_of_a_host(said: End) -> None:
     assert said.status == 0, f"{said.said}\n{said.console}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from lab import guards
 from tests.support.leader import lead
 from tests.support.scene import Scene, eventually
@@ -12,6 +14,7 @@ from tests.support.scene import Scene, eventually
 SALT = ("salt-minion", "salt-master")
 
 
+@pytest.mark.nightly
 def test_of_two_takeovers_ordered_at_once_one_wins_and_the_other_is_refused(scene: Scene) -> None:
     lead(scene, scene.others[0])  # else a renewal of the holder's may be committed after the election, and void both
     epoch = scene.status(scene.holder)["lease"]["epoch"]

@@ -305,6 +305,7 @@ def test_target_loses_power_in_the_middle_and_the_vm_goes_on_where_it_is(scene: 
         assert_it_goes_on(slow, pid, pulse)
 
 
+@pytest.mark.nightly
 def test_target_is_cut_off_in_the_middle_and_its_copy_dies_while_the_vm_goes_on(scene: Scene, slow: Slow) -> None:
     pid = scene.qemu_pid(slow.source)
     with Pulse(scene.cluster.settings.disk_image) as pulse:
@@ -364,6 +365,7 @@ def test_a_guard_that_is_to_replace_itself_in_the_middle_does_so_at_the_migratio
         assert scene.status(slow.target)["state"] == "running"
 
 
+@pytest.mark.nightly
 def test_source_is_cut_off_in_the_middle_and_the_vm_starts_elsewhere_from_its_disk(scene: Scene, slow: Slow) -> None:
     slow.begin()
     cut_s = scene.witness.mark("storage cut", slow.source, at_ns=scene.cluster.cut(slow.source, "storage"))

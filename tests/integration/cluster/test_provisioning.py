@@ -71,6 +71,7 @@ def test_a_dry_run_tells_the_changes_and_makes_none(scene: Scene) -> None:
     assert changed(apply(scene.cluster, node, "states.mnvm")[node]) == {}
 
 
+@pytest.mark.nightly
 def test_consul_servers_restart_one_after_the_other_and_the_mnvm_runs_on(scene: Scene) -> None:
     cluster, pid, epoch = scene.cluster, scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
     for node in cluster.names:

@@ -8,9 +8,9 @@ from tests.support.scene import Scene
 
 from .chaos import Chaos
 
-SEED, MINUTES = 989581, 3.0
+SEED, MINUTES = 989581, 1.0
 """Of many seeds the one whose first bursts have the most kinds of faults, the dangerous ones on the holder."""
-FEWEST_FAULTS = 8
+FEWEST_FAULTS = 3
 
 
 def test_random_faults_never_let_two_instances_run_and_one_always_comes_back(

@@ -1,7 +1,7 @@
 """A failover that was not needed is a failure too: load on what a renewal goes through costs no VM its life.
 
-For three minutes (ten in `make nightly`), with the default timings, at once: all cores busy, in the nodes' own groups
-and outside of them; the disk of Consul's servers and of the image busy with writes that are waited for; and every frame
+For a minute and a half (ten in `make nightly`), with the default timings, at once: all cores busy, in the nodes' own
+groups and outside of them; the disk of Consul's servers and of the image busy with writes that are waited for; and every frame
 of the storage network 200 ms late, so that a round trip takes 400. One after the other, and for longer:
 
     make soak KINDS="cpu disk latency" MINUTES=30
@@ -24,7 +24,7 @@ from tests.support.scene import Scene
 from ..faults.test_network import assert_untouched
 
 TIMINGS = PROFILES["default"]
-MINUTES = float(os.environ.get("MNHA_SOAK_MINUTES") or 3)
+MINUTES = float(os.environ.get("MNHA_SOAK_MINUTES") or 1.5)
 LOADS = [tuple(word.split("+")) for word in (os.environ.get("MNHA_SOAK_KINDS") or "cpu+disk+latency").split()]
 LASTS_S = MINUTES * 60 / len(LOADS)
 LATENCY_MS = 200.0

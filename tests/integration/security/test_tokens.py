@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from lab.cluster import Cluster
 from lab.pillar import CLUSTER_NAME
 from lab.provision import MASTER
@@ -65,6 +67,7 @@ def lay_out_as_before(cluster: Cluster, management: str) -> None:
         cluster.run(node, ["chgrp", "consul", f"/{path}"], check=True)
 
 
+@pytest.mark.nightly
 def test_all_tokens_are_replaced_while_the_mnvm_runs_on(scene: Scene) -> None:
     """On a cluster laid out as before the management token was taken from the nodes: its rest goes in the same run."""
     cluster, pid = scene.cluster, scene.qemu_pid(scene.holder)
