@@ -1,8 +1,8 @@
 """A failover that was not needed is a failure too: load on what a renewal goes through costs no VM its life.
 
 For a minute and a half (ten in `make nightly`), with the default timings, at once: all cores busy, in the nodes' own
-groups and outside of them; the disk of Consul's servers and of the image busy with writes that are waited for; and every frame
-of the storage network 200 ms late, so that a round trip takes 400. One after the other, and for longer:
+groups and outside of them; the disk of Consul's servers and of the image busy with writes that are waited for; every
+frame of the storage network 200 ms late, so that a round trip takes 400. One after the other, and for longer:
 
     make soak KINDS="cpu disk latency" MINUTES=30
 """
