@@ -43,7 +43,8 @@ def test_the_pillar_of_a_node_does_not_hold_it(cluster: Cluster, eyes: Eyes) -> 
         done = cluster.run(node, ["salt-call", "--out=json", "pillar.get", "mnha_secrets"], timeout_s=60, check=True)
         pillar = json.loads(done.stdout)["local"]
         own = {"certificate", "key", "libvirt_certificate", "libvirt_key", "agent_token", "guard_token", "policy_token"}
-        assert set(pillar) == {"ca", "gossip_key", *own}
+        assert set(pillar) == {"ca", "gossip_key", "ceph", *own}
+        assert pillar["ceph"] == {}, "no VM's disk is in Ceph here"
         assert MANAGEMENT not in eyes.in_text(done.stdout)
 
 
