@@ -103,8 +103,9 @@ def connection(booted: Booted) -> Iterator[Connection]:
 def test_a_guest_boots_with_its_seed_gets_another_nodes_address_while_it_runs_and_boots_with_its_seed_again(
     booted: Booted, connection: Connection
 ) -> None:
-    wait_until(lambda: booted.answers(HERE.guest), BOOT_S, f"it answers at {HERE.guest}")
-    assert booted.starts == [f"{HERE.guest}/24"]
+    by_seed = f"{HERE.guest}/24"
+    wait_until(lambda: booted.starts == [by_seed], BOOT_S, f"it is up with its seed's address: {booted.starts}")
+    assert booted.answers(HERE.guest)
 
     words: list[Any] = [sys.executable, "-c", "input()", "-incoming", "defer"]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as arrived:
@@ -122,8 +123,7 @@ def test_a_guest_boots_with_its_seed_gets_another_nodes_address_while_it_runs_an
         assert guard.told() == {"why": "", "set": True}
 
         booted.domain.reboot(libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT)
-        wait_until(lambda: len(booted.starts) == 2, BOOT_S, "it boots again")
-        assert booted.starts[1] == f"{HERE.guest}/24", "it has the seed of its QEMU"
+        wait_until(lambda: booted.starts == [by_seed] * 2, BOOT_S, f"it boots again, with that seed: {booted.starts}")
         wait_until(lambda: guard.told()["set"], BOOT_S, f"its address is {THERE.guest}: {guard.told()}")
         assert booted.answers(THERE.guest)
         halt(guard.threads[0])
