@@ -5,9 +5,11 @@ The steps are a table. What is not a plain command there is waiting: for the min
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -78,7 +80,9 @@ def minion_config(plan: NodePlan) -> str:
 
 
 def put_tree(cluster: Cluster, timings: str) -> None:
-    """The repository's salt/ and pillar/ on the master, with the lab's own cluster in the pillar."""
+    """The repository's salt/ and pillar/ on the master, with the lab's own cluster in the pillar, and which commit that
+    is.
+    """
     repository = cluster.settings.repository
     target = cluster.file(MASTER, TREE)
     for name in ("salt", "pillar"):
@@ -88,6 +92,10 @@ def put_tree(cluster: Cluster, timings: str) -> None:
         shutil.copytree(repository / name, place, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for path, text in lab_pillar_files(cluster.plans, timings).items():
         write_whole(target / "pillar" / path, text)
+    words = [sys.executable, "-m", "mnha.master.build", "salt"]
+    found = {**os.environ, "PYTHONPATH": "salt/_utils"}
+    which = subprocess.run(words, cwd=repository, env=found, stdout=subprocess.PIPE, text=True, check=True)
+    write_whole(target / "salt/build.json", which.stdout)
 
 
 def run_step(cluster: Cluster, step: Step) -> None:

@@ -3,6 +3,9 @@
 A master whose tree is a clone asks git. It tells the nodes by its pillar; with that the other masters, who have copies,
 and the installed library keep a file beside the code. What the file says counts only as long as the library is the one
 it was written for: one that somebody has edited is not called by the commit it came from.
+
+``python3 -m mnha.master.build salt > salt/build.json`` writes it by hand, for a tree that is copied to a master without
+its git.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 FILE = "build.json"
@@ -72,3 +76,7 @@ def _by_git(tree: Path) -> dict[str, str]:
         }
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+if __name__ == "__main__":
+    print(json.dumps(of_tree(Path(sys.argv[1]).resolve())))
