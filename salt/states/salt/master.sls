@@ -20,6 +20,10 @@ include:
 {%-   for folder in folders | sort %}
 
 salt_master_tree_{{ folder }}:
+{%-     if folder.startswith('_') and salt['mnha_tree.is_synced']('/srv/mnha/salt/' ~ folder, folder[1:]) %}
+  file.directory:
+    - name: /srv/mnha/salt/{{ folder }}
+{%-     else %}
   file.recurse:
     - name: /srv/mnha/salt/{{ folder }}
     - source: salt://{{ folder }}
@@ -27,6 +31,7 @@ salt_master_tree_{{ folder }}:
     - exclude_pat: E@__pycache__
     - backup: minion
     - file_mode: keep
+{%-     endif %}
     - dir_mode: '0755'
     - require_in:
       - file: salt_master_tree
