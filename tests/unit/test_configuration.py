@@ -136,11 +136,36 @@ def test_faults_of_a_file_stand_where_it_has_them(tmp_path: Path) -> None:
     assert [fault.path for fault in error.value.faults] == ["CPU", "Network:0:Gateway"]
 
 
+def test_faults_of_a_key_and_of_the_whole_are_told_at_once(tmp_path: Path) -> None:
+    value = json.loads(sample.text("FileConf"))
+    value |= {"DNS": ["x"], "MemorySizeInGB": 2, "Node": value["Node"][:2], "CPU": "many"}
+    with pytest.raises(ConfigurationError) as error:
+        given_file.read_file(written(tmp_path, json.dumps(value)), None)
+    assert [fault.path for fault in error.value.faults] == ["CPU", "DNS:0", "MemorySizeInGB", "Node"]
+
+
+def test_what_stands_in_for_a_faulty_key_is_no_fault_of_another(tmp_path: Path) -> None:
+    for changes in ({"Node": "x"}, {"Network": 1}, {"Type": "x"}, {"ImageFolder": 1}, {"Type": "CephConf", "CPU": "x"}):
+        text = json.dumps(json.loads(sample.text("FileConf")) | changes)
+        with pytest.raises(ConfigurationError) as error:
+            given_file.read_file(written(tmp_path, text), None)
+        wrong = {fault.path.partition(":")[0] for fault in error.value.faults}
+        assert wrong <= {*changes, "MonAddrs", "PoolName"}, wrong
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
         ("x.sls", "a: [", "is no YAML"),
         ("x.sls", "- a", "mnha:cluster: is missing"),
+        ("x.sls", "a: 2001-99-99", "is no YAML"),
+        ("x.sls", "a: !!int x", "is no YAML"),
+        ("x.sls", "a: !!timestamp x", "is no YAML"),
+        ("x.sls", "? [a]\n: 1", "is no YAML"),
+        ("x.sls", "a: 1\nb: 2\na: 1", "a stands there twice"),
+        ("x.sls", "[" * 2000, "nested too deeply"),
+        ("x.yaml", '{"CPU": 4', "} is missing at the end"),
+        ("x.json", "", "the file is empty"),
         ("x.json", "[1]", "no object"),
         ("x.json", '{"mnha": 1}', "mnha:cluster: is missing"),
     ],
@@ -152,11 +177,36 @@ def test_what_is_no_configuration_is_refused(tmp_path: Path, name: str, text: st
 
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff\xfe{}")
-    (tmp_path / "large").write_bytes(b" " * 1024 * 1025)
-    for path, words in (("x.json", "whole path"), (str(tmp_path / "no"), "No such file"), (str(tmp_path), "directory"),
-                        (str(tmp_path / "x"), "UTF-8"), (str(tmp_path / "large"), "larger than 1024 KiB")):  # fmt: skip
+    (tmp_path / "wide").write_bytes("{}".encode("utf-16-le"))
+    (tmp_path / "large").write_bytes("é".encode() * 1024 * 1025)
+    for path, words in (
+        ("x.json", "whole path"),
+        (str(tmp_path / "no"), "No such file"),
+        (str(tmp_path), "directory"),
+        ("/x\0y", "can't be read"),
+        (str(tmp_path / "x"), "UTF-8"),
+        (str(tmp_path / "wide"), "UTF-8"),
+        (str(tmp_path / "large"), "larger than 1024 KiB"),
+    ):
         with pytest.raises((InputError, ConfigurationError), match=words):
             given_file.read_file(path, None)
+
+
+def test_an_old_file_is_one_whatever_its_name(tmp_path: Path) -> None:
+    assert given_file.read_file(written(tmp_path, sample.text("FileConf"), "x.yaml"), None).is_old
+
+
+def test_corrections_are_told_with_the_faults(tmp_path: Path) -> None:
+    text = (
+        sample.text("FileConf")
+        .replace('"CPU": 4,', '"CPU": "4", // four')
+        .replace('"ImageFolder": "', '"ImageFolder": "x')
+    )
+    found = given_file.check(written(tmp_path, text), None)
+    assert found["result"] is False
+    assert [line.partition(": ")[2] for line in found["corrections"]] == [
+        "the comment // four is left out", "'4' is read as 4"
+    ]  # fmt: skip
 
 
 def test_a_file_is_written_as_a_whole_and_for_its_owner_alone(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ exit code; nothing is half done."""
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -194,7 +193,8 @@ def test_a_locked_image_gives_the_lease_back_and_the_message_tells_it(stopped: S
         eventually(
             lambda: cluster.run(scene.others[0], ["pgrep", "-f", LOCKER]).stdout, 20, "the image is open elsewhere"
         )
-        time.sleep(2)  # QEMU locks it soon after its start
+        question = ["qemu-img", "info", IMAGE]
+        eventually(lambda: cluster.run(scene.others[0], question).returncode, 20, "QEMU has locked it")
         epoch = scene.status(scene.holder)["lease"]["epoch"]
         desire(scene, "started")
         answer = guards.ask(cluster, scene.holder, "takeover", epoch=epoch, wait_s=30, timeout_s=40)

@@ -109,9 +109,9 @@ class Slow:
         arrived = self.scene.witness.monitor.wait_for(lambda _: not self.copy_is_gone(), 30)
         assert arrived, f"{self.answer}\n{self.scene.witness.table()}"
         time.sleep(2)
+        eventually(lambda: self.scene.status(self.source)["state"] == "migrating-out", 20, "the source's guard knows")
+        eventually(lambda: self.scene.status(self.target)["vm"] == "arriving", 20, "the target's guard has heard of it")
         assert self.answer is None, self.answer
-        assert self.scene.status(self.source)["state"] == "migrating-out"
-        assert self.scene.status(self.target)["vm"] == "arriving"
 
     def end(self, timeout_s: float) -> dict[str, Any]:
         """The guard's answer."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from lab.cluster import Cluster
+from lab.provision import MASTER, TREE
 from mnha.master import build
-from tests.support.example import ROOT
 from tests.support.scene import Scene
 
 SALT = ("salt-master", "salt-minion")
@@ -40,7 +40,7 @@ def test_it_tells_how_it_is_without_any_salt(scene: Scene, tell: Callable[[str],
         assert zsha(cluster, node, "export-config") == (0, "output config json file to /tmp/current.config.json\n")
         code, printed = zsha(cluster, node, "-v")
         told = dict(line.split(": ", 1) for line in printed.splitlines())
-        found = build.of_tree(ROOT / "salt")
+        found = json.loads(cluster.file(MASTER, f"{TREE}/salt/{build.FILE}").read_text())
         assert (code, told["Commit ID"]) == (0, found.get("commit", "not known"))
         assert (told["Build Date"], told["Branch Name"]) == tuple(found.get(n, "not known") for n in ("date", "branch"))
         assert told["Guard"] == told["App Version"]

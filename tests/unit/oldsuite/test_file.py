@@ -66,6 +66,17 @@ def test_what_stands_there_right_is_not_told() -> None:
     assert file.read(json.dumps(whole()))[1] == []
 
 
+def test_a_memory_that_is_no_whole_number_of_mib_is_told_as_what_it_is_taken() -> None:
+    _, corrections = file.read(json.dumps(whole(MemorySizeInGB=8.3)))
+    assert list(map(str, corrections)) == ["MemorySizeInGB: 8.3 GB are taken as 8499 MiB"]
+    assert file.read(json.dumps(whole(MemorySizeInGB=8.25)))[1] == []
+
+
+def test_many_nodes_are_compared_in_no_time() -> None:
+    with pytest.raises(ConfigurationError, match="that of another node"):
+        file.read(json.dumps(whole(Node=["10.0.0.1 a"] * 20_000)))
+
+
 def whole(**changes: Any) -> dict[str, Any]:
     value = {"Node": ["10.0.0.1 a", "10.0.0.2 b", "10.0.0.3 c"], "MemorySizeInGB": 8, "CPU": 4, "ImageFolder": "/x",
              "Network": [{"Bridge": "br0", "MacAddress": "52:54:00:5a:01:01", "Ipaddr": "10.0.0.9",
@@ -92,6 +103,15 @@ def whole(**changes: Any) -> dict[str, Any]:
          ["MonAddrs: is missing, and Type is CephConf", "PoolName: is missing, and Type is CephConf"]),
         ({"Type": "CephConf", "MonAddrs": ["10.0.0.1:x"], "PoolName": "a/b"},
          ["MonAddrs:0: '10.0.0.1:x' has no port after the colon", "PoolName: 'a/b' is not the name of a pool"]),
+        ({"Node": "10.0.0.1 a, 10.0.0.2 b"}, ["Node: '10.0.0.1 a, 10.0.0.2 b' is not a list"]),
+        ({"Node": {}}, ["Node: {} is not a list"]),
+        ({"CPU": "4²", "MemorySizeInGB": "8.²"},
+         ["CPU: '4²' is not a whole number", "MemorySizeInGB: '8.²' is not a number"]),
+        ({"CPU": "9" * 5000}, ["CPU: '99"]),
+        ({"ImageFolder": "/opt/x\u200b"}, ["ImageFolder: '/opt/x\\u200b' has what can't be seen (U+200B)"]),
+        ({"ImageFolder": "/opt/\u00a0x"}, ["ImageFolder: '/opt/\\xa0x' has what can't be seen (U+00A0)"]),
+        ({"ImageFolder": "/opt/\0"}, ["ImageFolder: '/opt/\\x00' has what can't be seen (U+0000)"]),
+        ({"ImageFolder": "/" + "x" * 5000}, ["ImageFolder: '/xx"]),
         ({"Type": "File"}, ["Type: 'File' is none of FileConf, CephConf; did you mean FileConf?"]),
         ({"Network": [{"Bridge": "br0", "MacAddress": "x", "Ipaddr": "1.2.3.4@a, 1.2.3.5", "IsMgmt": "yes"}]},
          ["Network:0:Ipaddr: '1.2.3.5' is not of the form value@node", "Network:0:IsMgmt: 'yes' is not true or false",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +141,32 @@ def test_a_file_is_checked_without_salt(
     printed = capsys.readouterr().out
     assert "CPU" in printed
     assert "1 fault in" in printed
+    monkeypatch.setattr(reading, "look", lambda: reading.configuration(Path("/nowhere/guard.json")))
+    path.write_text(sample.text("FileConf"))
+    assert zsha.main(["check-config", str(path)]) == 0, "on a machine that is no node, too"
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "iso-8859-1", "ascii"])
+def test_what_a_terminal_has_not_is_shown_all_the_same(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(sample.text("FileConf").replace('"CPU": 4', '"CPU"： 4 // ö'))
+    words = [sys.executable, "-m", "mnha.zsha", "check-config", str(path)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils"), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(words, env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"config file check pass\n")
+
+
+def test_where_nothing_can_be_shown_it_fails_and_says_why() -> None:
+    words = [sys.executable, "-m", "mnha.zsha", "-h"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            words, env={**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils")}, stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

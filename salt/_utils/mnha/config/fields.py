@@ -24,6 +24,9 @@ MODULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,55}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
+PATH_MAX = 4095
+"""Linux' limit, in bytes."""
+
 PerNode = str | dict[str, str]
 """A value that is either one for all nodes, or one for each node by the node's name."""
 LinksPerNode = tuple[str, ...] | dict[str, tuple[str, ...]]
@@ -52,6 +55,8 @@ def check_text(value: Any, what: str) -> str:
         raise Wrong(f"{show(value)} is not {what} but of type {type(value).__name__}", "quote it in YAML")
     if not value.strip() or value != value.strip() or "\n" in value:
         raise Wrong(f"{show(value)} is not {what}", "write one line with no blanks around it")
+    if hidden := sorted({f"U+{ord(one):04X}" for one in value if not one.isprintable()}):
+        raise Wrong(f"{show(value)} has what can't be seen ({', '.join(hidden[:5])})", "write it anew, by hand")
     return value
 
 
@@ -194,6 +199,8 @@ def check_absolute_path(value: Any) -> str:
     path = posixpath.normpath("/" + text.lstrip("/"))
     if path == "/":
         raise Wrong("the root folder is not a place for this", "name a folder below it")
+    if len(path.encode()) > PATH_MAX:
+        raise Wrong(f"{show(value)} is longer than a path can be", f"give one of at most {PATH_MAX} bytes")
     return path
 
 

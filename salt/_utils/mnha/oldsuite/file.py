@@ -6,6 +6,7 @@ corrected on the way, or all faults at once, each with the file's own path (``Ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -28,7 +29,9 @@ from ..config.rbd import check_monitor, check_rbd_name
 from ..errors import ConfigurationError, Fault
 from .tolerant import Correction
 from .tolerant import read as read_json
+from .written import MIB_OF_GB
 
+NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
 OTHER_SPELLINGS = {"ConsoleProxyOverridenIP": "ConsoleProxyOverriddenIP"}
 """The old suite's manual has both."""
 
@@ -60,6 +63,18 @@ Monitors = Annotated[tuple[Annotated[str, BeforeValidator(check_monitor)], ...],
 Pool = Annotated[str, BeforeValidator(lambda value: check_rbd_name(value) if value else "")]
 Address = Annotated[AddressPerNode | None, BeforeValidator(_nothing), TEXT]
 Mask = Annotated[NetmaskPerNode | None, BeforeValidator(_nothing), TEXT]
+
+
+class FaultyError(ConfigurationError):
+    """Keys of a file are wrong by themselves.
+
+    :param well: those that are not, as they were meant.
+    """
+
+    def __init__(self, faults: list[Fault], meant: Mapping[str, Any]) -> None:
+        super().__init__(faults=sorted(faults, key=lambda fault: fault.path))
+        self.faulty = {fault.path.partition(":")[0] for fault in faults}
+        self.well = {key: value for key, value in meant.items() if key not in self.faulty}
 
 
 class OldNetwork(Section):
@@ -103,13 +118,15 @@ class OldConfig(Section):
         return {name: address for address, name in (node.split() for node in self.Node)}
 
 
-def read(text: str) -> tuple[OldConfig, list[Correction]]:
+def read(text: str, corrections: list[Correction] | None = None) -> tuple[OldConfig, list[Correction]]:
     """What a file says, and what was corrected so that it says it.
 
-    :raises ConfigurationError: with all faults of the file by itself; what only the whole configuration can tell (is
-        the memory enough?) is found when it has become one.
+    :param corrections: gets what was corrected also where the file is refused.
+    :raises FaultyError: with all faults of the file by itself; what only the whole configuration can tell (is the
+        memory enough?) is found when it has become one.
+    :raises ConfigurationError: it can't be read at all.
     """
-    value, corrections = read_json(text)
+    value, corrections = read_json(text, corrections)
     if not isinstance(value, Mapping):
         raise ConfigurationError("the file holds no object: it begins with { and ends with }")
     meant = _meant(value, corrections)
@@ -121,8 +138,12 @@ def read(text: str) -> tuple[OldConfig, list[Correction]]:
     else:
         faults = list(_rules(meant))
         if not faults:
+            if (mib := found.MemorySizeInGB * MIB_OF_GB) != round(mib):
+                corrections.append(
+                    Correction("MemorySizeInGB", f"{found.MemorySizeInGB:g} GB are taken as {round(mib)} MiB")
+                )
             return found, corrections
-    raise ConfigurationError(faults=sorted(faults, key=lambda fault: fault.path))
+    raise FaultyError(faults, meant)
 
 
 def _meant(value: Mapping[str, Any], corrections: list[Correction]) -> dict[str, Any]:
@@ -164,7 +185,7 @@ def _plain(key: Any, value: Any) -> Any:
     """A value as it was meant: numbers and true or false without quotes, a node's address first."""
     if not isinstance(value, str):
         return value
-    if key in ("CPU", "MemorySizeInGB") and value.replace(".", "", 1).isdigit():
+    if key in ("CPU", "MemorySizeInGB") and NUMBER.fullmatch(value):
         return float(value) if "." in value else int(value)
     if key in ("IsMgmt", "IsDefRoute", "AllowResetRootPassword") and value.lower() in ("true", "false"):
         return value.lower() == "true"
@@ -193,15 +214,16 @@ def _rules(values: Mapping[str, Any]) -> list[Fault]:
 
 def _twice(values: Mapping[str, Any]) -> list[Fault]:
     """A node that is named twice: as one of two the other would be lost."""
-    nodes = [node.split() for node in values.get("Node") or () if isinstance(node, str) and len(node.split()) == 2]
+    given = values.get("Node")
+    nodes = [node.split() for node in given if isinstance(node, str)] if isinstance(given, list | tuple) else []
     faults = []
     for place, word in enumerate(("address", "name")):
-        words = [node[place] for node in nodes]
-        faults += [
-            Fault(
-                join("Node", number), " ".join(nodes[number]), f"the {word} {one} is that of another node", "correct it"
-            )
-            for number, one in enumerate(words)
-            if one in words[:number]
-        ]
+        known: set[str] = set()
+        for number, node in enumerate(nodes):
+            if len(node) != 2:
+                continue
+            if node[place] in known:
+                problem = f"the {word} {node[place]} is that of another node"
+                faults.append(Fault(join("Node", number), " ".join(node), problem, "correct it"))
+            known.add(node[place])
     return faults

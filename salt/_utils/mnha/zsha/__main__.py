@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -25,15 +27,22 @@ Work = Callable[[argparse.Namespace], int]
 
 def main(words: Sequence[str]) -> int:
     """Do what was typed; the exit code."""
-    given = _parser().parse_args(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not have what a file has
     try:
-        return int(given.work(given))
+        given = _parser().parse_args(words)
+        code = int(given.work(given))
+        sys.stdout.flush()
     except MnhaError as error:
         print(f"zsha: {error.message}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except OSError as error:  # nobody listens any more, or the disk is full that was to have it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"zsha: {error}", file=sys.stderr)
         return 1
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,7 +165,9 @@ def _check(given: argparse.Namespace) -> int:
     """What the file would make of the cluster as it is in force, as far as somebody could say that."""
     from ..master import given_file  # pydantic takes its time, and a status has none
 
-    _, cluster = reading.look()
+    cluster: dict[str, Any] = {}
+    with contextlib.suppress(MnhaError):  # the file can be read on a machine that is no node, too
+        _, cluster = reading.look()
     found = given_file.check(os.path.abspath(given.file), cluster or None)
     _tell(found)
     return 0 if found["result"] else 1
