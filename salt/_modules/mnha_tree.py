@@ -2,7 +2,8 @@
 
 A run of states begins with that synchronisation. So what it has brought can be compared here, file by file, without a
 question to the master for each: of the 1,200 that a node asked in a run 460 were for the library alone, and 700 more of
-a node that copies the masters' tree. Where there is a difference Salt's own `file.recurse` makes it good.
+a node that copies the masters' tree. Where there is a difference Salt's own `file.recurse` makes it good. By what a
+minion has that does not synchronise by itself (`autoload_dynamic_modules: False`) nothing is judged: it may be old.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def is_synced(path: str, kind: str) -> bool:
 
         salt node1 mnha_tree.is_synced /usr/lib/mnha/mnha utils/mnha
     """
+    if not __opts__.get("autoload_dynamic_modules", True):
+        return False
     synced = _files(Path(__opts__["extension_modules"], kind))
     return bool(synced) and _files(Path(path)) == synced
 

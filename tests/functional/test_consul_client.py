@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -39,6 +40,18 @@ def test_a_snapshot_has_all_keys_below_the_prefixes_the_members_and_the_leader(c
     }
     assert found.members == [{"node": NODE, "address": "127.0.0.1", "status": "alive"}]
     assert found.leader == client.leader() != ""
+
+
+def test_requests_one_after_the_other_share_a_connection(client: ConsulClient) -> None:
+    """A server may say something of TLS's own unasked; that is no end of the connection."""
+    ports = set()
+    for _ in range(5):
+        client.get("nothing")
+        connection = client._clients[client.servers[0]].http._connection
+        assert connection is not None
+        ports.add(connection.sock.getsockname()[1])
+        time.sleep(0.1)
+    assert len(ports) == 1
 
 
 def test_the_index_of_a_key_that_was_deleted_is_above_all_that_it_had(client: ConsulClient) -> None:

@@ -15,14 +15,24 @@ from tests.support.example import ROOT
 
 
 @pytest.fixture
-def is_synced(tmp_path: Path) -> Any:
+def load(tmp_path: Path) -> Callable[..., Any]:
     synced = tmp_path / "extmods"
     (synced / "utils").mkdir(parents=True)
     (synced / "modules").symlink_to(ROOT / "salt/_modules")
     (synced / "utils/mnha").symlink_to(ROOT / "salt/_utils/mnha")
-    opts = salt.config.minion_config(None)
-    opts.update(id="node1", extension_modules=str(synced), cachedir=str(tmp_path / "cache"), file_client="local")
-    return salt.loader.minion_mods(opts, utils=salt.loader.utils(opts), context={})["mnha_tree.is_synced"]
+
+    def loaded(**more: Any) -> Any:
+        opts = salt.config.minion_config(None)
+        opts.update(id="node1", extension_modules=str(synced), cachedir=str(tmp_path / "cache"), file_client="local")
+        opts.update(more)
+        return salt.loader.minion_mods(opts, utils=salt.loader.utils(opts), context={})["mnha_tree.is_synced"]
+
+    return loaded
+
+
+@pytest.fixture
+def is_synced(load: Callable[..., Any]) -> Any:
+    return load()
 
 
 @pytest.fixture
@@ -62,3 +72,7 @@ def test_another_one_is_not(is_synced: Any, copy: Path, change: Callable[[Path],
 def test_what_was_not_synchronised_is_never_the_same(is_synced: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert not is_synced(str(tmp_path / "empty"), "runners")
+
+
+def test_where_a_run_does_not_synchronise_nothing_is_judged_by_it(load: Callable[..., Any], copy: Path) -> None:
+    assert not load(autoload_dynamic_modules=False)(str(copy), "utils/mnha")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
@@ -166,8 +165,13 @@ def _check(given: argparse.Namespace) -> int:
     from ..master import given_file  # pydantic takes its time, and a status has none
 
     cluster: dict[str, Any] = {}
-    with contextlib.suppress(MnhaError):  # the file can be read on a machine that is no node, too
+    why = "nobody could say it"
+    try:
         _, cluster = reading.look()
+    except MnhaError as error:  # the file can be read on a machine that is no node, too
+        why = error.message
+    if not cluster:
+        print(f"zsha: the file is checked by itself, for what is in force is not known: {why}", file=sys.stderr)
     found = given_file.check(os.path.abspath(given.file), cluster or None)
     _tell(found)
     return 0 if found["result"] else 1
