@@ -103,8 +103,8 @@ def look(disk: Rbd) -> Ground:
     return disk.look(Path(), "node1-vm", [Path(disk.image)])
 
 
-def shut_others_out(disk: Rbd) -> None:
-    disk.shut_others_out(lambda: float("inf"), lambda: False)
+def shut_others_out(disk: Rbd) -> list[str]:
+    return disk.shut_others_out(lambda: float("inf"), lambda: False)
 
 
 def bytes_in(ceph: Ceph, image: str) -> bytes:
@@ -201,7 +201,7 @@ def test_after_a_clean_end_nobody_is_shut_out(ceph: Ceph, disk: Rbd, conf: Path,
     before = ceph.blocklist()
     command = ["qemu-io", "-f", "raw", "-n", "-c", "write 0 4k", f"rbd:{POOL}/{image}:id={USER}:conf={conf}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    shut_others_out(disk)
+    assert shut_others_out(disk) == []
     assert ceph.blocklist() == before
 
 
@@ -214,7 +214,7 @@ def test_the_old_writer_is_refused_for_ever_and_no_other_client_of_its_host(
         assert "wrote" in other.write(7)
         assert "wrote" in writer.write(1)
         (address,) = ceph.watchers(image)
-        shut_others_out(disk)
+        assert shut_others_out(disk) == [address]
         assert address in ceph.blocklist()
         new = Writer(conf, image)
         try:
@@ -283,7 +283,7 @@ def test_an_image_that_somebody_has_locked_by_hand_is_left_alone(ceph: Ceph, dis
     ceph.rbd("lock", "add", f"{POOL}/{image}", "repair")
     before = ceph.blocklist()
     with pytest.raises(FailedError, match="locked it by hand, as 'repair'.*rbd lock rm"):
-        shut_others_out(disk)
+        assert shut_others_out(disk) == []
     assert ceph.blocklist() == before
 
 

@@ -19,7 +19,7 @@ import pytest
 from lab import ceph, checker, guards, health, network
 from lab.cluster import Cluster
 from lab.guest_image import DISK_BYTES
-from lab.pillar import read_pillar
+from lab.pillar import CLUSTER_NAME, read_pillar
 from lab.provision import MASTER
 from lab.settings import MGMT_NET, STORAGE_NET, SWITCH_HOST, VM_NAME
 from mnha.daemon.adapters.rbd import CLIENT
@@ -92,6 +92,14 @@ class Site:
         """Of each node, whether its guard finds the VM's disk well."""
         found = [guards.vm_status(self.cluster, node, VM)["checks"]["image"]["ok"] for node in self.cluster.names]
         return [bool(one) for one in found]
+
+    def shut_out(self) -> list[str]:
+        """The clients of Ceph's that were shut out, by the history."""
+        done = self.cluster.run(
+            MASTER, ["salt-run", "--out=json", "mnha.history", f"cluster={CLUSTER_NAME}", "limit=50"], check=True
+        )
+        events = json.loads(done.stdout)[CLUSTER_NAME]["history"]
+        return [client for event in events if event["event"] == "shut out" for client in event["clients"]]
 
     def place(self, scene: Scene, node: str) -> None:
         """Have the VM run on that node."""
@@ -179,6 +187,7 @@ def test_its_node_loses_power_and_it_runs_elsewhere(site: Site, scene: Scene, te
     tell(f"a VM in Ceph, power cut: runs elsewhere after {site.cluster.boottime() - began_s:.2f} s")
     assert node != scene.others[0]
     assert client in site.ceph.blocklist()
+    eventually(lambda: client in site.shut_out(), 20, "the history tells who was shut out")
     count = site.beats()
     eventually(lambda: site.beats() > count, GUEST_S, "its guest writes")
     site.prove()

@@ -72,6 +72,25 @@ def test_a_memory_that_is_no_whole_number_of_mib_is_told_as_what_it_is_taken() -
     assert file.read(json.dumps(whole(MemorySizeInGB=8.25)))[1] == []
 
 
+@pytest.mark.parametrize(
+    ("key", "given", "told"),
+    [
+        ("ImageFolder", "/opt/../srv//x/", "'/opt/../srv//x/' is read as '/srv/x'"),
+        ("MacAddress", "52-54-00-5A-01-01", "'52-54-00-5A-01-01' is read as '52:54:00:5a:01:01'"),
+        ("Gateway", "10.0.0.254 @ a,10.0.0.254@b", "is read as '10.0.0.254@a, 10.0.0.254@b'"),
+        ("Gateway", "10.0.0.254@a、10.0.0.254@b", "is read as '10.0.0.254@a,10.0.0.254@b'"),
+        ("Ipaddr", "10.0.0.9@a; 10.0.0.8@b", "is read as '10.0.0.9@a, 10.0.0.8@b'"),
+    ],
+)
+def test_what_is_written_in_another_form_is_told(key: str, given: str, told: str) -> None:
+    values = whole()
+    network = values["Network"][0]
+    (network if key in network else values)[key] = given
+    _, corrections = file.read(json.dumps(values))
+    assert told in "\n".join(map(str, corrections))
+    assert all(str(one).startswith(key if key in values else f"Network:0:{key}: ") for one in corrections)
+
+
 def test_many_nodes_are_compared_in_no_time() -> None:
     with pytest.raises(ConfigurationError, match="that of another node"):
         file.read(json.dumps(whole(Node=["10.0.0.1 a"] * 20_000)))

@@ -76,7 +76,8 @@ def test_corrections_are_told(text: str, value: Any, told: list[str]) -> None:
     ("text", "words"),
     [
         ('{"a": 1,\n "a": 2}', "a stands there twice, as 1 and as 2"),
-        ('{"a": 1,\n "a": 2,}', "a stands there twice, as 1 and as 2"),
+        ('{"a": 1,\n "a": 2,}', "line 2: a stands there twice, as 1 and as 2"),
+        ('{"a": 4,096}', "line 1: 096 is no key: is the comma before it in the middle of a number?"),
         ('{"a" 1}', 'line 1: after the key "a" a colon is missing'),
         ('{"a": b}', "line 1: b is no value: a text stands in quotes"),
         ('{"a": 08}', "line 1: 08 is no number of JSON's"),

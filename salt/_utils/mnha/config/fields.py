@@ -52,7 +52,7 @@ def check_text(value: Any, what: str) -> str:
     if value is None:
         raise Wrong("is empty", f"give {what}")
     if not isinstance(value, str):
-        raise Wrong(f"{show(value)} is not {what} but of type {type(value).__name__}", "quote it in YAML")
+        raise Wrong(f"{show(value)} is not {what} but of type {type(value).__name__}", "put it in quotes")
     if not value.strip() or value != value.strip() or "\n" in value:
         raise Wrong(f"{show(value)} is not {what}", "write one line with no blanks around it")
     if hidden := sorted({f"U+{ord(one):04X}" for one in value if not one.isprintable()}):
@@ -167,7 +167,7 @@ def check_netmask(value: Any) -> str:
 def check_mac(value: Any) -> str:
     """A unicast MAC address, in lower case with colons."""
     if isinstance(value, int) and not isinstance(value, bool):
-        raise Wrong(f"{value} is a number", "quote the MAC: YAML reads one made of digits only as a base-60 number")
+        raise Wrong(f"{value} is a number", "put it in quotes: YAML reads a MAC of digits only as a number")
     text = check_text(value, "a MAC address").lower().replace("-", ":")
     if not MAC.fullmatch(text):
         raise Wrong(f"{show(value)} is not a MAC address", "write six hex pairs, such as 52:54:00:5a:01:01")

@@ -116,9 +116,11 @@ def protect(
             call(lambda: journal.note("shut down", told.text, epoch=epoch, how=told.how, after_s=told.after_s))
 
     def shut_others_out(is_void: Callable[[], bool]) -> None:
-        """See :class:`.adapters.rbd.Rbd`; of an image file QEMU's own lock does it."""
-        if rbd:
-            rbd.shut_others_out(lambda: guard.view.granted_until_s, is_void)
+        """See :class:`.adapters.rbd.Rbd`; of an image file QEMU's own lock does it. The history tells whom."""
+        if rbd and (clients := rbd.shut_others_out(lambda: guard.view.granted_until_s, is_void)):
+            epoch = guard.view.lease.epoch if guard.view.lease else 0
+            text = f"Ceph refuses who had {rbd.image} open before: {', '.join(clients)}"
+            call(lambda: journal.note("shut out", text, epoch=epoch, clients=clients))
 
     hypervisor = LibvirtHypervisor(
         node.connection,

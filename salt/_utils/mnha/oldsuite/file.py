@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from ..config import faults as model_faults
-from ..config.fields import Wrong, check_ipv4, check_node_name, join, show
+from ..config.fields import Wrong, check_ipv4, check_node_name, items, join, show
 from ..config.kinds import (
     AbsolutePath,
     AddressPerNode,
@@ -29,9 +29,12 @@ from ..config.rbd import check_monitor, check_rbd_name
 from ..errors import ConfigurationError, Fault
 from .tolerant import Correction
 from .tolerant import read as read_json
-from .written import MIB_OF_GB
+from .written import MIB_OF_GB, as_there
 
 NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
+PER_NODE = ("Ipaddr", "Netmask", "Gateway", "ConsoleProxyOverriddenIP")
+COMMAS = str.maketrans("、；;", ",,,")
+"""What may stand between the values of several nodes."""
 OTHER_SPELLINGS = {"ConsoleProxyOverridenIP": "ConsoleProxyOverriddenIP"}
 """The old suite's manual has both."""
 
@@ -142,7 +145,7 @@ def read(text: str, corrections: list[Correction] | None = None) -> tuple[OldCon
                 corrections.append(
                     Correction("MemorySizeInGB", f"{found.MemorySizeInGB:g} GB are taken as {round(mib)} MiB")
                 )
-            return found, corrections
+            return found, corrections + list(_normalized(meant, found))
     raise FaultyError(faults, meant)
 
 
@@ -167,6 +170,22 @@ def _meant(value: Mapping[str, Any], corrections: list[Correction]) -> dict[str,
     return found
 
 
+def _normalized(meant: Any, found: Any, path: str = "") -> Iterator[Correction]:
+    """Texts that the model has in another form than the file: `52-54-…`, `/opt/../srv`, `10.0.0.9 @node1`. Neither
+    case nor a blank after a comma is one.
+
+    :param found: the model, or a part of it.
+    """
+    for key, one in items(meant):
+        its = found[key] if isinstance(found, tuple) else getattr(found, key)
+        if isinstance(one, str) and isinstance(its, str | dict):
+            text = as_there(its)
+            if text.replace(", ", ",").lower() != one.replace(", ", ",").lower():
+                yield Correction(join(path, key), f"{show(one)} is read as {show(text)}")
+        elif isinstance(its, tuple | Section):
+            yield from _normalized(one, its, join(path, key))
+
+
 def _places(found: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Path, holder and key of each value that may be written in another form."""
     for key in list(found):
@@ -182,13 +201,17 @@ def _places(found: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _plain(key: Any, value: Any) -> Any:
-    """A value as it was meant: numbers and true or false without quotes, a node's address first."""
+    """A value as it was meant: numbers and true or false without quotes, a node's address first, commas between the
+    values of several nodes.
+    """
     if not isinstance(value, str):
         return value
     if key in ("CPU", "MemorySizeInGB") and NUMBER.fullmatch(value):
         return float(value) if "." in value else int(value)
     if key in ("IsMgmt", "IsDefRoute", "AllowResetRootPassword") and value.lower() in ("true", "false"):
         return value.lower() == "true"
+    if key in PER_NODE and "@" in value:
+        return value.translate(COMMAS)
     if isinstance(key, int) and len(words := value.split()) == 2:
         return " ".join(sorted(words, key=lambda word: not word.replace(".", "").isdigit()))
     return value

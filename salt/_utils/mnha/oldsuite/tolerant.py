@@ -19,9 +19,10 @@ In a path only letters, digits and ``/._-`` are: a folder may have other full-wi
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..config.fields import join, show
@@ -90,7 +91,7 @@ def read(text: str, corrections: list[Correction] | None = None) -> tuple[Any, l
     reader = _Reader([] if corrections is None else corrections)
     try:
         try:
-            value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=lambda pairs: reader.object_of(pairs, ""))
+            value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=reader.object_of)
         except ValueError:
             reader.corrections.clear()
             value = reader.read(text)
@@ -119,18 +120,22 @@ class _Reader:
             raise self._fault(self._next, f"{self._next.text} follows after the end")
         return value
 
-    def object_of(self, pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-        """An object, each of whose keys may have one value."""
+    def object_of(self, pairs: Sequence[tuple[str, Any]], lines: Sequence[int] = ()) -> dict[str, Any]:
+        """An object, each of whose keys may have one value.
+
+        :param lines: of the keys; of what is JSON they are not known.
+        """
         found: dict[str, Any] = {}
-        for given, value in pairs:
+        for (given, value), line in itertools.zip_longest(pairs, lines):
             key = given.translate(ASCII).strip()
+            where = f"line {line}" if line else key
             if key != given:
-                self._add(where or key, f"the key {given!r} is read as {key!r}")
+                self._add(where, f"the key {given!r} is read as {key!r}")
             if key in found and (found[key] != value or type(found[key]) is not type(value)):
                 problem = f"{key} stands there twice, as {show(found[key])} and as {show(value)}"
-                raise ConfigurationError(faults=[Fault(where or key, value, problem, "keep one of them")])
+                raise ConfigurationError(faults=[Fault(where, value, problem, "keep one of them")])
             if key in found:
-                self._add(where or key, f"{key} stands there twice, with the same value: one is left out")
+                self._add(where, f"{key} stands there twice, with the same value: one is left out")
             found[key] = value
         return found
 
@@ -173,11 +178,13 @@ class _Reader:
             raise self._fault(token, f"{token.text} {_why_no_value(text)}") from None
 
     def _object(self) -> dict[str, Any]:
-        pairs, line = list[tuple[str, Any]](), self._next.line
+        pairs, lines = list[tuple[str, Any]](), list[int]()
         while self._goes_on("}"):
             key = self._take()
             if key.kind not in ("text", "word"):
                 raise self._fault(key, f"a key is missing before {key.text or 'the end'}")
+            if key.kind == "word" and key.text.isdigit():
+                raise self._fault(key, f"{key.text} is no key: is the comma before it in the middle of a number?")
             if key.kind == "word":
                 self._tell(key.line, f"the key {key.text} is put in quotes")
             if self._next.text != ":":
@@ -185,8 +192,9 @@ class _Reader:
             self._take()
             name = key.text if key.kind == "word" else self._literal(key, key.text)
             pairs.append((name, self._value()))
+            lines.append(key.line)
             self._pass_comma("}")
-        return self.object_of(pairs, f"line {line}")
+        return self.object_of(pairs, lines)
 
     def _array(self) -> list[Any]:
         found = []

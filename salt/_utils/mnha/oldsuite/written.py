@@ -39,15 +39,15 @@ def of_mapping(cluster: Mapping[str, Any], vm: str) -> dict[str, Any]:
         "ImageFolder": cluster.get("image_folder", ""),
         "DNS": list(guest.get("dns", ())),
         "Network": [
-            {theirs: _as_there(network.get(ours)) for ours, theirs in NETWORK.items()} for network in guest["networks"]
+            {theirs: as_there(network.get(ours)) for ours, theirs in NETWORK.items()} for network in guest["networks"]
         ],
     }
     if (proxy := guest.get("console_proxy_address")) is not None:
-        found["ConsoleProxyOverriddenIP"] = _as_there(proxy)
+        found["ConsoleProxyOverriddenIP"] = as_there(proxy)
     return {**found, "AllowResetRootPassword": guest.get("allow_reset_root_password", False)}
 
 
-def _as_there(value: Any) -> Any:
+def as_there(value: Any) -> Any:
     """A value as the file has it: those per node in one text, an empty one for none."""
     if isinstance(value, Mapping):
         return ", ".join(f"{one}@{node}" for node, one in value.items())

@@ -93,8 +93,9 @@ class Rbd:
 
     # ---- the start
 
-    def shut_others_out(self, until_s: Callable[[], float | None], is_void: Callable[[], bool]) -> None:
-        """Have Ceph refuse each client that has the image open or locked, and make sure that it does.
+    def shut_others_out(self, until_s: Callable[[], float | None], is_void: Callable[[], bool]) -> list[str]:
+        """Have Ceph refuse each client that has the image open or locked, and make sure that it does; returns their
+        addresses.
 
         Never the client of a VM that another node runs by right: those that are refused had it open while this node had
         the lease. That is looked at when they are known, so a node that stood still meanwhile refuses nobody.
@@ -105,12 +106,13 @@ class Rbd:
         """
         clients = self._ask("clients", is_void=is_void)["clients"]
         if not clients:
-            return
+            return []
         if boottime_s() >= (until_s() or 0.0):
             raise FailedError("the lease was not renewed meanwhile: who has the image open may have it by right")
         log.warning("%s is open or locked by %s: shutting out", self.image, ", ".join(clients))
         done = self._ask("block", str(SHUT_OUT_S), *clients, is_void=is_void)
         log.warning("%s: Ceph refuses %s from epoch %s on", self.image, ", ".join(clients), done["epoch"])
+        return list(clients)
 
     def _ask(self, verb: str, *words: str, is_void: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """The answer of :mod:`.ceph_client`.
