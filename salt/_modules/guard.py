@@ -200,8 +200,8 @@ def reset(
 
 
 def fit(vm: str | None = None) -> dict[str, Any]:
-    """Why this node could not have the VM at this very moment (`why`; empty: it could). A migration's target is asked
-    before anything is ordered.
+    """Why this node could not have the VM at this very moment (`why`; empty: it could), and what speaks only against
+    one that would go on here (`live`). A migration's target is asked before anything is ordered.
 
     CLI Example:
 

@@ -20,6 +20,7 @@ from mnha.daemon.server import MAX_CLIENTS, MAX_LINE, Server, Subscribers
 from mnha.errors import RefusedError
 
 ATTACK_S = 3.0
+PATIENCE_S = 30.0
 
 
 def refuse(_request: dict) -> dict:
@@ -177,17 +178,21 @@ def test_requests_that_come_in_pieces_or_together_are_answered_in_their_order(at
 def test_a_line_that_does_not_come_to_its_end_is_given_up(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnha.daemon.server.LINE_S", 0.5)
     client, began_s = attack.connect(), time.monotonic()
-    with contextlib.suppress(ConnectionError):
-        while time.monotonic() - began_s < 5:
+
+    def write_for_ever() -> None:
+        while time.monotonic() - began_s < PATIENCE_S:
             client.sendall(b" ")  # each one alone would be in time
             time.sleep(0.05)
-    assert 0.4 < time.monotonic() - began_s < 2.0
+
+    with pytest.raises(ConnectionError):
+        write_for_ever()
+    assert time.monotonic() - began_s > 0.4
 
 
 def test_a_client_that_reads_no_answer_is_given_up(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnha.daemon.server.LINE_S", 0.5)
-    client, began_s = attack.connect(), time.monotonic()
-    client.settimeout(5)
+    client = attack.connect()
+    client.settimeout(PATIENCE_S)
 
     def ask_for_ever() -> None:
         while True:
@@ -195,7 +200,6 @@ def test_a_client_that_reads_no_answer_is_given_up(attack: Attack, monkeypatch: 
 
     with pytest.raises(ConnectionError):
         ask_for_ever()
-    assert time.monotonic() - began_s < 5
 
 
 def test_more_clients_than_it_serves_are_told_so_and_it_recovers_at_once(attack: Attack) -> None:

@@ -339,6 +339,15 @@ def test_what_can_not_be_aborted_is_a_failure_with_the_reason() -> None:
     assert silent.called("guard.migrate_abort") == []
 
 
+@pytest.mark.parametrize("offline", [False, True])
+def test_what_speaks_against_a_live_migration_speaks_not_against_a_start(offline: bool) -> None:
+    """A guest without its seed starts, but QEMU can't go on without a disk that it has."""
+    ask = Minions(guard__fit={"why": "", "live": "its guest's seed is missing there"})
+    outcome = migration.migrate(ask, NODES, None, "node3", "root@m1", How(offline=offline, test=True))
+    assert outcome.ok is offline, outcome.text
+    assert offline or "node3 can't take it now: its guest's seed is missing there" in outcome.text
+
+
 @pytest.mark.parametrize("silence", [Reply("node3", "no function guard.fit", False), DeadlineError("no answer")])
 def test_a_target_that_can_not_say_whether_it_is_fit_decides_by_itself(silence: object) -> None:
     assert migration.migrate(Minions(guard__fit=silence), NODES, None, "node3", "root@m1").ok

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from lab import guards
+from lab.cluster import Cluster
 from lab.monitor import Life
 from lab.pillar import CLUSTER_NAME
 from lab.settings import VM_NAME, LabError
 from mnha.core.timing import PROFILES
+from mnha.guest.domain import seed_file
 from mnha.host.libvirtd import PKI_FOLDER
 from tests.support.pulse import Pulse
 from tests.support.scene import Scene, eventually
@@ -238,6 +240,10 @@ def test_offline_the_vm_is_shut_down_in_order_and_started_at_its_target(scene: S
 def test_a_migration_to_a_node_that_can_not_take_it_is_refused_and_the_vm_is_not_touched(scene: Scene) -> None:
     lost, other = scene.others
     pid, before = scene.qemu_pid(scene.holder), {life.pid for life in scene.witness.monitor.lives()}
+    with without_seed(scene.cluster, other):
+        code, told, printed = scene.salt_run(scene.holder, "migrate", other)
+        assert code != 0, printed
+        assert f"its guest's seed {seed_file(VM_NAME)} is missing there; apply states.mnvm" in told["comment"], printed
     assert scene.salt_run(scene.holder, "maintenance", other, "on")[0] == 0
     try:
         scene.witness.mark("power cut", lost, at_ns=scene.cluster.poweroff(lost))
@@ -261,6 +267,17 @@ def test_a_migration_to_a_node_that_can_not_take_it_is_refused_and_the_vm_is_not
         assert code == 0, printed
     assert scene.qemu_pid(scene.holder) == pid
     assert [life for life in scene.witness.monitor.lives() if life.pid not in before] == []
+
+
+@contextlib.contextmanager
+def without_seed(cluster: Cluster, node: str) -> Iterator[None]:
+    """A node where somebody has removed what the guest boots its addresses from."""
+    path = seed_file(VM_NAME)
+    cluster.run(node, ["mv", path, f"{path}.away"], check=True)
+    try:
+        yield
+    finally:
+        cluster.run(node, ["mv", f"{path}.away", path], check=True)
 
 
 @ONCE_MORE

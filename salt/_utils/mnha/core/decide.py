@@ -205,7 +205,7 @@ def _migrate(view: View) -> Decision | None:
         and rules.is_mine(view)
         and view.lease is not None
         and view.lease.target == target
-        and view.now_s >= view.offered_s + view.timings.renew_s
+        and view.now_s >= rules.heard_s(view)
         and not fence_reason(view)
         and not storage_reason(view)
     ):

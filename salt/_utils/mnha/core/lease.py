@@ -84,6 +84,14 @@ def is_offered(view: View) -> bool:
     return offered and not is_expired(view)
 
 
+def heard_s(view: View) -> float:
+    """When the target's guard has heard of this node's offer. Its watch is answered within milliseconds; libvirt then
+    takes about half a second until something comes there, on a loaded machine longer. One that has not heard by then
+    lets the migration fail, and the VM go on here.
+    """
+    return view.offered_s + view.timings.renew_s / 4
+
+
 def may_arrive(view: View) -> bool:
     """Whether a migration may bring the VM to this node, paused: its holder offers it, or has handed it over, and
     nobody else may have taken the lease since.

@@ -57,7 +57,7 @@ def next_moment(view: View) -> float:
     if view.order is not None:
         moments += [view.order.until_s, view.order.kill_s]
     if view.order is not None and view.order.op is Op.MIGRATE:
-        moments.append(view.offered_s + view.timings.renew_s)
+        moments.append(rules.heard_s(view))
     if view.move is Move.UNDER_WAY:
         moments.append(view.move_until_s)
     if view.start_asked_s is not None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from .. import __version__, keys
+from ..guest.domain import seed_file
 from ..host.clock import boottime_s
 from .checks import Of, of_node, told
 from .node import Node
@@ -78,9 +80,15 @@ class Status:
         }
 
     def fitness(self, vm: str) -> dict[str, Any]:
-        """Why this node could not have a VM at this very moment: what a migration's target is asked beforehand."""
-        one = self._protected[vm]
-        return {"node": self._node.name, "why": one.prober.objection() or one.guard.view.unable}
+        """Why this node could not have a VM at this very moment: what a migration's target is asked beforehand. `live`
+        speaks against one that goes on here, and not against a start.
+        """
+        one, seed = self._protected[vm], Path(seed_file(vm))
+        wants_seed = any(known["name"] == vm and known.get("guest") for known in self._node.config["vms"])
+        live = (
+            f"its guest's seed {seed} is missing there; apply states.mnvm" if wants_seed and not seed.exists() else ""
+        )
+        return {"node": self._node.name, "why": one.prober.objection() or one.guard.view.unable, "live": live}
 
     def disk_objection(self, vm: str) -> str:
         """Why no node could start the VM from its image, and none takes it; empty: that is no matter."""

@@ -19,19 +19,20 @@ def objection(ask: Ask, vm: str, holder: str, target: str, *, live: bool) -> str
 
     :param live: it is to go on there, not to be started.
     """
-    if why := _unfit(ask, vm, target):
+    if why := _unfit(ask, vm, target, live=live):
         return f"can't take it now: {why}"
     if live and (why := _other_cpu(ask, vm, holder, target)):
         return f"has another CPU, and the running guest could not go on there: {why}; {OFFLINE}"
     return ""
 
 
-def _unfit(ask: Ask, vm: str, target: str) -> str:
+def _unfit(ask: Ask, vm: str, target: str, *, live: bool) -> str:
     """What the target's guard has against it."""
     try:
-        return str(value_of(ask.one(target, "guard.fit", {"vm": vm}, timeout_s=PLAN_S)).get("why") or "")
+        said = value_of(ask.one(target, "guard.fit", {"vm": vm}, timeout_s=PLAN_S))
     except MnhaError:
         return ""
+    return str(said.get("why") or (live and said.get("live")) or "")
 
 
 def _other_cpu(ask: Ask, vm: str, holder: str, target: str) -> str:
