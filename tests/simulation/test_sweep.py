@@ -13,8 +13,8 @@ from . import compiled
 from .mutants import MOST_SEEDS, MUTANTS
 from .sweep import RARE, Result, State, play, script_of, seeds_of, shorten
 
-SEEDS = 1_200
-HOURS = 35
+SEEDS = 800
+HOURS = 23
 """What fits beside the lab; `make nightly` plays far more."""
 FEW = 25
 

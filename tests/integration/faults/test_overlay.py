@@ -121,6 +121,7 @@ def at_image(scene: Scene, command: str) -> None:
     scene.cluster.run(scene.others[0], words, timeout_s=60, check=True)
 
 
+@pytest.mark.nightly
 def test_a_file_that_was_replaced_under_the_vm_is_not_migrated_onto_nor_started_from(scene: Scene) -> None:
     """A backup was played back beside it, and the VM's own file is still there under another name."""
     holder, target = scene.holder, scene.others[0]

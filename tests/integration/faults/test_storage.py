@@ -138,6 +138,7 @@ def test_whatever_befalls_guard_and_fencer_a_vm_that_can_not_be_killed_goes_with
     )
 
 
+@nightly
 def test_a_vm_whose_image_folder_hangs_for_everybody_is_left_alone(scene: Scene, tell: Callable[[str], None]) -> None:
     """The file server restarts: nobody could do better, and the VM goes on as soon as it is back."""
     node = behind_a_valve(scene, killable=True)

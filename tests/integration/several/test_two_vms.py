@@ -22,6 +22,8 @@ from tests.support.scene import Scene, eventually
 
 from ..cluster.test_provisioning import LAB_PILLAR, apply, failed
 
+pytestmark = pytest.mark.nightly  # four minutes
+
 SECOND = "second"
 
 
@@ -72,7 +74,6 @@ def test_both_run_and_a_verb_that_does_not_name_one_is_refused(two: Cluster, sce
     prove_second(two)
 
 
-@pytest.mark.nightly
 def test_what_befalls_the_second_leaves_the_first_alone(two: Cluster, scene: Scene) -> None:
     pid, epoch = scene.qemu_pid(scene.holder), scene.status(scene.holder)["lease"]["epoch"]
     holder = guards.wait_until_running(two, vm=SECOND)
