@@ -319,9 +319,9 @@ def follow(
     vm: str | None = None, wanted: str = "running", wait_s: float = 60, ends: list[Any] | None = None
 ) -> dict[str, Any]:
     """Wait until the VM is `running` or `off`, wherever, by what the guards write into Consul; no minion of theirs is
-    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `timeout`. Where `off` is
-    wanted, `killed` says why it was killed meanwhile, and `ended` how a guest ended that was asked to shut down; empty
-    if it was not, or if that is not known.
+    needed. `outcome` says which it is, or what is in its way: `free`, `overdue`, `expired`, `overruled` (by another
+    wish), `timeout`. Where `off` is wanted, `killed` says why it was killed meanwhile, and `ended` how a guest ended
+    that was asked to shut down; empty if it was not, or if that is not known.
 
     ends
         of `mnvm.set_desired`: what was known before the wish; left out: what is known now. A guest may be off by now
@@ -340,9 +340,10 @@ def follow(
             lease = (entry or {}).get("value") or {}
             holder = following.holder_of(lease)
             record = __salt__["consul_ha.kv_get"](keys.node(holder)) if holder else None
+            desired = __salt__["consul_ha.kv_get"](keys.desired(name))
         except CommandExecutionError as error:
             raise UnreachableError(str(error)) from error
-        return following.Look(lease, (record or {}).get("value") or {})
+        return following.Look(lease, (record or {}).get("value") or {}, (desired or {}).get("value") or {})
 
     before = {(key, count) for key, count in (_ends(name) if ends is None else ends)} if wanted == "off" else set()
     found = _run(lambda: following.follow(read, name, wanted, float(wait_s)))

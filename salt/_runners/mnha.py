@@ -186,11 +186,11 @@ def stop(
 
 @_change
 def migrate(
-    node: str = "", *, cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0, offline: bool = False,
-    test: bool = False,
+    node: str | None = None, *, cluster: str | None = None, vm: str | None = None, wait_s: float = 600.0,
+    offline: bool = False, test: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Migrate the VM, live, to a node, by its name or address, or to the best one. If it can't be, it goes on where it
-    is. Tells how far it is on stderr.
+    """Migrate the VM, live, to a node, by its name or address; left out, to the best one. If it can't be, it goes on
+    where it is. Tells how far it is on stderr.
 
     offline
         True: shut it down, and start it there. That works with any CPU, and however busy its memory is
@@ -209,10 +209,12 @@ def migrate(
     who = _who()
 
     def work(_: str, nodes: list[str]) -> dict[str, Any]:
+        if node is not None and not node.strip():
+            raise InputError("the node is empty: name one, or leave it out for the best one")
         how = migration.How(wait_s, offline, test, progress.Migration())
         told = progress.waiting(f"until the VM is moved, for {wait_s:g} s at most") if offline else nullcontext()
         with told:
-            return migration.migrate(_minions(), nodes, vm, _named(node, nodes), who, how).to_dict()
+            return migration.migrate(_minions(), nodes, vm, _named(node or "", nodes), who, how).to_dict()
 
     return verbs.run(__opts__, cluster, work)
 
@@ -367,6 +369,7 @@ def reset_password(
         found, node = _holder(nodes, vm)
         if test:
             conf = _on_demand("master.configuration").in_force(_minions(), nodes).cluster
+            _minions().one(node, "test.ping")
             return rehearsal.reset_password(user, found, node, conf.vms[found].allow_reset_root_password)
         key = (Path(__opts__["pki_dir"]) / "minions" / node).read_text(encoding="utf-8")
         order = {"sealed_password": _on_demand("secrets.sealed").seal(password, key), "user": user, "vm": found}

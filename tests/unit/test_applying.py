@@ -44,7 +44,7 @@ def test_what_was_changed_is_told_in_its_order_and_by_its_kind() -> None:
         "file_|-c_|-/etc/y_|-absent": {"name": "/etc/y", "changes": {}, "result": True, "__run_num__": 3},
         "cmd_|-r_|-systemctl_|-run": {"name": "systemctl", "changes": {"pid": 1}, "result": True, "__run_num__": 4},
     }
-    assert applying.changes(Reply("n", value, True)) == ["service mnha-guard", "mnvm mnvm", "file /etc/x"]
+    assert applying.changes(Reply("n", value, True)) == ["service mnha-guard", "domain mnvm", "file /etc/x"]
     assert applying.changes(Reply("n", ["no SLS"], True)) == []
 
 

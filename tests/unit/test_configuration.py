@@ -53,7 +53,10 @@ class Site:
 
     # ---- as the minions
 
-    def each(self, nodes: Sequence[str], fun: str, kwarg: Any = None, timeout_s: float = 0, enough: Any = None) -> Any:
+    def each(
+        self, nodes: Sequence[str], fun: str, kwarg: Any = None, timeout_s: float = 0, enough: Any = None,
+        gone_s: float = 0.0,
+    ) -> Any:  # fmt: skip
         if fun == "test.ping":
             return {node: Reply(node, True, True) for node in nodes if self.answers.get(node) != "asleep"}
         assert fun == "state.apply"
@@ -283,6 +286,20 @@ def test_where_another_master_came_first_the_pillar_is_as_it_was(site: Site) -> 
     with pytest.raises(FailedError, match="the pillar is as it was: node1: refused"):
         site.change({"timings": "fast"})
     assert site.file.read_text() == before
+
+
+def test_what_another_master_wrote_meanwhile_is_left_as_it_is(site: Site) -> None:
+    """Its change may have come first, and brought its pillar along: to put the old one back would undo that."""
+    other = yaml.safe_dump(example_with({"announce_s": 1.0}), sort_keys=False)
+    files, plan = site.files(), configuration.plan(cluster({"timings": "fast"}), site.pillars, site.files())
+
+    def overwritten() -> list[dict[str, Any]]:
+        site.file.write_text(other)
+        return site.pillars()
+
+    with pytest.raises(FailedError, match="written by somebody else meanwhile.*this change is not in force"):
+        configuration.carry_out(plan, site, NODES, overwritten, files, "me", site.heard.append)
+    assert site.file.read_text() == other
 
 
 def test_where_another_file_has_the_last_word_the_pillar_is_as_it_was(site: Site) -> None:

@@ -94,6 +94,18 @@ def test_a_lease_that_nobody_holds_has_to_be_taken_by_order_as_soon_as_guards_ta
     assert after_s <= world.now_s < after_s + 0.5
 
 
+@pytest.mark.parametrize(("wanted", "wish"), [("off", "started"), ("running", "stopped")])
+def test_who_is_overruled_by_another_wish_does_not_wait(wanted: str, wish: str) -> None:
+    def at(now_s: float) -> Look:
+        run = wish if now_s > 2 else {"off": "stopped", "running": "started"}[wanted]
+        return Look(renewed(now_s), record("stopping", "running"), {"run": run, "by": "root@m2"})
+
+    world = World(at)
+    seen = world.follow(wanted)
+    assert (seen["outcome"], seen["desired"]) == ("overruled", {"run": wish, "by": "root@m2"})
+    assert world.now_s < 2.5
+
+
 def test_off_is_when_the_lease_is_given_back() -> None:
     world = World(lambda now_s: Look(FREE if now_s > 3 else renewed(now_s), record("stopping", "running")))
     assert world.follow("off")["outcome"] == "off"

@@ -37,6 +37,7 @@ class Minions:
         self.answers: dict[Any, Any] = {
             "mnvm.plan": PLAN,
             "consul_ha.kv_list": {"vms/mnvm/lease": LEASE, "vms/mnvm/desired": {"run": "started"}},
+            "consul_ha.kv_get": {"value": {"by": "root@m1"}, "index": 7},
             "consul_ha.kv_put": True,
             "consul_ha.kv_delete": True,
             "mnvm.record": "key",
@@ -348,6 +349,32 @@ def test_what_speaks_against_a_live_migration_speaks_not_against_a_start(offline
     assert offline or "node3 can't take it now: its guest's seed is missing there" in outcome.text
 
 
+@pytest.mark.parametrize("verb", ["migrate", "maintenance"])
+def test_the_best_node_that_says_of_itself_that_it_can_have_it_gets_it(verb: str) -> None:
+    ask = Minions(guard__fit=[{"why": "no bridge"}, {"why": ""}])
+    if verb == "migrate":
+        assert migration.migrate(ask, NODES, None, "", "root@m1").ok
+    else:
+        assert migration.maintenance(ask, NODES, "node1", "on", "root@m1").ok
+    assert [node for node, _ in ask.called("guard.fit")] == ["node3", "node2"]
+    assert [order["target"] for _, order in ask.called("guard.migrate")] == ["node2"]
+
+
+def test_where_nobody_can_have_it_each_says_why() -> None:
+    outcome = migration.migrate(Minions(guard__fit={"why": "no bridge"}), NODES, None, "", "root@m1")
+    assert not outcome.ok
+    for node in ("node2", "node3"):
+        assert f"{node} can't take it now: no bridge" in outcome.text
+
+
+def test_of_a_source_that_dies_is_told_who_has_the_vm_by_then() -> None:
+    dead = UnreachableError("the minion of node1 does not answer any more, for 20 s")
+    ask = Minions(guard__migrate=dead, mnvm__plan=[PLAN, {**PLAN, "lease": {**LEASE, "holder": "node2", "epoch": 9}}])
+    outcome = migration.migrate(ask, NODES, None, "node3", "root@m1")
+    assert (outcome.ok, outcome.node) == (False, "node2")
+    assert "was not migrated from node1 to node3; node2 has its lease now, epoch 9: the minion of node1" in outcome.text
+
+
 @pytest.mark.parametrize("silence", [Reply("node3", "no function guard.fit", False), DeadlineError("no answer")])
 def test_a_target_that_can_not_say_whether_it_is_fit_decides_by_itself(silence: object) -> None:
     assert migration.migrate(Minions(guard__fit=silence), NODES, None, "node3", "root@m1").ok
@@ -517,6 +544,13 @@ def test_after_maintenance_it_comes_back_only_where_that_is_preferred(prefer: li
     assert migration.maintenance(ask, NODES, "node2", False, "root@m1").ok
     assert ask.called("consul_ha.kv_delete")[0][1] == {"key": "maintenance/node2"}
     assert [order["target"] for _, order in ask.called("guard.migrate")] == (["node2"] if comes_back else [])
+
+
+def test_what_is_not_in_maintenance_does_not_leave_it() -> None:
+    ask = Minions(consul_ha__kv_get=None)
+    outcome = migration.maintenance(ask, NODES, "node2", "off", "root@m1")
+    assert (outcome.ok, outcome.done, outcome.text) == (True, False, "node2 was not in maintenance")
+    assert ask.called("consul_ha.kv_delete") == ask.called("mnvm.record") == []
 
 
 def test_only_on_and_off_are_understood() -> None:

@@ -58,7 +58,9 @@ class Minions:
         self.away, self.fails = away, fails
         self.left = dict.fromkeys(NODES, True)
 
-    def each(self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 0, enough: Any = None) -> Any:
+    def each(
+        self, nodes: Any, fun: str, kwarg: Any = None, timeout_s: float = 0, enough: Any = None, gone_s: float = 0.0
+    ) -> Any:
         there = [node for node in nodes if node not in self.away]
         if fun == "file.file_exists":
             return {node: Reply(node, self.left[node], True) for node in there}

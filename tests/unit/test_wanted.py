@@ -33,7 +33,8 @@ def test_a_changed_pillar_is_told_before_it_is_applied_and_not_after() -> None:
     changed = {"vms:mnvm:memory_mib": 16384}
     (told,) = wanted.notes(example_with(changed), recorded(), {node: mapping() for node in NODES})
     assert told == ("the pillar on this master differs from what is in force (vms:mnvm:memory_mib): state.apply through"
-                    " this master puts it in force")  # fmt: skip
+                    " this master puts the pillar in force, `salt-run mnha.config_rollback 3` writes what is in force"
+                    " into the pillar")  # fmt: skip
     assert wanted.notes(example_with(changed), recorded(changed), {node: mapping(changed) for node in NODES}) == []
 
 

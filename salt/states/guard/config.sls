@@ -1,4 +1,4 @@
-{%- do salt['mnha_config.get']() %}
+{%- set conf = salt['mnha_config.get']() %}
 
 include:
   - states.fencer.config
@@ -20,6 +20,11 @@ guard_{{ name }}:
   file.managed:
     - name: {{ path }}
     - source: salt://states/guard/files/{{ name }}
+{%- if name in ('zsha.bash', 'zsha.zsh') %}
+    - template: jinja
+    - defaults:
+        nodes: {{ conf.cluster.nodes | join(' ') }}
+{%- endif %}
     - mode: '{{ mode }}'
     - makedirs: True
 {%- endfor %}

@@ -30,6 +30,8 @@ STANDSTILL_S = 4.0
 """The most that the guest may stand still: below D, and far below the ten seconds of a failover; emulated, on two CPUs
 that do everything else as well."""
 FAILOVER_S = 40.0
+TYPED_S = 120.0
+"""How long a verb may take whose node has died: far less than it would wait for one that lives."""
 GUEST_S = 60.0
 LINK_LOST_S = 25.0
 """keepalive_interval x (keepalive_count + 1) is 6 s; then libvirt cleans up on a busy machine."""
@@ -95,7 +97,7 @@ class Slow:
         self.scene, self.source, self.target = scene, scene.holder, target
         self.answer: dict[str, Any] | None = None
         self._before = {life.pid for life in scene.witness.monitor.lives()}
-        self._thread = threading.Thread(target=self._order, daemon=True)
+        self._thread = threading.Thread()
 
     def _order(self) -> None:
         try:
@@ -105,8 +107,12 @@ class Slow:
         except LabError as error:
             self.answer = {"ok": False, "error": {"kind": "unreachable", "message": str(error)}}
 
-    def begin(self) -> None:
-        """Order it, and wait until the memory is on its way."""
+    def begin(self, order: Callable[[], None] | None = None) -> None:
+        """Order it, and wait until the memory is on its way.
+
+        :param order: does so, and waits for its end; left out, the guard is told.
+        """
+        self._thread = threading.Thread(target=order or self._order, daemon=True)
         self._thread.start()
         arrived = self.scene.witness.monitor.wait_for(lambda _: not self.copy_is_gone(), 30)
         assert arrived, f"{self.answer}\n{self.scene.witness.table()}"
@@ -114,6 +120,11 @@ class Slow:
         eventually(lambda: self.scene.status(self.source)["state"] == "migrating-out", 20, "the source's guard knows")
         eventually(lambda: self.scene.status(self.target)["vm"] == "arriving", 20, "the target's guard has heard of it")
         assert self.answer is None, self.answer
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until who has ordered it has an answer."""
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive(), f"nobody was answered within {timeout_s:g} s"
 
     def end(self, timeout_s: float) -> dict[str, Any]:
         """The guard's answer."""
@@ -299,8 +310,10 @@ def test_a_node_goes_into_maintenance_without_its_vm_and_takes_nothing_until_it_
 
 
 def test_source_loses_power_in_the_middle_and_the_vm_starts_from_its_disk(scene: Scene, slow: Slow) -> None:
-    epoch = scene.status(slow.source)["lease"]["epoch"]
-    slow.begin()
+    """Who has typed it is told so, and does not wait for a dead node."""
+    epoch, typed = scene.status(slow.source)["lease"]["epoch"], list[tuple[int, dict[str, Any], str]]()
+    by = next(node for node in scene.others if node != slow.target)
+    slow.begin(lambda: typed.append(scene.salt_run(by, "migrate", slow.target, timeout_s=TYPED_S)))
     scene.witness.mark("power cut", slow.source, at_ns=scene.cluster.poweroff(slow.source))
     started = scene.witness.wait_for("started", FAILOVER_S)
     scene.witness.wait_for("guest up", GUEST_S)
@@ -309,6 +322,11 @@ def test_source_loses_power_in_the_middle_and_the_vm_starts_from_its_disk(scene:
     assert not slow.was_resumed()
     assert slow.copies()
     assert slow.copy_is_gone()
+    slow.wait(TYPED_S)
+    ((code, told, printed),) = typed
+    assert code == 1, printed
+    has_it = f"{started.node} has its lease now, epoch {epoch + 1}" in told["comment"]
+    assert has_it or "but there the VM was started anew, from its disk" in told["comment"], printed
 
 
 def test_target_loses_power_in_the_middle_and_the_vm_goes_on_where_it_is(scene: Scene, slow: Slow) -> None:

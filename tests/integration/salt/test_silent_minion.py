@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from mnha.errors import MnhaError
+from mnha.master import minions
 from tests.support.salt_cluster import wait_until
 
 from .conftest import NODES, World, frozen
@@ -155,3 +157,30 @@ def test_a_failover_does_not_wait_for_a_candidate_whose_minion_is_silent(world: 
         world.guards.guards["node1"].start()
     print(record["steps_s"], record["timeline"])
     assert list(record["tried"]) == ["node3"], "a silent minion that is waited for costs 7.5 s"
+
+
+def test_a_minion_that_falls_silent_over_its_work_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had answered a ping, so the work was waited for as long as that may take."""
+    monkeypatch.setattr(minions, "ALIVE_S", 0.5)
+    monkeypatch.setattr(minions, "PING_AGAIN_S", 1.0)
+    monkeypatch.setattr(minions, "GONE_S", 6.0)
+    ask, said = minions.Minions(str(world.salt.config_dir("m1") / "master")), list[str]()
+    order = threading.Thread(
+        target=lambda: said.append(_error(lambda: ask.one("node3", "test.sleep", {"length": 60}, 90)))
+    )
+    order.start()
+    time.sleep(3)  # it has answered a ping
+    with frozen(world, "node3"):
+        order.join(60)
+        together = ask.each(["node2", "node3"], "test.arg", {}, 60, gone_s=6.0)
+    assert said[0].startswith("the minion of node3 does not answer any more, for 6 s: is the node down?"), said
+    assert list(together) == ["node2"]
+
+
+def _error(call: Callable[[], object]) -> str:
+    try:
+        return f"it returned {call()}"
+    except MnhaError as error:
+        return error.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab.shell import wait_until
 from mnha.master import build
 from mnha.oldsuite import sample
 from mnha.zsha import __main__ as zsha
@@ -176,21 +178,19 @@ def test_where_nothing_can_be_shown_it_fails_and_says_why() -> None:
      "stop", "start", "install", "uninstall", "reset-MNVM-password"],
 )  # fmt: skip
 def test_every_verb_has_a_help_of_its_own(capsys: pytest.CaptureFixture[str], verb: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        zsha.main([verb, "-h"])
-    assert ended.value.code == 0
+    assert zsha.main([verb, "-h"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: zsha {verb}")
 
 
 @pytest.mark.parametrize(
-    "typed", [["stauts"], ["migrate"], ["status", "now"], ["uninstall", "--yes"], ["install", "x"]]
-)
+    "typed",
+    [["stauts"], ["migrate"], ["migrate", ""], ["check-config", " "], ["status", "now"], ["uninstall", "--yes"],
+     ["install", "x"]],
+)  # fmt: skip
 def test_wrong_words_do_nothing_and_end_with_2(salt_run: Path, typed: list[str]) -> None:
     """Nor is the word by which everything is removed taken when it is not written in full."""
     answers(salt_run, {"result": True, "comment": "done"})
-    with pytest.raises(SystemExit) as ended:
-        zsha.main(typed)
-    assert ended.value.code == 2
+    assert zsha.main(typed) == 2
     assert not (salt_run / "words").exists()
 
 
@@ -238,3 +238,55 @@ def test_the_commit_is_that_of_the_library_that_is_there(
         (tmp_path / build.FILE).write_text(json.dumps({**made, "library": library}))
         assert zsha.main(["-v"]) == 0
         assert f"Commit ID: {told}\n" in capsys.readouterr().out
+
+
+SLOW = """#!/bin/sh
+trap 'echo ended >{folder}/ended; exit 1' INT
+echo $$ >{folder}/began
+while :; do sleep 0.1; done
+"""
+
+
+def slow(folder: Path, number: int, *, group: bool) -> subprocess.Popen[str]:
+    """`zsha stop` that was sent a signal in the middle: alone, or with all that it has begun, as a terminal does."""
+    (folder / "salt-run").write_text(SLOW.format(folder=folder))
+    zsha_ = subprocess.Popen(
+        ["env", "--default-signal=INT", sys.executable, "-m", "mnha.zsha", "stop"], text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils")},
+    )  # fmt: skip
+    wait_until(lambda: (folder / "began").exists() and (folder / "began").read_text(), 30, "salt-run has begun")
+    (os.killpg if group else os.kill)(zsha_.pid, number)
+    return zsha_
+
+
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)],
+    ids=["Ctrl-C", "SIGINT", "SIGTERM"],
+)
+def test_what_is_broken_off_ends_in_order_and_leaves_nothing(salt_run: Path, number: int, group: bool) -> None:
+    """`salt-run` writes into the history what was typed, also then."""
+    with slow(salt_run, number, group=group) as broken_off:
+        _, said = broken_off.communicate(timeout=60)
+    assert (broken_off.returncode, said) == (130, "zsha: broken off\n")
+    assert (salt_run / "ended").exists()
+
+
+def test_what_can_not_be_printed_is_told_by_its_place() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mnha.zsha", "help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils")},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2, "zsha: what it has to say can't be written to its standard output: No space left on device\n"
+    )  # fmt: skip
+
+
+def test_a_closed_standard_output_is_no_traceback() -> None:
+    command = [f'exec "{sys.executable}" -m mnha.zsha help >&-']
+    done = subprocess.run(
+        ["sh", "-c", *command], stderr=subprocess.PIPE, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "salt/_utils")},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -626,9 +626,11 @@ class Guard:
         """The VM runs."""
         self._set(start_asked_s=None, last_until_s=float("-inf"))
         self.timeline["started_s"] = self.view.now_s
+        how = ", where a migration has brought it" if self.came_by == "migration" else ""
         self._journal.note(
-            "started", f"the VM runs on {self.view.node}", epoch=self._epoch(), timeline=dict(self.timeline)
-        )
+            "started", f"the VM runs on {self.view.node}{how}", epoch=self._epoch(), timeline=dict(self.timeline),
+            came_by=self.came_by,
+        )  # fmt: skip
         if self.view.order and self.view.order.op is Op.TAKEOVER:
             self._end_order("ok", f"the VM runs on {self.view.node}, epoch {self._epoch()}")
 

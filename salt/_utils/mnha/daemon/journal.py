@@ -63,7 +63,7 @@ class GuardJournal:
                 self._publisher.append(folder, name, entry)
             else:
                 self._publisher.put(folder + name, entry)
-            if event == "started":
+            if event == "started" and data.get("came_by") != "migration":  # that is no start: its guest goes on
                 start = {key: record[key] for key in ("at", "node", "epoch", "boottime_s")}
                 self._publisher.put(keys.full(self._cluster, keys.last_start(self._vm)), start)
 

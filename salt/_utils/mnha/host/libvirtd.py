@@ -6,6 +6,7 @@ import json
 import posixpath
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 PKI_FOLDER = "/etc/mnha/libvirt"
 """CA, certificate and key of a node's libvirt, under the names that libvirt looks for as a client."""
@@ -24,15 +25,17 @@ def daemon_settings(cluster: str, node: str, nodes: Sequence[str]) -> dict[str, 
 
     Who shows one of the allowed names is root here, through libvirt; so only the nodes' own certificates for libvirt
     are allowed, not whatever the cluster's authority has signed. The host's UUID is given because a migration between
-    hosts of the same UUID is refused, and boards with the same one are sold.
+    hosts of the same UUID is refused, and boards with the same one are sold. A migration's memory comes in many pieces
+    at once; with libvirt's own limit of 5 they wait for each other, and what keeps the connection alive behind them.
     """
     names = [f"CN={certificate_name(cluster, one)}" for one in nodes]
-    values = {
+    values: dict[str, Any] = {
         "ca_file": posixpath.join(PKI_FOLDER, CA_FILE),
         "cert_file": posixpath.join(PKI_FOLDER, CERTIFICATE_FILE),
         "key_file": posixpath.join(PKI_FOLDER, KEY_FILE),
         "auth_tls": "none",  # nothing besides the certificate
         "tls_allowed_dn_list": names,
+        "max_client_requests": 32,
         "host_uuid": str(uuid.uuid5(_NAMESPACE, f"{cluster}/{node}")),
     }
     return {key: json.dumps(value) for key, value in values.items()}

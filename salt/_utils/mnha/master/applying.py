@@ -8,7 +8,11 @@ from typing import Any
 from .minions import Minions, Reply
 
 APPLY_S = 900.0
-SILENT = "its minion has not answered"
+GONE_S = 60.0
+"""A minion may be restarted by the states, and its node is busy."""
+SILENT = "its minion does not answer any more: is the node down? `state.apply` there when it is back"
+KINDS = {"mnvm": "domain"}
+"""What a state is called whose own name says nothing."""
 NOT_TOLD = ("cmd", "test")
 """States that only do what the others make necessary, or nothing."""
 
@@ -20,7 +24,7 @@ def run(
     """The answers of `nodes` to `state.apply`.
 
     :param kwarg: its arguments.
-    :param tell: hears of each node that is through.
+    :param tell: hears of each node that is through, and of those that are not waited for any more.
     """
     heard: set[str] = set()
 
@@ -31,7 +35,10 @@ def run(
             tell(f"{node}: {words}, after {replies[node].after_s:.0f} s")
         return False
 
-    return minions.each(nodes, "state.apply", kwarg, timeout_s=timeout_s, enough=progress)
+    replies = minions.each(nodes, "state.apply", kwarg, timeout_s=timeout_s, enough=progress, gone_s=GONE_S)
+    for node in [node for node in nodes if node not in replies]:
+        tell(f"{node}: {SILENT}")
+    return replies
 
 
 def faults(nodes: Sequence[str], replies: Mapping[str, Reply]) -> dict[str, list[str]]:
@@ -54,7 +61,9 @@ def changes(reply: Reply) -> list[str]:
     states = [] if not isinstance(reply.value, Mapping) else list(_states(reply))
     done = [(kind, one) for kind, one in states if one.get("changes") or one.get("result") is None]
     done.sort(key=lambda found: found[1].get("__run_num__") or 0)
-    return [f"{kind} {name}" for kind, one in done if kind not in NOT_TOLD for name in _names(kind, one)]
+    return [
+        f"{KINDS.get(kind, kind)} {name}" for kind, one in done if kind not in NOT_TOLD for name in _names(kind, one)
+    ]
 
 
 def _names(kind: str, one: Mapping[str, Any]) -> list[str]:

@@ -234,7 +234,6 @@ def carry_out(
     if not awake:
         raise UnreachableError(f"none of {', '.join(nodes)} answers within {PING_S:g} s: nothing was changed")
     write(change, pillars, before)
-    old = {path: before[path] for path in change.files}
     tell(f"the pillar is written ({', '.join(map(str, change.files))}); it is applied to {', '.join(awake)}")
     asleep = [node for node in nodes if node not in awake]
     faults = apply(minions, awake, who, tell) | {node: [NOT_APPLIED] for node in asleep}
@@ -247,7 +246,7 @@ def carry_out(
             f"{error.message}"
         ) from error
     if applied.cluster != change.wanted:
-        pillar_edit.write(old)
+        _put_back(change, before)
         reasons = "; ".join(f"{node}: {told[0]}" for node, told in faults.items()) or "another change came after it"
         raise FailedError(f"it is not in force, and the pillar is as it was: {reasons}")
     return applied.version, faults
@@ -267,8 +266,21 @@ def write(change: Plan, pillars: Pillars, before: Mapping[Path, str]) -> None:
                     f"another file of the pillar has the last word on {differing}: write it there by hand"
                 )
     except (ConfigurationError, FailedError):
-        pillar_edit.write({path: before[path] for path in change.files})
+        _put_back(change, before)
         raise
+
+
+def _put_back(change: Plan, before: Mapping[Path, str]) -> None:
+    """Make the pillar what it was before a change that did not come into force.
+
+    :raises FailedError: somebody else has written it meanwhile, who may be right: then nothing is touched.
+    """
+    if others := [str(path) for path, text in change.files.items() if pillar_edit.text_of(path) != text]:
+        raise FailedError(
+            f"{', '.join(others)}: written by somebody else meanwhile, as by a change through another master, and left "
+            "so; this change is not in force: look at `salt-run mnha.config_history`, and try again"
+        )
+    pillar_edit.write({path: before[path] for path in change.files})
 
 
 def _afterwards(minions: Minions, nodes: Sequence[str]) -> config.Applied:

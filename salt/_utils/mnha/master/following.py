@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.timing import LONGEST_S, MARGIN_S, PROFILES
@@ -18,15 +18,17 @@ from ..errors import InputError, MnhaError
 POLL_S = 0.2
 SLACK_S = 0.5
 """An observer's own waiting for renewals began up to so much later than what it reads is old."""
-WANTED = ("running", "off")
+WANTED = {"running": "started", "off": "stopped"}
+"""What a VM is followed to -> the wish that it comes of."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One reading: a VM's lease, and its holder's `nodes/<node>` record."""
+    """One reading: a VM's lease, its holder's `nodes/<node>` record, and the desired state; empty: not known."""
 
     lease: Mapping[str, Any]
     record: Mapping[str, Any]
+    desired: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def holder(self) -> str:
@@ -54,7 +56,7 @@ def follow(
     """Wait until the VM is as `wanted`, or does not become so by itself.
 
     Returns `outcome` with what was seen last: `lease`, `holder`, `told` (what its guard has recorded of the VM), and
-    `still_s`, for how long the lease was seen unchanged:
+    `still_s`, for how long the lease was seen unchanged, and `desired`:
 
     - `running` (wanted): who holds the lease renews it, and has recorded that the VM runs;
     - `paused` (wanted: running): who holds the lease renews it, and has recorded that the VM stands paused;
@@ -63,6 +65,7 @@ def follow(
       created and never taken counts as that when guards take the order;
     - `overdue` (wanted: running): three renewals have not come: a take-over may be ordered;
     - `expired` (wanted: off): nobody renewed the lease for as long as after that others may take it;
+    - `overruled`: somebody has wished for the contrary meanwhile;
     - `timeout`: none of these within `wait_s`.
 
     :param read: reads Consul; what it raises is waited out.
@@ -87,13 +90,16 @@ def follow(
             outcome = _outcome(look, vm, wanted, renewed, clock() - since_s)
         if look is not None and (outcome or clock() >= end_s):
             return {"outcome": outcome or "timeout", "lease": dict(look.lease), "holder": look.holder,
-                    "told": look.told(vm), "still_s": round(clock() - since_s, 1)}  # fmt: skip
+                    "told": look.told(vm), "still_s": round(clock() - since_s, 1),
+                    "desired": dict(look.desired)}  # fmt: skip
         sleep(POLL_S)
 
 
 def _outcome(look: Look, vm: str, wanted: str, renewed: bool, still_s: float) -> str:
     """Empty while there is none."""
     timings = look.lease.get("timings") or {}
+    if look.desired.get("run") in set(WANTED.values()) - {WANTED[wanted]}:
+        return "overruled"
     if wanted == "off":
         if not look.holder:
             return "off"

@@ -105,19 +105,19 @@ def migrate(ask: AskAny, nodes: Sequence[str], vm: str | None, target: str, by: 
         why = rejected.get(target, "is no candidate")
         return Result(False, f"{name} stays on {holder}: {target} {why}{_instead(plan)}", node=holder,
                       rejected=rejected)  # fmt: skip
-    awake = [node for node in plan["order"] if node in heard]
-    chosen = target or next(iter(awake if how.offline else plan["order"]), "")
-    if not chosen:
-        others = "; ".join(f"{node} {why}" for node, why in rejected.items())
-        return Result(False, f"{name} stays on {holder}, no other node can take it: {others}", node=holder,
-                      rejected=rejected)  # fmt: skip
     if holder not in heard and (why := _silence(ask, holder, plan)):
         return Result(False, f"{name} stays on {holder}: {why}", node=holder)
-    if how.offline and chosen not in heard:
-        text = f"{name} stays on {holder}: the minion of {chosen} is silent, and the start is ordered through it"
+    if how.offline and target and target not in heard:
+        text = f"{name} stays on {holder}: the minion of {target} is silent, and the start is ordered through it"
         return Result(False, f"{text}; run `systemctl start salt-minion` there", node=holder)
-    if chosen in heard and (why := fitness.objection(ask, name, holder, chosen, live=not how.offline)):
-        return Result(False, f"{name} stays on {holder}: {chosen} {why}", node=holder, rejected={chosen: why})
+    awake = [node for node in plan["order"] if node in heard]
+    candidates = [target] if target else awake if how.offline else plan["order"]
+    chosen, unfit = _fit(ask, name, holder, candidates, heard, how)
+    if not chosen:
+        rejected = unfit if target else rejected | unfit
+        others = "; ".join(f"{node} {why}" for node, why in rejected.items())
+        stays = f"{name} stays on {holder}: " if target else f"{name} stays on {holder}, no other node can take it: "
+        return Result(False, f"{stays}{others}", node=holder, rejected=rejected)
     if how.test:
         way = "shut down, and started there" if how.offline else "migrated, live"
         return Result(True, f"{name} would be moved from {holder} to {chosen}: {way}", vm=name, node=holder)
@@ -128,6 +128,21 @@ def migrate(ask: AskAny, nodes: Sequence[str], vm: str | None, target: str, by: 
         _record(ask, seers, "moved" if result.ok else "move failed", result.text, vm=name, took_s=result.took_s)
         return result
     return _order(ask, seers, name, holder, chosen, by, how)
+
+
+def _fit(
+    ask: AskAny, vm: str, holder: str, candidates: Sequence[str], heard: Sequence[str], how: How
+) -> tuple[str, dict[str, str]]:
+    """The first of `candidates` that has nothing against it, or whose minion can't say; empty: none. And what those
+    before it have against it.
+    """
+    unfit: dict[str, str] = {}
+    for node in candidates:
+        why = fitness.objection(ask, vm, holder, node, live=not how.offline) if node in heard else ""
+        if not why:
+            return node, unfit
+        unfit[node] = why
+    return "", unfit
 
 
 def _instead(plan: Mapping[str, Any]) -> str:
@@ -213,7 +228,10 @@ def _order(
     if how.show:
         how.show.end(arrived=is_there)
     if not is_there:
-        result = Result(False, f"{vm} was not migrated from {holder} to {target}: {why}", node=holder)
+        now = answer.get("holder") or ""
+        where = f"; {now} has its lease now, epoch {answer.get('epoch')}" if now not in ("", holder) else ""
+        text = f"{vm} was not migrated from {holder} to {target}{where}: {why}"
+        result = Result(False, text, node=now or holder)
     else:
         result = Result(True, "", done=True, node=target, vm=vm, epoch=answer.get("epoch", -1),
                         timeline=dict(answer.get("timeline") or {}))  # fmt: skip
@@ -324,6 +342,8 @@ def enter_maintenance(
         return Result(False, f"{node} is not in maintenance, and nothing was moved (force=True moves what can be): "
                       f"{stays} if all of its VMs left: {', '.join(held)}", node=node)  # fmt: skip
     why = f"{by}, for the maintenance of {node}"
+    if len(held) == 1:  # to the best node that says of itself that it can have it
+        places = dict.fromkeys(places, "")
     moves = [migrate(ask, nodes, vm, places.get(vm, ""), why, how) for vm in dict.fromkeys([*places, *held])]
     left = "; ".join(move.text for move in moves if not move.ok)
     if left and not force:
@@ -363,6 +383,8 @@ def _without_candidate(ask: AskAny, planner: str, vms: Iterable[str]) -> list[st
 def leave_maintenance(ask: AskAny, nodes: Sequence[str], node: str, by: str, how: How = LIVE) -> Result:
     """Take the mark from `node`. A VM comes back only if its `prefer` names this node before the one that it is on."""
     planner, leases = _leases(ask, nodes, node)
+    if value_of_any(ask.one(planner, "consul_ha.kv_get", {"key": keys.maintenance(node)})) is None:
+        return Result(True, f"{node} was not in maintenance", node=node)
     value_of_any(ask.one(planner, "consul_ha.kv_delete", {"key": keys.maintenance(node)}))
     text = f"{node} is a candidate again"
     _record(ask, [planner], "maintenance off", text, by=by)

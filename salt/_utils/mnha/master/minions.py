@@ -24,6 +24,10 @@ ALIVE_S = 1.5
 """After so long without an answer to an order a ping finds out whether the minion lives at all …"""
 PING_S = 6.0
 """… and after so long without its answer the minion counts as dead."""
+PING_AGAIN_S = 5.0
+"""A minion that was heard is asked by a ping whether it still lives, so long after it was heard last …"""
+GONE_S = 20.0
+"""… and after so long without any answer it is not waited for any more: its node is down by then, or cut off."""
 PATIENCE_S = 0.6
 """So long at least the others are waited for after the first good answer, where several are asked."""
 LOOK_LOST_S = 5.0
@@ -61,27 +65,37 @@ class Minions:
         kwarg: Mapping[str, Any] | None = None,
         timeout_s: float = 5.0,
         enough: Callable[[Mapping[str, Reply], float], bool] = lambda replies, waited_s: False,
+        gone_s: float = float("inf"),
     ) -> dict[str, Reply]:
-        """The answers of `nodes` that came within `timeout_s`, or until `enough` says so.
+        """The answers of `nodes` that came within `timeout_s`, or until `enough` says so, or until nobody is left whose
+        minion lives.
 
         :param enough: of the answers so far, and the seconds since the question; asked now and then.
+        :param gone_s: a minion that answers neither this nor a ping for so long is not waited for any more.
         """
         replies: dict[str, Reply] = {}
+        asides: set[str] = set()
         with self.client() as client:
             jid = self._publish(client, nodes, fun, kwarg)
             began_s = time.monotonic()
-            for reply in _replies(client, jid, began_s + timeout_s):
-                waited_s = time.monotonic() - began_s
-                if reply is not None:
-                    replies[reply.node] = replace(reply, after_s=waited_s)
-                if enough(replies, waited_s) or len(replies) == len(set(nodes)):
+            signs = {node: _Signs(began_s) for node in nodes}
+            for reply in _replies(client, jid, began_s + timeout_s, asides):
+                now_s = time.monotonic()
+                if reply is not None and reply.node in signs:
+                    signs[reply.node].heard_s = now_s
+                if reply is not None and not isinstance(reply.value, _Aside):
+                    replies[reply.node] = replace(reply, after_s=now_s - began_s)
+                left = [node for node in signs if node not in replies and now_s - signs[node].heard_s <= gone_s]
+                if enough(replies, now_s - began_s) or not left:
                     break
+                if gone_s < float("inf") and (due := [node for node in left if signs[node].is_ping_due(now_s)]):
+                    asides.add(self._publish(client, due, "test.ping", None))
         return replies
 
     def one(self, node: str, fun: str, kwarg: Mapping[str, Any] | None = None, timeout_s: float = 5.0) -> Reply:
         """The answer of one node.
 
-        :raises UnreachableError: its minion does not answer a ping either.
+        :raises UnreachableError: its minion does not answer a ping either, or not any more.
         :raises DeadlineError: its minion lives but the function did not end within `timeout_s`.
         """
         return self.watched(node, fun, kwarg, timeout_s, None)
@@ -92,27 +106,31 @@ class Minions:
         """As :meth:`one`, with a look at how far it is now and then; one that gets no answer is no trouble."""
         began_s = time.monotonic()
         asides: set[str] = set()
-        lives, pinged, look_s = False, False, began_s + (watch.every_s if watch else float("inf"))
+        signs, look_s = _Signs(began_s), began_s + (watch.every_s if watch else float("inf"))
         with self.client() as client:
             jid = self._publish(client, [node], fun, kwarg)
             for reply in _replies(client, jid, began_s + timeout_s, asides):
                 if reply is not None and isinstance(reply.value, _Aside):
-                    lives = True
+                    signs.heard_s = time.monotonic()
                     if watch and reply.ok and reply.value.fun == watch.fun:
                         look_s = time.monotonic() + watch.every_s
                         watch.tell(reply.value.value)
                 elif reply is not None:
                     return reply
-                waited_s = time.monotonic() - began_s
-                if watch and time.monotonic() > look_s:
-                    look_s = time.monotonic() + LOOK_LOST_S
+                now_s = time.monotonic()
+                if watch and now_s > look_s:
+                    look_s = now_s + LOOK_LOST_S
                     asides.add(self._publish(client, [node], watch.fun, watch.kwarg))
-                if not pinged and waited_s > ALIVE_S:
+                if signs.is_ping_due(now_s):
                     asides.add(self._publish(client, [node], "test.ping", None))
-                    pinged = True
-                if not lives and waited_s > ALIVE_S + PING_S:
+                if signs.heard_s > began_s and now_s - signs.heard_s > GONE_S:
+                    raise UnreachableError(
+                        f"the minion of {node} does not answer any more, for {GONE_S:g} s: is the node down? See the "
+                        "status before repeating it"
+                    )
+                if signs.heard_s == began_s and now_s - began_s > ALIVE_S + PING_S:
                     break
-        if lives:
+        if signs.heard_s > began_s:
             raise DeadlineError(
                 f"{fun} did not end on {node} within {timeout_s:g} s; see the status before repeating it"
             )
@@ -205,6 +223,25 @@ def _require_master(opts: Mapping[str, Any]) -> None:
             raise UnreachableError("no salt-master runs here: `systemctl start salt-master`") from error
         except OSError:
             return  # busy, or whatever: Salt will say
+
+
+@dataclass
+class _Signs:
+    """When a minion was heard last, and when a ping was sent to it last."""
+
+    heard_s: float
+    pinged_s: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._began_s = self.heard_s
+
+    def is_ping_due(self, now_s: float) -> bool:
+        """Whether it is to be asked whether it lives; then it counts as asked."""
+        wait_s = ALIVE_S if self.pinged_s < self._began_s else PING_AGAIN_S
+        is_due = now_s - max(self.heard_s, self.pinged_s) > wait_s
+        if is_due:
+            self.pinged_s = now_s
+        return is_due
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,14 @@ def write(files: Mapping[Path, str]) -> None:
         raise FailedError(f"the pillar can't be written: {error}") from error
 
 
+def text_of(path: Path) -> str | None:
+    """What a file holds now; None: it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def _replace(path: Path, text: str) -> None:
     state = path.stat()
     place, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

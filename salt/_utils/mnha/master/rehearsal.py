@@ -28,7 +28,9 @@ def start(ask: AskAny, nodes: Sequence[str], vm: str | None) -> dict[str, Any]:
     name, holder = plan["vm"], holder_of(plan["lease"])
     text = f"desired of {name} would be started (it is {plan['desired'] or 'not known'})"
     if holder:
-        return _told(True, f"{text}; {holder} has its lease, and would run it on", plan, node=holder)
+        return _told(
+            True, f"{text}; {holder} has its lease, and would run it on", {**plan, "rejected": {}}, node=holder
+        )
     if not plan["order"]:
         return _told(False, f"{text}, but {plan['sentence']}", plan)
     return _told(True, f"{text}, and {plan['order'][0]} would take it", plan, node=plan["order"][0])
@@ -39,7 +41,8 @@ def stop(ask: AskAny, nodes: Sequence[str], vm: str | None) -> dict[str, Any]:
     plan = _plan(ask, nodes, vm, "stopped")
     name, holder = plan["vm"], holder_of(plan["lease"])
     after = f"{holder} would shut it down" if holder else "no node has its lease, so it is off"
-    return _told(True, f"desired of {name} would be stopped (it is {plan['desired'] or 'not known'}); {after}", plan)
+    text = f"desired of {name} would be stopped (it is {plan['desired'] or 'not known'}); {after}"
+    return _told(True, text, {**plan, "rejected": {}})
 
 
 def maintenance(ask: AskAny, nodes: Sequence[str], node: str, state: str | bool) -> dict[str, Any]:

@@ -24,12 +24,15 @@ HEALTHY, DEGRADED, UNKNOWN = 0, 1, 2
 WORDS = {HEALTHY: "healthy", DEGRADED: "degraded", UNKNOWN: "unknown"}
 """What the exit codes of `mnha.status` mean."""
 GUARD_SILENT = "guard silent"
+NOT_ASKED = "not asked"
+"""Consul sees the node alive, and nobody here can ask its minion."""
 NO_REPORT = "no report"
 SILENCES = {
     "down": "which is down",
     "minion silent": "whose minion is silent",
     GUARD_SILENT: "whose guard is silent",
     NO_REPORT: "whose minion can't tell",
+    NOT_ASKED: "which can't be asked from here",
     "guard": "whose guard does not know its VM",
 }
 """By a node's `contact`: why it says nothing of a VM."""
@@ -102,7 +105,7 @@ def _is_holder_missing(replies: Mapping[str, Reply], waited_s: float) -> bool:
 def status(
     nodes: Sequence[str], replies: Mapping[str, Reply], now_s: float, waited_s: float,
     records: Mapping[str, Any] | None = None, renewed_s: Mapping[str, float] | None = None, why_silent: str = "",
-    compare: Compare = lambda recorded, given: [], own: str = "",
+    compare: Compare = lambda recorded, given: [], own: str = "", *, asks: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Sum it up. The cluster's own data are Consul's `records` if this machine could read them, else those of the first
     report with a quorum, else of any that could ask a server: then they may be old.
@@ -114,6 +117,7 @@ def status(
     :param why_silent: why no minion could be asked at all.
     :param compare: what this master wants with what is in force.
     :param own: the node that this master is, if it is one.
+    :param asks: whether the other nodes' minions were asked at all.
     """
     reports: dict[str, Any] = {
         node: reply.value if reply.ok and isinstance(reply.value, dict) else {"errors": {"report": str(reply.value)}}
@@ -126,7 +130,8 @@ def status(
         (one["members"] for one in (view, *reports.values()) if one.get("members")), []
     )
     members = {row["node"]: row["status"] for row in seen}
-    rows = {node: _row(node, view, reports, members, waited_s) for node in nodes}
+    alive = "minion silent" if asks and not why_silent else NOT_ASKED
+    rows = {node: _row(node, view, reports, members, waited_s, alive) for node in nodes}
     found: dict[str, Any] = {
         "quorum": _is_quorum_in_reach(view, [one for one in views if one is not records] or views, len(nodes)),
         "known": bool(view),
@@ -198,16 +203,23 @@ def health(found: Mapping[str, Any]) -> tuple[int, list[str]]:
 
 
 def _row(
-    node: str, view: Mapping[str, Any], reports: Mapping[str, Any], members: Mapping[str, str], waited_s: float
+    node: str,
+    view: Mapping[str, Any],
+    reports: Mapping[str, Any],
+    members: Mapping[str, str],
+    waited_s: float,
+    alive: str,
 ) -> dict[str, Any]:
     """What is known of a node. `contact`: who of it was heard, or what its silence means. `checks`: those of a guard
     that is heard, else None: the `record` may be an old one.
+
+    :param alive: what the silence of a node means that Consul sees alive.
     """
     report, consul = reports.get(node), members.get(node, "unknown")
     if report is not None:
         contact = "guard" if report.get("guard") else GUARD_SILENT if "node" in report else NO_REPORT
     else:
-        contact = {"alive": "minion silent", "unknown": "silent"}.get(consul, "down")
+        contact = {"alive": alive, "unknown": "silent"}.get(consul, "down")
     return {
         "contact": contact,
         "answers": report is not None,
@@ -230,7 +242,7 @@ def _node_faults(row: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     if row["contact"] == "down":
         texts.append(f"down: Consul says {row['consul']}")
     elif row["answers"] and row["consul"] not in ("alive", "unknown"):
-        texts.append(f"Consul says {row['consul']}, but its minion answers: is consul running there?")
+        texts.append(f"Consul says {row['consul']}, but it answers: is consul running there?")
     elif row["contact"] == "minion silent" and found["minions"]:
         texts.append(f"minion silent, but Consul sees the node alive: {_why_silent(row, found)}")
     elif row["contact"] == "silent" and found["minions"]:

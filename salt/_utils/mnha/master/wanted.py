@@ -34,8 +34,11 @@ def notes(pillar: Mapping[str, Any], recorded: Any, given: Mapping[str, Mapping[
         told.append("the pillar on this master is wrong: `salt-run mnha.check_config` tells all its faults")
     else:
         if differing:
-            told.append(f"the pillar on this master differs from what is in force ({differing}): state.apply through"
-                        " this master puts it in force")  # fmt: skip
+            told.append(
+                f"the pillar on this master differs from what is in force ({differing}): state.apply through this"
+                f" master puts the pillar in force, `salt-run mnha.config_rollback {applied.version}` writes what is in"
+                " force into the pillar"
+            )
     for node, mapping in given.items():
         try:
             differing = difference.places(applied.cluster, config.load_mapping(mapping))

@@ -40,7 +40,7 @@ def start(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: 
         if holder_of(plan["lease"]) or (number and is_waiting(plan["lease"])):
             seen = follow(ask, seers, name, "running", wait_s)
             holder, epoch = seen["holder"], seen["lease"].get("epoch", -1)
-            if seen["outcome"] in ("running", "paused", "timeout"):
+            if seen["outcome"] in ("running", "paused", "overruled", "timeout"):
                 result.node, result.epoch = holder, epoch
                 result.ok = seen["outcome"] == "running"
                 result.text = (
@@ -73,6 +73,8 @@ def is_waiting(lease: Mapping[str, Any]) -> bool:
 
 def _not_started(name: str, seen: Mapping[str, Any], wait_s: float) -> str:
     told, holder = seen["told"], seen["holder"]
+    if seen["outcome"] == "overruled":
+        return _overruled(name, seen)
     if seen["outcome"] == "paused":
         return f"desired is started; {paused.started(name, holder, seen['lease'].get('epoch', -1), told)}"
     said = f"its record says {told['state']}, VM {told.get('vm')}" if told.get("state") else "it has recorded nothing"
@@ -104,12 +106,21 @@ def stop(ask: AskHeard, nodes: Sequence[str], vm: str | None, by: str, wait_s: f
             f"{name} is stopped: {last} has not given its lease back, but nobody has renewed that for {still_s:g} s, so"
             f" that the VM is dead there, and no node starts it; see to {last}: mnha.status"
         )
+    elif seen["outcome"] == "overruled":
+        result.ok = result.done = False
+        result.text = _overruled(name, seen)
     else:
         told = seen["told"]
         said = f"; its record says {told['state']}, VM {told.get('vm')}" if told.get("state") else ""
         result.ok = result.done = False
         result.text = f"desired of {name} is stopped, but {last} still has the lease after {wait_s:g} s{said}"
     return result
+
+
+def _overruled(name: str, seen: Mapping[str, Any]) -> str:
+    """That somebody else has wished for the contrary."""
+    run, by = seen["desired"]["run"], seen["desired"].get("by") or "somebody"
+    return f"another wish came after this one: desired of {name} is {run}, by {by}"
 
 
 def _ended(seen: Mapping[str, Any]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,33 +17,63 @@ from typing import Any
 
 from .. import __version__
 from ..daemon import client
-from ..errors import MnhaError
+from ..errors import FailedError, MnhaError
 from ..oldsuite import written
 from . import reading, shapes
 
 EXPORTED = "/tmp/current.config.json"
+ENDS_S = 15.0
+"""So long `salt-run` may take to end, and to write who typed what into the history, when it was told to."""
+ARGUMENTS = {
+    "file": "the file's path",
+    "node": "the node's name, or one of its addresses",
+    "kind": "FileConf or CephConf: where the VM's disk is",
+    "--offline": "shut the VM down, and start it there",
+}
 Work = Callable[[argparse.Namespace], int]
 """Does what was typed; the exit code."""
 
 
 def main(words: Sequence[str]) -> int:
     """Do what was typed; the exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who has begun this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as this lives)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not have what a file has
     try:
-        given = _parser().parse_args(words)
-        code = int(given.work(given))
+        code = _done(["-h"] if list(words) == ["help"] else words)
         sys.stdout.flush()
     except MnhaError as error:
         print(f"zsha: {error.message}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("zsha: broken off", file=sys.stderr)
+        return 130
     except OSError as error:  # nobody listens any more, or the disk is full that was to have it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"zsha: {error}", file=sys.stderr)
-        return 1
+        if isinstance(error, BrokenPipeError):
+            return 1
+        print(f"zsha: what it has to say can't be written to its standard output: {error.strerror}", file=sys.stderr)
+        return 2
     return code
+
+
+def _done(words: Sequence[str]) -> int:
+    """Do it; the exit code. That of a page of help, too."""
+    try:
+        given = _parser().parse_args(words)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return int(given.work(given))
+
+
+def _word(text: str) -> str:
+    """An argument that is there: a variable of a script may be empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,9 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 
     def verb(name: str, work: Work, text: str, *arguments: str, is_hidden: bool = False) -> None:
         # Without a help text it is not listed.
-        one = verbs.add_parser(name, description=text) if is_hidden else verbs.add_parser(name, help=text)
+        told: dict[str, Any] = {} if is_hidden else {"help": text}
+        one = verbs.add_parser(name, description=text[:1].upper() + text[1:] + ".", **told)
         for argument in arguments:
-            one.add_argument(argument, action="store_true" if argument.startswith("--") else "store")
+            kind: dict[str, Any] = {"action": "store_true"} if argument.startswith("--") else {"type": _word}
+            one.add_argument(argument, help=ARGUMENTS[argument], **kind)
         one.set_defaults(work=work)
 
     def usage(given: argparse.Namespace) -> int:
@@ -199,15 +233,39 @@ def _ordered(verb: str, *arguments: str) -> Work:
 
 
 def _salt_run(verb: str, words: Sequence[str]) -> int:
-    """`salt-run mnha.VERB`, shown as a sentence; its exit code."""
+    """`salt-run mnha.VERB`, shown as a sentence; its exit code. Whatever ends this ends that, which has the time to
+    write into the history who typed it.
+    """
+    if os.geteuid():
+        raise FailedError("only root may: sudo zsha …")
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
-        done = subprocess.run(
-            ["salt-run", "--out=json", f"mnha.{verb}", *words], stdout=subprocess.PIPE, text=True, check=False
-        )
+        child = subprocess.Popen(["salt-run", "--out=json", f"mnha.{verb}", *words], stdout=subprocess.PIPE, text=True)
     except OSError as error:
         print(f"zsha: salt-run can't be begun: {error.strerror}; is Salt installed here?", file=sys.stderr)
         return 2
-    return _told(done.stdout, done.returncode)
+    with child:
+        try:
+            text, _ = child.communicate()
+        except KeyboardInterrupt:
+            if text := _end(child):
+                _told(text, child.returncode)
+            raise
+    return _told(text, child.returncode)
+
+
+def _end(child: subprocess.Popen[str]) -> str:
+    """Have `salt-run` end in order, as by Ctrl-C, which a terminal has sent it already; kill it if it does not. What it
+    has to say.
+    """
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.communicate(timeout=ENDS_S / 3)[0]
+        child.send_signal(signal.SIGINT)
+        return child.communicate(timeout=ENDS_S)[0]
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        child.kill()
+        return ""
 
 
 def _told(text: str, returncode: int) -> int:

@@ -36,7 +36,7 @@ def look(guard_file: Path = GUARD_FILE, token_file: Path = POLICY_TOKEN_FILE) ->
     view, renewed_s = reading.result(RECORDS_S, with_renewals="guard" not in said) if reading else (None, {})
     told = report.status(
         list(conf["nodes"]), {own: Reply(own, said, True)}, now_s=time.time(), waited_s=0.0, records=view,
-        renewed_s=renewed_s, own=own,
+        renewed_s=renewed_s, own=own, asks=False,
     )  # fmt: skip
     applied = told.pop("applied") or {}
     return told, dict(applied.get("cluster") or {})

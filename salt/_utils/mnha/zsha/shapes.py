@@ -114,8 +114,8 @@ def _storage(nodes: Mapping[str, Any], address: Any) -> Iterator[str]:
 
 
 def _serves(row: Mapping[str, Any]) -> bool:
-    """Whether Consul sees a node, and its guard answers, if it is this one: of the others only records are known."""
-    return row["consul"] == "alive" and (row["contact"] == "guard" or not row["answers"])
+    """Whether its guard answers, if it is this one; of the others, whether Consul sees them: only records are known."""
+    return row["contact"] == "guard" or (row["consul"] == "alive" and not row["answers"])
 
 
 def _addresses(cluster: Mapping[str, Any]) -> Any:

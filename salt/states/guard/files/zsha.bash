@@ -11,11 +11,7 @@ _zsha() {
         uninstall) mapfile -t COMPREPLY < <(compgen -W "--yes-i-really-really-mean-it" -- "$word") ;;
         config-sample) mapfile -t COMPREPLY < <(compgen -W "FileConf CephConf" -- "$word") ;;
         migrate)
-            if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "--offline" -- "$word")
-            else
-                mapfile -t COMPREPLY < <(compgen -A hostname -- "$word")
-            fi
+            mapfile -t COMPREPLY < <(compgen -W "{{ nodes }} --offline" -- "$word")
             ;;
     esac
 }

@@ -8,6 +8,6 @@ else
         install) _arguments '-c:file:_files' ;;
         uninstall) compadd -- --yes-i-really-really-mean-it ;;
         config-sample) compadd FileConf CephConf ;;
-        migrate) _alternative 'hosts:node:_hosts' 'options:option:(--offline)' ;;
+        migrate) compadd {{ nodes }} --offline ;;
     esac
 fi

@@ -176,11 +176,11 @@ def foreign(share: str, found: str, wanted: str) -> str:
     if found:
         return (
             f"{share} is not the cluster's share but another one: its id is {found}, not {wanted}; is the right one "
-            "mounted? One that was replaced: salt-run mnha.adopt_share"
+            "mounted? One that was replaced: salt-run mnha.adopt_share NODE"
         )
     return (
         f"{share} is not the cluster's share: the id {wanted} is not in it; is the share mounted? One that was "
-        "replaced: salt-run mnha.adopt_share"
+        "replaced: salt-run mnha.adopt_share NODE"
     )
 
 
