@@ -292,13 +292,15 @@ def start(vm: str | None = None, wait_s: float = 60) -> dict[str, Any]:
         holder, lease = seen["holder"], seen["lease"]
         if seen["outcome"] == "running":
             return {"result": "ok", "message": f"{name} runs on {holder}", "plan": planned}
-        if seen["outcome"] == "timeout":
+        if seen["outcome"] in ("timeout", "overruled"):
             __context__["retcode"] = 1
-            return {
-                "result": "timeout",
-                "message": f"{holder} has the lease; the VM does not run there",
-                "plan": planned,
-            }
+            overruled = seen["outcome"] == "overruled"
+            why = (
+                "another wish came after this one"
+                if overruled
+                else f"{holder} has the lease; the VM does not run there"
+            )
+            return {"result": "refused" if overruled else "timeout", "message": why, "plan": planned}
     return __salt__["guard.takeover"](lease["epoch"], vm=name, wait_s=wait_s, reason="mnvm.start")
 
 
