@@ -30,7 +30,7 @@ def test_consuls_leader_is_lost_in_the_middle_and_the_migration_comes_to_its_end
         )
         answer = slow.end(migrations.MIGRATION_S)
         assert answer["ok"], answer
-        assert scene.status(slow.target)["state"] == "running"
+        eventually(lambda: scene.status(slow.target)["state"] == "running", 20, "it runs at its target")
 
 
 def test_the_quorum_is_lost_in_the_middle_and_the_vm_is_dead_at_its_deadline_and_runs_once_after(

@@ -54,8 +54,7 @@ def with_vm(pillar: dict[str, Any], monitor: str) -> dict[str, Any]:
     """The lab's pillar with another VM that differs from the first in name, identity, address and disk only."""
     vms = pillar["mnha"]["cluster"]["vms"]
     text = json.dumps(vms[VM_NAME])
-    for old, new in (("6e766d0001", "6e766d0003"), ("6d:6e:01", "6d:6e:03"), (f"{MGMT_NET}.10", ADDRESS),
-                     (f"mnha.hostname={VM_NAME}", f"mnha.hostname={VM}")):  # fmt: skip
+    for old, new in (("6e766d0001", "6e766d0003"), ("6d:6e:01", "6d:6e:03"), (f"{MGMT_NET}.10", ADDRESS)):
         assert old in text
         text = text.replace(old, new)
     vms[VM] = json.loads(text)
