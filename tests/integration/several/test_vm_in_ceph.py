@@ -21,7 +21,7 @@ from lab.cluster import Cluster
 from lab.guest_image import DISK_BYTES
 from lab.pillar import CLUSTER_NAME, read_pillar
 from lab.provision import MASTER
-from lab.settings import MGMT_NET, STORAGE_NET, SWITCH_HOST, VM_NAME
+from lab.settings import GUEST_HOST, STORAGE_NET, SWITCH_HOST, VM_NAME
 from mnha.daemon.adapters.rbd import CLIENT
 from tests.support.scene import Scene, eventually
 
@@ -30,7 +30,6 @@ from ..cluster.test_provisioning import LAB_PILLAR, apply, failed
 pytestmark = pytest.mark.nightly  # six minutes
 
 VM = "inceph"
-ADDRESS = f"{MGMT_NET}.12"
 FENCER = "/etc/mnha/fencer.json"
 START_S, GUEST_S = 60.0, 90.0
 INTRUDER = """
@@ -54,7 +53,11 @@ def with_vm(pillar: dict[str, Any], monitor: str) -> dict[str, Any]:
     """The lab's pillar with another VM that differs from the first in name, identity, address and disk only."""
     vms = pillar["mnha"]["cluster"]["vms"]
     text = json.dumps(vms[VM_NAME])
-    for old, new in (("6e766d0001", "6e766d0003"), ("6d:6e:01", "6d:6e:03"), (f"{MGMT_NET}.10", ADDRESS)):
+    for old, new in (
+        ("6e766d0001", "6e766d0003"),
+        ("6d:6e:01", "6d:6e:03"),
+        (f'.{GUEST_HOST}"', f'.{GUEST_HOST + 2}"'),
+    ):
         assert old in text
         text = text.replace(old, new)
     vms[VM] = json.loads(text)
