@@ -15,6 +15,8 @@ from tests.support.salt_cluster import wait_until
 
 from .conftest import NODES, World, frozen
 
+GONE_S = 10.0
+
 
 @pytest.fixture
 def silent_holder(world: World, running: None) -> Iterator[World]:
@@ -163,19 +165,21 @@ def test_a_minion_that_falls_silent_over_its_work_is_not_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had answered a ping, so the work was waited for as long as that may take."""
-    monkeypatch.setattr(minions, "ALIVE_S", 0.5)
     monkeypatch.setattr(minions, "PING_AGAIN_S", 1.0)
-    monkeypatch.setattr(minions, "GONE_S", 6.0)
-    ask, said = minions.Minions(str(world.salt.config_dir("m1") / "master")), list[str]()
+    monkeypatch.setattr(minions, "GONE_S", GONE_S)
+    ask, told, said = minions.Minions(str(world.salt.config_dir("m1") / "master")), list[object](), list[str]()
+    watch = minions.Watch("test.arg", {}, told.append, every_s=0.5)
     order = threading.Thread(
-        target=lambda: said.append(_error(lambda: ask.one("node3", "test.sleep", {"length": 60}, 90)))
+        target=lambda: said.append(_error(lambda: ask.watched("node3", "test.sleep", {"length": 90}, 120, watch)))
     )
     order.start()
-    time.sleep(3)  # it has answered a ping
+    wait_until(lambda: told, 60, "it has answered something meanwhile")
     with frozen(world, "node3"):
         order.join(60)
-        together = ask.each(["node2", "node3"], "test.arg", {}, 60, gone_s=6.0)
-    assert said[0].startswith("the minion of node3 does not answer any more, for 6 s: is the node down?"), said
+        together = ask.each(["node2", "node3"], "test.arg", {}, 60, gone_s=GONE_S)
+    assert said[0].startswith(f"the minion of node3 does not answer any more, for {GONE_S:g} s: is the node down?"), (
+        said
+    )
     assert list(together) == ["node2"]
 
 
