@@ -3,8 +3,8 @@
     python -m tests.lanes            what `make test` and CI run
 
 ===========  =========================================================================================================
-``lab``      what needs the lab; shown as it goes, for it takes longest
-``loopback`` unit tests, and what needs this machine's kernel, Consul, libvirt or Salt; shown when it has ended
+``lab``      what needs the lab, and unit tests; shown as it goes
+``loopback`` what needs this machine's kernel, Consul, libvirt or Salt; shown when it has ended
 ``idle``     lint, types, the simulation; shown when it has ended
 ===========  =========================================================================================================
 
@@ -70,13 +70,12 @@ class Lane:
 
 
 LANES = (
-    Lane("lab", ((*PYTEST, "-vv", *IN_THE_LAB),), live=True),
+    Lane("lab", ((*PYTEST, "-vv", *IN_THE_LAB), (*PYTEST, "tests/unit")), live=True),
     Lane(
         "loopback",
         (
             (*PYTEST, "tests/kernel"),
             (*FIRST_CORE, *PYTEST, *BESIDE_THE_LAB),
-            (*FIRST_CORE, *PYTEST, "tests/unit"),
             (*FIRST_CORE, *PYTEST, "tests/functional"),
         ),
     ),

@@ -101,7 +101,7 @@ def test_a_node_whose_vm_outlives_its_lease_is_reset_before_anybody_may_take_it(
     pytest.fail(f"it is always late, now by {after_s - TIMINGS.reset_s:.2f} s")
 
 
-@pytest.mark.parametrize("fate", ["guard_stopped", "guard_gone"])
+@pytest.mark.parametrize("fate", ["guard_stopped", pytest.param("guard_gone", marks=pytest.mark.nightly)])
 def test_a_vm_whose_guard_is_not_there_is_dead_at_its_moment_and_the_watchdog_is_stopped(
     consul: Path, fate: str
 ) -> None:
