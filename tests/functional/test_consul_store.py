@@ -214,3 +214,14 @@ def test_a_vm_that_no_node_can_start_does_not_push_all_else_out_of_the_history(s
     assert [(one["count"], one["epoch"]) for one in counted] == [(rounds - PLAIN + 1, rounds - 1)] * 3
     assert all(one["at"] < one["last"] for one in counted)
     assert [one["event"] for one in newest(entries, 3)] == ["taken", "start failed", "released"]
+
+
+def test_what_a_migration_has_brought_is_no_start(server: ConsulServer) -> None:
+    publisher = Publisher(server.servers())
+    publisher.start()
+    journal = GuardJournal("t", "n1", "v", publisher, Subscribers(), Answers())
+    for epoch, came_by in ((7, "start"), (8, "migration")):
+        journal.note("started", f"the VM runs on n1, by {came_by}", epoch=epoch, came_by=came_by)
+        publisher.drain(10.0)
+    rows = server.servers().read(0, 2.0, lambda consul: consul.kv.get("mnha/t/vms/v/", recurse=True)).value
+    assert {row["Key"]: json.loads(row["Value"])["epoch"] for row in rows} == {"mnha/t/vms/v/last_start": 7}

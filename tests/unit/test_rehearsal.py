@@ -44,6 +44,7 @@ def test_a_start_tells_who_would_take_it() -> None:
         True, "desired of mnvm would be started (it is stopped), and node2 would take it",
     )  # fmt: skip
     one.require_questions_alone()
+    assert rehearsal.start(minions(), NODES, None)["rejected"] == {}, "who else could have it is no matter"
     assert told(rehearsal.start(minions(), NODES, None)) == (
         True, "desired of mnvm would be started (it is started); node1 has its lease, and would run it on",
     )  # fmt: skip
@@ -66,6 +67,7 @@ def test_a_stop_tells_who_would_shut_it_down(lease: dict[str, Any], words: str) 
     one = minions(lease=lease)
     well, text = told(rehearsal.stop(one, NODES, None))
     assert (well, text) == (True, f"desired of mnvm would be stopped (it is started); {words}")
+    assert rehearsal.stop(one, NODES, None)["rejected"] == {}
     one.require_questions_alone()
 
 

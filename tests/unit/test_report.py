@@ -611,6 +611,13 @@ def test_without_a_master_that_is_the_reason():
     assert found["warnings"][0].startswith("no salt-master runs here; this is what Consul holds")
 
 
+def test_who_was_not_asked_is_not_called_silent():
+    found = alone(records=view(), why_silent="no salt-master runs here")
+    assert {row["contact"] for row in found["nodes"].values()} == {report.NOT_ASKED}
+    assert "which can't be asked from here: whether it runs is not known" in found["vms"]["mnvm"]["where"]
+    assert "silent" not in found["vms"]["mnvm"]["where"]
+
+
 def test_a_dead_node_is_told_by_consul_alone():
     members = [{"node": name, "status": "failed" if name == "node3" else "alive"} for name in NODES]
     found = alone(records=view(members=members), renewed_s={"mnvm": 0.7})

@@ -97,6 +97,14 @@ def test_a_stop_of_a_vm_whose_node_is_dead_says_what_that_means() -> None:
     assert "no node starts it" in result.text
 
 
+@pytest.mark.parametrize(("wish", "other"), [(stop, "started"), (start, "stopped")])
+def test_who_is_overruled_says_by_whom(wish: Any, other: str) -> None:
+    overruled = {**seen("overruled", HELD, state="running", vm="running"), "desired": {"run": other, "by": "root@m2"}}
+    result = wish(Minions(mnvm__follow=overruled))
+    assert (result.ok, result.done) == (False, False)
+    assert result.text == f"another wish came after this one: desired of mnvm is {other}, by root@m2"
+
+
 def test_a_stop_that_takes_too_long_tells_what_the_holder_has_recorded() -> None:
     result = stop(Minions(mnvm__follow=seen("timeout", HELD, state="stopping", vm="running")))
     assert not result.ok

@@ -68,6 +68,13 @@ def test_what_is_not_known_is_not_said_to_run() -> None:
     assert shapes.code(one) == 2
 
 
+def test_a_node_whose_guard_answers_serves_though_its_consul_has_ended() -> None:
+    one = found(members=one_report("node2", alive=["node1", "node3"])["members"])
+    told = sections(one)
+    assert "172.20.198.4 node2" in told[">>>ZStack HA Services Running On"]
+    assert told[">>>Checking Host I/O"][1] == "172.20.198.4 node2: ok"
+
+
 def test_a_node_that_is_gone_has_no_services_and_its_storage_is_not_known() -> None:
     one = found(members=one_report("node2", alive=["node1", "node2"])["members"])
     told = sections(one)

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from . import reading, shapes
 EXPORTED = "/tmp/current.config.json"
 ENDS_S = 15.0
 """So long `salt-run` may take to end, and to write who typed what into the history, when it was told to."""
+LOOK_S = 0.2
 ARGUMENTS = {
     "file": "the file's path",
     "node": "the node's name, or one of its addresses",
@@ -55,7 +57,8 @@ def main(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 1
-        print(f"zsha: what it has to say can't be written to its standard output: {error.strerror}", file=sys.stderr)
+        place = f"{error.filename}" if error.filename else "what it has to say can't be written to its standard output"
+        print(f"zsha: {place}: {error.strerror}", file=sys.stderr)
         return 2
     return code
 
@@ -238,34 +241,53 @@ def _salt_run(verb: str, words: Sequence[str]) -> int:
     """
     if os.geteuid():
         raise FailedError("only root may: sudo zsha …")
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    try:
-        child = subprocess.Popen(["salt-run", "--out=json", f"mnha.{verb}", *words], stdout=subprocess.PIPE, text=True)
-    except OSError as error:
-        print(f"zsha: salt-run can't be begun: {error.strerror}; is Salt installed here?", file=sys.stderr)
-        return 2
-    with child:
+    with _noted() as signals:
         try:
-            text, _ = child.communicate()
-        except KeyboardInterrupt:
-            if text := _end(child):
-                _told(text, child.returncode)
-            raise
-    return _told(text, child.returncode)
+            child = subprocess.Popen(
+                ["salt-run", "--out=json", f"mnha.{verb}", *words], stdout=subprocess.PIPE, text=True
+            )
+        except OSError as error:
+            print(f"zsha: salt-run can't be begun: {error.strerror}; is Salt installed here?", file=sys.stderr)
+            return 2
+        with child:
+            text = _output(child, signals)
+    code = _told(text, child.returncode)
+    if signals:
+        raise KeyboardInterrupt
+    return code
 
 
-def _end(child: subprocess.Popen[str]) -> str:
-    """Have `salt-run` end in order, as by Ctrl-C, which a terminal has sent it already; kill it if it does not. What it
-    has to say.
-    """
+@contextlib.contextmanager
+def _noted() -> Iterator[list[int]]:
+    """The signals to end that come meanwhile: they are noted, and break nothing off here."""
+    noted: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, frame: noted.append(number)) for number in numbers}
     try:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.communicate(timeout=ENDS_S / 3)[0]
-        child.send_signal(signal.SIGINT)
-        return child.communicate(timeout=ENDS_S)[0]
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        child.kill()
-        return ""
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _output(child: subprocess.Popen[str], signals: Sequence[int]) -> str:
+    """What `salt-run` has to say at its end. One that is told to end does so in order, as by Ctrl-C, which a terminal
+    has sent it already; it is killed if it does not.
+    """
+    since_s, is_sent = None, False
+    while True:
+        try:
+            return child.communicate(timeout=LOOK_S)[0]
+        except subprocess.TimeoutExpired:
+            if not signals:
+                continue
+        now_s = time.monotonic()
+        since_s = now_s if since_s is None else since_s
+        if not is_sent and now_s - since_s > ENDS_S / 3:
+            child.send_signal(signal.SIGINT)
+            is_sent = True
+        if now_s - since_s > ENDS_S:
+            child.kill()
 
 
 def _told(text: str, returncode: int) -> int:
