@@ -35,8 +35,6 @@ from typing import IO
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PYTEST = (sys.executable, "-m", "pytest", "--durations=0", "--durations-min=5")
-INTERRUPTIBLE = ("env", "--default-signal=INT")
-"""Also where the one who started all ignores Ctrl-C, as a shell's background does."""
 IDLE = ("sh", "-c", '[ ! -e /proc/self/autogroup ] || echo 19 >/proc/self/autogroup; exec chrt --idle 0 "$@"', "idle")
 """Each lane is a session, and to the scheduler a group that counts as much as any other, however idle what is in it:
 the group itself has to step back as well (sched(7), "The autogroup feature").
@@ -182,7 +180,7 @@ class Running:
             if self._stopped:
                 return -signal.SIGINT
             self._process = process = subprocess.Popen(
-                (*INTERRUPTIBLE, *before, *command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                (*before, *command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
             )  # fmt: skip
         with process:
@@ -201,6 +199,8 @@ class Running:
 @contextmanager
 def started(lanes: Sequence[Lane], folder: Path, show: Callable[[str], None]) -> Iterator[list[Running]]:
     """The lanes, all running; none is left running at the end, whatever ends it."""
+    # Who has started all may ignore Ctrl-C, as a shell's background does: then so would the commands, from their birth.
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = [Running(lane, folder / f"{lane.name}.log", show) for lane in lanes]
     try:
         yield running
@@ -210,6 +210,7 @@ def started(lanes: Sequence[Lane], folder: Path, show: Callable[[str], None]) ->
                 one.stop()
         for one in running:
             one.join()
+        signal.signal(signal.SIGINT, ctrl_c)
 
 
 def run(lanes: Sequence[Lane], folder: Path, show: Callable[[str], None]) -> bool:
