@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -85,7 +86,7 @@ def test_the_lane_that_takes_longest_is_shown_as_it_goes(tmp_path: Path) -> None
     """It goes on when what it said was seen."""
     seen = tmp_path / "seen"
     lane = shell("one", f"{GOOD}; timeout 30 sh -c 'until [ -e {seen} ]; do sleep 0.01; done'", live=True)
-    assert run([lane], tmp_path, lambda text: seen.touch() if text.startswith("3 passed") else None)
+    assert run([lane], tmp_path, lambda text: seen.touch() if re.search("^3 passed", text, re.M) else None)
 
 
 def test_a_lane_that_is_idle_gets_what_others_leave(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     mark = f"86399.{os.getpid()}"
     with (
         contextlib.suppress(KeyboardInterrupt),
-        started([shell("one", f"exec sleep {mark}")], tmp_path, str) as (lane,),
+        started([shell("one", f"exec sleep {mark}")], tmp_path) as (lane,),
     ):
         while not running(mark):
             time.sleep(0.01)
@@ -114,15 +115,49 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 def test_a_lane_can_be_stopped_at_once(tmp_path: Path) -> None:
     """Whether its first command is there yet or not."""
     for _ in range(20):
-        with started([shell("one", "exec sleep 60", "exec sleep 60")], tmp_path, str) as (lane,):
+        with started([shell("one", "exec sleep 60", "exec sleep 60")], tmp_path) as (lane,):
             pass
         assert not lane.alive
         assert not was_forced(lane)
 
 
+def test_what_hangs_is_stopped_in_time_and_shown(tmp_path: Path) -> None:
+    said: list[str] = []
+    lanes = [shell("one", GOOD), shell("other", f"{GOOD}; echo 'here it hangs'; exec sleep 86399", GOOD)]
+    assert not run(lanes, tmp_path, said.append, limit_s=1.0)
+    shown = "".join(said)
+    assert "here it hangs" in shown
+    assert "lane one, 0.0 min: well" in shown
+    assert "did not end within" in shown.partition("--- lane other")[2]
+
+
+def test_a_command_that_leaves_a_process_running_has_ended_and_failed(tmp_path: Path, monkeypatch) -> None:
+    """Also if what it left holds its output open; it would have been waited for until CI gives up."""
+    monkeypatch.setattr("tests.lanes.STOP_S", 0.5)
+    mark = f"86398.{os.getpid()}"
+    said: list[str] = []
+    assert not run([shell("one", f"{GOOD}; sleep {mark} &", GOOD)], tmp_path, said.append)
+    assert "left processes running" in "".join(said)
+    assert not running(mark)
+
+
+def test_who_breaks_all_off_sees_where_each_lane_was(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def show(text: str) -> None:
+        said.append(text)
+        if not text and b"it is here" in (tmp_path / "other.log").read_bytes():
+            raise KeyboardInterrupt
+
+    lanes = [shell("one", "exec sleep 60", live=True), shell("other", "printf 'it is %s' here; exec sleep 60")]
+    with pytest.raises(KeyboardInterrupt):
+        run(lanes, tmp_path, show)
+    assert "it is here" in "".join(said)
+
+
 def was_forced(lane: Running) -> bool:
     """Whether what ran in it had to be killed."""
-    return any(one.endswith(f"ended with {-signal.SIGKILL}") for one in lane.failed)
+    return any(f"ended with {-signal.SIGKILL}" in one for one in lane.failed)
 
 
 def running(mark: str) -> list[Path]:
