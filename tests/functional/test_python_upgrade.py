@@ -127,7 +127,7 @@ def test_what_is_tried_is_what_the_units_start(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "salt/_utils"))
     tried = trials(tmp_path / "guard.json")
     units = {name: (ROOT / f"salt/states/{name}/files/mnha-{name}.service").read_text() for name in tried}
-    assert f"ExecStart={tried['fencer'][0]} -m mnha.fencer" in units["fencer"]
+    assert f"ExecStart=/usr/lib/mnha/realtime 60 root {tried['fencer'][0]} -m mnha.fencer" in units["fencer"]
     assert " ".join(tried["guard"][1:3]) in units["guard"]
     assert "guard.json can't be read" in attempt(tried["guard"])
     assert attempt(tried["fencer"]) == ""

@@ -1,4 +1,6 @@
-"""The script that starts Consul: with real-time priority where that is allowed, and in any case. Takes root."""
+"""The script that starts Consul, guard and fencer: with real-time priority where that is allowed, and in any case.
+
+Takes root."""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import pytest
 
 from tests.support.example import ROOT
 
-REALTIME = str(ROOT / "salt/states/consul/files/realtime")
+REALTIME = str(ROOT / "salt/states/host/files/realtime")
 USER = "daemon"
 TELL = ("sh", "-c", 'chrt --pid $$; id -un; id -gn; grep CapEff: /proc/self/status; echo "$0" "$@"', "one", "two words")
 WITHOUT = ("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice")

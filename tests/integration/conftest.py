@@ -21,11 +21,11 @@ from lab.witness import Witness
 from tests.support.scene import Scene, eventually
 
 GUEST_S = 90.0
-SHOWN = {"guard": 1500, "fencer": 500, "Consul": 600, "minion": 300, "master": 300, "console": 300}
+SHOWN = {"guard": 6000, "fencer": 1000, "Consul": 600, "minion": 300, "master": 300, "console": 300}
 """So many characters of the end of each log are shown."""
 LOGS = {
-    "guard": "journalctl -u mnha-guard -o short-monotonic --no-pager -n 2000 | grep -v 'Sent signal SIGCONT'",
-    "fencer": "journalctl -u mnha-fencer -o short-monotonic --no-pager -n 500",
+    "guard": "journalctl -u mnha-guard -o short-monotonic --no-pager -n 2000 | grep -Ev 'Sen(t|ding) signal SIGCONT'",
+    "fencer": "journalctl -u mnha-fencer -o short-monotonic --no-pager -n 500 | grep -v 'Sent signal SIGCONT'",
     "Consul": "journalctl -u consul -o short-monotonic --no-pager -n 2000",
     "minion": "tail -n 300 /var/log/salt/minion",
     "master": "tail -n 300 /var/log/salt/master",
@@ -69,37 +69,56 @@ def cluster() -> Iterator[Cluster]:
     """Three provisioned nodes, the MNVM started by the operator's verb."""
     made = Cluster()
     try:
-        provision.up(made)
-        done = made.run(made.names[0], ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-        # A first test that is quick would otherwise end before the guest has written anything to prove it by.
-        eventually(
-            lambda: checker.check(made.settings.disk_image, made.consoles()).ok, GUEST_S, "the guest's heartbeat"
-        )
+        begin(made)
         yield made
     finally:
         made.down()
 
 
+def begin(cluster: Cluster) -> None:
+    """Make the lab and start its VM."""
+    provision.up(cluster)
+    done = cluster.run(cluster.names[0], ["salt-run", "mnha.start", f"cluster={CLUSTER_NAME}"], timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # A first test that is quick would otherwise end before the guest has written anything to prove it by.
+    eventually(
+        lambda: checker.check(cluster.settings.disk_image, cluster.consoles()).ok, GUEST_S, "the guest's heartbeat"
+    )
+
+
 WELL = pytest.StashKey[bool]()
 """Whether the scene before was healed at its end: nothing has to be undone then."""
+MADE_AGAIN = pytest.StashKey[bool]()
 
 
 @pytest.fixture
 def scene(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Iterator[Scene]:
     """See the module's docstring."""
     stash = request.session.stash
-    if not stash.get(WELL, False):
-        health.undo(cluster)
-        health.accept_disk(cluster)
-    stash[WELL] = False
-    health.wait_healthy(cluster, links=True)
+    try:
+        if not stash.get(WELL, False):
+            health.undo(cluster)
+            health.accept_disk(cluster)
+        stash[WELL] = False
+        health.wait_healthy(cluster, links=True)
+    except LabError as error:
+        make_again(stash, cluster, error)
     with Witness(cluster) as witness:
         made = Scene(cluster, witness, tmp_path)
         yield made
         health.heal(cluster)
     stash[WELL] = True
     made.prove_no_overlap()
+
+
+def make_again(stash: pytest.Stash, cluster: Cluster, error: LabError) -> None:
+    """Replace a lab that a test has left beyond repair, once: else each later one would wait in vain, for minutes."""
+    if stash.get(MADE_AGAIN, False):
+        pytest.fail(f"the lab is beyond repair, and was made again before: {error}")
+    stash[MADE_AGAIN] = True
+    cluster.down()
+    begin(cluster)
+    health.wait_healthy(cluster, links=True)
 
 
 @pytest.fixture

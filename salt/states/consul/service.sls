@@ -1,14 +1,8 @@
 include:
+  - states.host.realtime
   - states.host.stamp
   - states.consul.packages
   - states.consul.config
-
-consul_realtime:
-  file.managed:
-    - name: /usr/lib/mnha/realtime
-    - source: salt://states/consul/files/realtime
-    - mode: '0755'
-    - makedirs: True
 
 # A server that begins without data takes the place of its former self among the voters: not before the others vote.
 consul_may_join:
@@ -25,7 +19,7 @@ consul_running:
     - require:
       - file: consul_unit
       - file: host_stamp
-      - file: consul_realtime
+      - file: host_realtime
       - consul_ha: consul_may_join
       - file: consul_data_folder
       - file: consul_server_config

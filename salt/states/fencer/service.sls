@@ -1,4 +1,5 @@
 include:
+  - states.host.realtime
   - states.host.stamp
   - states.fencer.config
 
@@ -17,6 +18,7 @@ fencer_running:
       - file: fencer_config
       - file: fencer_library
       - file: fencer_unit
+      - file: host_realtime
       - file: host_stamp
 
 # A VM outlives its restart: what was granted is written down.

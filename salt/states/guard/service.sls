@@ -1,5 +1,6 @@
 include:
   - states.consul.acl
+  - states.host.realtime
   - states.host.stamp
   - states.fencer.service
   - states.guard.packages
@@ -18,6 +19,7 @@ guard_running:
     - enable: True
     - require:
       - file: guard_config
+      - file: host_realtime
       - file: host_stamp
       - file: guard_unit
       - file: fencer_library

@@ -9,6 +9,7 @@ frame of the storage network 200 ms late, so that a round trip takes 400. One af
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -16,10 +17,11 @@ from collections.abc import Callable
 import pytest
 
 from lab import consul, guards
+from lab.settings import VM_NAME, LabError
 from mnha.core.timing import PROFILES
 from tests.support import renewals
 from tests.support.load import CPU, DISK, LATENCY, Load
-from tests.support.scene import Scene
+from tests.support.scene import Scene, eventually
 
 from ..faults.test_network import assert_untouched
 
@@ -79,3 +81,26 @@ def test_load_costs_no_vm(scene: Scene, kinds: tuple[str, ...], tell: Callable[[
         assert measured.trips_ms[0] >= 2 * LATENCY_MS
     if DISK in kinds:
         assert measured.writes_s
+
+
+def test_a_guard_that_is_killed_on_a_busy_node_costs_no_vm(scene: Scene, tell: Callable[[str], None]) -> None:
+    """The next one is there before the moment that was last granted: it has its priority from its first instruction on,
+    not only when it is ready."""
+    before, epoch = scene.guard(scene.holder)["guard"]["pid"], scene.status(scene.holder)["lease"]["epoch"]
+    pid = scene.qemu_pid(scene.holder)
+
+    def goes_on() -> bool:
+        """Whether the next one answers, and has renewed."""
+        with contextlib.suppress(LabError):
+            status = guards.ask(scene.cluster, scene.holder, "status")["result"]
+            return status["guard"]["pid"] != before and bool(status["vms"][VM_NAME]["may_run_for_s"])
+        return False
+
+    with Load(scene.cluster, (CPU,), 0.0) as load:
+        began_s = scene.witness.mark("guard killed", scene.holder)
+        scene.cluster.run(scene.holder, ["systemctl", "kill", "--signal=KILL", "mnha-guard"], check=True)
+        eventually(goes_on, 30, "the next guard goes on")
+        took_s, measured = scene.cluster.boottime() - began_s, load.measured()
+        assert_untouched(scene, began_s, pid, epoch)
+    assert measured.idle < MOST_IDLE
+    tell(f"a guard killed on a busy node: the next one had renewed {took_s:.1f} s later; {measured.idle:.0%} idle")
