@@ -44,7 +44,7 @@ Environment=PYTHONPATH=@ROOT@/salt/_utils
 ExecStartPre=
 ExecStart=
 StandardError=append:/run/guard.log
-ExecStart=@PYTHON@ -m mnha.daemon --config /etc/mnha/guard.json
+ExecStart=/usr/lib/mnha/realtime 50 root @PYTHON@ -m mnha.daemon --config /etc/mnha/guard.json
 ExecReload=
 ExecStop=
 WatchdogSec=0

@@ -17,6 +17,7 @@ from tests.support.example import ROOT
 
 from .test_watchdog import BOOT_S, NOISE_S, RESET
 
+REALTIME = ROOT / "salt/states/host/files/realtime"
 UNIT = ROOT / "salt/states/fencer/files/mnha-fencer.service"
 CHANGES = """
 [Unit]
@@ -49,12 +50,13 @@ sleep 60
 
 
 def installed(name: str, unit: str = "") -> str:
-    """Commands that load softdog and install a unit; left out: the product's own of that name."""
+    """Commands that load softdog and install a unit, and what it is begun by; left out: the product's own of that name."""
     text = unit or rendered(UNIT)
     folder = "/etc/systemd/system"
     return (
         f"modprobe softdog nowayout=0 && mkdir -p {folder}/{name}.service.d || exit 3\n"
         f"printf %s {shlex.quote(text)} >{folder}/{name}.service\n"
+        f"install -D {shlex.quote(str(REALTIME))} /usr/lib/mnha/realtime || exit 3\n"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from mnha.consul.client import ConsulClient
 from mnha.daemon.adapters.consul import Servers
 from mnha.errors import FailedError, UnreachableError
 from mnha.secrets import store
+from tests.support.ports import free_ports
 
 NODE = "n1"
 START_LIMIT_S = 20.0
@@ -49,9 +49,9 @@ class ConsulServer:
             (folder / f"{name}.pem").write_text(mine[name])
         self.ca_file, self.token_file = folder / "ca.pem", folder / "token"
         self.token_file.write_text("anonymous\n")
-        self.port = _free_port()
+        self.port, serf_port, server_port = free_ports(3)
         ports = {"http": -1, "https": self.port, "dns": -1, "grpc": -1, "serf_wan": -1}
-        ports |= {"serf_lan": _free_port(), "server": _free_port()}
+        ports |= {"serf_lan": serf_port, "server": server_port}
         config = {
             "node_name": NODE,
             "server": True,
@@ -115,10 +115,3 @@ def running(consul: Path, folder: Path, options: Mapping[str, Any] | None = None
         yield server
     finally:
         server.stop()
-
-
-def _free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

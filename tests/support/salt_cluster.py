@@ -15,13 +15,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.support.ports import free_ports
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,7 @@ class SaltCluster:
         self.master_opts, self.minion_opts = dict(master_opts or {}), dict(minion_opts or {})
         self.per_minion_opts = {k: dict(v) for k, v in (per_minion_opts or {}).items()}
         self.daemons: dict[str, Daemon] = {}
-        self.publish_port, self.return_port = _free_ports(2)
+        self.publish_port, self.return_port = free_ports(2)
 
     # -- configuration ------------------------------------------------------------------------------------------
     def address(self, master: str) -> str:
@@ -287,15 +288,6 @@ class SaltCluster:
 
         opts = salt.config.master_config(str(self.config_dir(master) / "master"))
         return salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at the moment: clusters of several test runs must not meet."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _end_with_parent() -> None:
