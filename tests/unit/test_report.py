@@ -559,6 +559,7 @@ def test_the_exit_code_and_its_reasons(reports, code, words):
     assert bool(found["warnings"]) is (code > 0)
     for part in words:
         assert any(part in text for text in found["warnings"]), found["warnings"]
+    assert not [(one, two) for one in found["warnings"] for two in found["warnings"] if two.startswith(f"{one};")]
     text = shown(found)
     assert text.startswith(f"example: {report.WORDS[code].upper()}: ")
 

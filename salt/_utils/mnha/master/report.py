@@ -409,7 +409,8 @@ def _vm_faults(name: str, vm: Mapping[str, Any]) -> list[str]:
     """Why a VM is not as it should be, or would not survive the loss of its node."""
     texts, run, holder = [vm["missing"]] if vm["missing"] else [], (vm["desired"] or {}).get("run"), _holder(vm)
     is_up = vm["state"] in ("running", "paused", "starting")
-    if vm["state"] == "paused" or (run == "started" and vm["state"] != "running") or (run == "stopped" and is_up):
+    is_away = vm["state"] not in ("running", "unknown")  # the latter is told as a doubt
+    if vm["state"] == "paused" or (run == "started" and is_away) or (run == "stopped" and is_up):
         more = f"; {remedy}" if (remedy := paused.remedy(name, vm["on"] or "", vm)) else ""
         texts.append(f"{name} {vm['where']}; desired: {run or 'not known'}{more}")
     if vm["hung"]:
