@@ -50,7 +50,7 @@ sleep 60
 
 
 def installed(name: str, unit: str = "") -> str:
-    """Commands that load softdog, and install a unit and what it is begun by; left out: the product's own of its name."""
+    """Commands that load softdog and install a unit (left out: the product's own of that name) and what begins it."""
     text = unit or rendered(UNIT)
     folder = "/etc/systemd/system"
     return (
