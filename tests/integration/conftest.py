@@ -89,12 +89,15 @@ def begin(cluster: Cluster) -> None:
 WELL = pytest.StashKey[bool]()
 """Whether the scene before was healed at its end: nothing has to be undone then."""
 MADE_AGAIN = pytest.StashKey[bool]()
+BEYOND_REPAIR = pytest.StashKey[str]()
 
 
 @pytest.fixture
 def scene(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Iterator[Scene]:
     """See the module's docstring."""
     stash = request.session.stash
+    if why := stash.get(BEYOND_REPAIR, ""):
+        pytest.fail(f"the lab is beyond repair, though it was made again: {why}")
     try:
         if not stash.get(WELL, False):
             health.undo(cluster)
@@ -114,7 +117,8 @@ def scene(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> I
 def make_again(stash: pytest.Stash, cluster: Cluster, error: LabError) -> None:
     """Replace a lab that a test has left beyond repair, once: else each later one would wait in vain, for minutes."""
     if stash.get(MADE_AGAIN, False):
-        pytest.fail(f"the lab is beyond repair, and was made again before: {error}")
+        stash[BEYOND_REPAIR] = str(error)
+        raise error
     stash[MADE_AGAIN] = True
     cluster.down()
     begin(cluster)
