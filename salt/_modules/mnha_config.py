@@ -255,8 +255,10 @@ def record(test: bool = False) -> dict[str, Any]:
     if "consul_ha.kv_get" not in __salt__:
         raise CommandExecutionError("this node can't ask Consul: its module consul_ha is not loaded")
     for _ in range(RECORD_TRIES):
+        # In this order: no master is seen ahead of what is in force while another node of its run is at it, too.
+        known = _masters()
         entry = __salt__["consul_ha.kv_get"](_APPLIED, consistent=True)
-        old, known = _applied(entry), _masters()
+        old = _applied(entry)
         if old is not None and old.cluster == wanted:
             if not test:
                 _remember(old, master, known)

@@ -16,18 +16,27 @@ FAST, SLOW = {"timings": "fast"}, {"announce_s": 1.0}
 
 
 class Consul:
-    """Records with indexes; `before_cas` happens once, before the next write of the configuration."""
+    """Records with indexes; `before_cas` happens once, before the next write of the configuration, and what `before`
+    has for the number of a step (how many questions and writes there were) before that step."""
 
     def __init__(self) -> None:
         self.records: dict[str, Any] = {}
         self.index: dict[str, int] = {}
         self.before_cas: Callable[[], Any] = lambda: None
+        self.before: dict[int, Callable[[], Any]] = {}
+        self.steps = 0
         self.pruned = 0
 
+    def step(self) -> None:
+        self.steps += 1
+        self.before.pop(self.steps, lambda: None)()
+
     def get(self, key: str, consistent: bool = False) -> Any:
+        self.step()
         return {"value": self.records[key], "index": self.index[key]} if key in self.records else None
 
     def list(self, prefix: str) -> dict[str, Any]:
+        self.step()
         return {key: value for key, value in self.records.items() if key.startswith(prefix)}
 
     def put(self, key: str, value: Any) -> bool:
@@ -35,6 +44,7 @@ class Consul:
         return True
 
     def cas(self, key: str, value: Any, index: int) -> bool:
+        self.step()
         if key == "config":
             self.before_cas, happens = (lambda: None), self.before_cas
             happens()
@@ -110,9 +120,13 @@ def test_of_two_masters_at_once_one_is_refused(consul: Consul) -> None:
     assert consul.records["config"]["cluster"]["timings"] == "fast"
 
 
-def test_nodes_of_one_run_that_do_it_at_once_are_all_right(consul: Consul) -> None:
-    consul.before_cas = lambda: Node(consul, "node1", "node1", FAST).record()
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_nodes_of_one_run_that_do_it_at_once_are_all_right(consul: Consul, step: int) -> None:
+    """Whatever the second has asked and written when the first does all of it: the fourth step is the write."""
+    consul.before = {consul.steps + step: lambda: Node(consul, "node1", "node1", FAST).record()}
     assert Node(consul, "node2", "node1", FAST).record() == {}
+    assert not consul.before
+    assert consul.records["config"]["version"] == 2
 
 
 def test_a_master_that_got_the_tree_may_go_on_from_there(consul: Consul) -> None:
