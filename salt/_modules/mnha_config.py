@@ -255,16 +255,16 @@ def record(test: bool = False) -> dict[str, Any]:
     if "consul_ha.kv_get" not in __salt__:
         raise CommandExecutionError("this node can't ask Consul: its module consul_ha is not loaded")
     for _ in range(RECORD_TRIES):
-        # In this order: no master is seen ahead of what is in force while another node of its run is at it, too.
-        known = _masters()
         entry = __salt__["consul_ha.kv_get"](_APPLIED, consistent=True)
-        old = _applied(entry)
+        old, known = _applied(entry), _masters()
         if old is not None and old.cluster == wanted:
             if not test:
                 _remember(old, master, known)
             return {}
         if old is not None and (text := claims.refusal(wanted, old, master, known)):
-            return {"refused": text}
+            if __salt__["consul_ha.kv_get"](_APPLIED, consistent=True) == entry:
+                return {"refused": text}
+            continue  # another node of the same run may have done it between the two questions
         new = config.Applied(1 if old is None else old.version + 1, wanted, _by(master), time.time())
         changes = {"version": {"old": None if old is None else old.version, "new": new.version}}
         if test:
