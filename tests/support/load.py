@@ -68,12 +68,13 @@ class Load:
 
     :param latency_ms: how much later whatever a node sends on the storage network arrives: a round trip between two
         nodes takes twice as much.
+    :param loops: how many busy loops for each core, in every node and outside.
     """
 
-    def __init__(self, cluster: Cluster, kinds: Sequence[str], latency_ms: float) -> None:
+    def __init__(self, cluster: Cluster, kinds: Sequence[str], latency_ms: float, loops: int = 1) -> None:
         if unknown := set(kinds) - set(KINDS):
             raise LabError(f"unknown kinds of load: {', '.join(sorted(unknown))}; known are {', '.join(KINDS)}")
-        self._cluster, self._kinds, self._latency_ms = cluster, kinds, latency_ms
+        self._cluster, self._kinds, self._latency_ms, self._loops = cluster, kinds, latency_ms, loops
         self._processes: list[subprocess.Popen[bytes]] = []
         self._outside: list[subprocess.Popen[bytes]] = []
         self._stop = threading.Event()
@@ -105,8 +106,8 @@ class Load:
         return Measured(idle / whole, tuple(self._writes_s), self._trips_ms())
 
     def _spin(self) -> None:
-        """As many busy loops as there are cores in every node, and as many outside of all of them."""
-        for _ in range(os.cpu_count() or 1):
+        """Busy loops for every core in every node, and as many outside of all of them."""
+        for _ in range((os.cpu_count() or 1) * self._loops):
             self._outside.append(subprocess.Popen(["/bin/sh", "-c", SPIN], start_new_session=True))
             for name in self._cluster.names:
                 self._processes.append(self._cluster.popen(name, ["/bin/sh", "-c", SPIN], stdin=subprocess.DEVNULL))
